@@ -1,0 +1,135 @@
+"""The CustomResourceDefinition, made from the models.
+
+pydantic's JSON schema has what a structural schema may not have (`$ref`, `anyOf` with null, titles); this module flattens
+it. Pure: `crds/generate.py` writes the files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dedup_api import names
+from dedup_api.model import ApiModel
+from dedup_api.spec import METADATA_RULES, DedupJobSpec
+from dedup_api.status import DedupJobStatus
+
+_DROPPED = {"title", "additionalProperties", "$defs"}
+
+
+def build_structural_schema(model: type[ApiModel]) -> dict[str, Any]:
+    """The model as a structural OpenAPI v3 schema: no references, no null, int64 integers."""
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    return _flatten(schema, schema.get("$defs", {}))
+
+
+def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    if "$ref" in node:
+        merged.update(definitions[node["$ref"].rsplit("/", 1)[1]])
+    alternatives = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
+    if node.get("x-kubernetes-int-or-string"):
+        alternatives = []
+    elif len(alternatives) == 1:
+        merged.update(_flatten(alternatives[0], definitions))
+    elif alternatives:
+        raise ValueError(f"a structural schema cannot say a union of types: {node}")
+    own = {key: value for key, value in node.items() if key not in {"$ref", "anyOf"}}
+    rules = [*merged.get("x-kubernetes-validations", []), *own.get("x-kubernetes-validations", [])]
+    merged.update(own)
+    merged = {key: value for key, value in merged.items() if key not in _DROPPED}
+    if rules:
+        merged["x-kubernetes-validations"] = rules
+    if merged.get("default", ...) is None:
+        del merged["default"]
+    if "const" in merged:
+        merged["enum"] = [merged.pop("const")]
+    if merged.get("type") == "integer":
+        merged["format"] = "int64"
+    if "properties" in merged:
+        merged["properties"] = {name: _flatten(child, definitions) for name, child in merged["properties"].items()}
+    if isinstance(merged.get("default"), dict):
+        merged["default"] = _drop_nested_defaults(merged["default"], merged["properties"])
+    if "items" in merged:
+        merged["items"] = _flatten(merged["items"], definitions)
+    return merged
+
+
+def _drop_nested_defaults(default: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+    """Only what the properties' own defaults would not fill in: the default of a union names its member and no more."""
+    kept: dict[str, Any] = {}
+    for name, value in default.items():
+        own = properties[name].get("default")
+        if isinstance(value, dict):
+            value = _drop_nested_defaults(value, properties[name].get("properties", {}))
+        if value is not None and value != own:
+            kept[name] = value
+    return kept
+
+
+def _column(name: str, path: str, kind: str = "string", description: str = "", *, wide: bool = False) -> dict[str, Any]:
+    column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path, "description": description}
+    if wide:
+        column["priority"] = 1
+    return column
+
+
+PRINTER_COLUMNS = [
+    _column("Ready", '.status.conditions[?(@.type=="Ready")].status', description="True, False or Unknown"),
+    _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', description="Why; see docs/reasons.md"),
+    _column("Topic", ".spec.source.topic", description="Source topic"),
+    _column("Watermark", ".spec.watermark", description="How far apart copies may be"),
+    _column("Duplicates", ".status.progress.duplicates", "integer", "Copies removed so far"),
+    _column("Lag", ".status.progress.lagRecords", "integer", "Records not read yet"),
+    _column("Driver", ".status.driver.pod", description="The driver's pod", wide=True),
+    _column("Restarts", ".status.driver.restarts", "integer", "Restarts of the driver's container", wide=True),
+    _column("Rate", ".status.progress.inputRowsPerSecond", "integer", "Records per second in the last batch", wide=True),
+    _column("State", ".status.progress.stateRows", "integer", "Keys remembered", wide=True),
+    _column("Age", ".metadata.creationTimestamp", "date"),
+]
+
+
+def build_crd() -> dict[str, Any]:
+    """The whole CustomResourceDefinition."""
+    spec, status = build_structural_schema(DedupJobSpec), build_structural_schema(DedupJobStatus)
+    # A fresh object has no status; without this default kstatus (Flux, Helm) would call it ready.
+    status["default"] = {"observedGeneration": -1}
+    schema = {
+        "type": "object",
+        "description": "A DedupJob reads a Kafka topic that holds events more than once and writes every event once.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Always streamdedup.dev/v1alpha1."},
+            "kind": {"type": "string", "description": "Always DedupJob."},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+        **METADATA_RULES,
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": names.CRD_NAME},
+        "spec": {
+            "group": names.GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": names.KIND,
+                "listKind": f"{names.KIND}List",
+                "plural": names.PLURAL,
+                "singular": names.SINGULAR,
+                "shortNames": [names.SHORT_NAME],
+                "categories": ["streaming"],
+            },
+            "versions": [
+                {
+                    "name": names.VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": PRINTER_COLUMNS,
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }

@@ -1,0 +1,39 @@
+"""What the driver answers on `/status`: the contract between the driver, who writes it, and the operator, who reads it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dedup_api.model import ApiModel
+from dedup_api.reasons import Reason
+from dedup_api.status import Progress
+
+
+class Phase(StrEnum):
+    """Where the driver's process is. Internal to driver and operator: people see conditions."""
+
+    STARTING = "Starting"
+    WAITING = "Waiting"
+    """Something outside is missing, see `blocked_by`; the driver keeps trying."""
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+
+
+class Blocked(ApiModel):
+    """What the driver waits for."""
+
+    reason: Reason
+    message: str
+
+
+class DriverStatus(ApiModel):
+    phase: Phase
+    blocked_by: Blocked | None = None
+    """Also set while running, when the brokers stop answering."""
+    attempt: int | None = None
+    generation: int | None = None
+    committed_in_this_run: bool = False
+    """A batch has committed since the process started."""
+    batch_running_since: str | None = None
+    """RFC 3339; absent between batches."""
+    progress: Progress = Progress()

@@ -1,0 +1,20 @@
+"""Durations as people write them: `10s`, `5m`, `1h30m`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+"""Also matches the empty string, which `parse_duration` and the CRD's rules refuse by name."""
+
+_DURATION = re.compile(DURATION_PATTERN)
+
+
+def parse_duration(text: str) -> timedelta:
+    """The duration that `text` says; raises ValueError with the remedy for anything else."""
+    match = _DURATION.match(text)
+    if not text or match is None:
+        raise ValueError(f"{text!r} is not a duration: write hours, minutes and seconds in this order, such as 10s, 5m or 1h30m")
+    hours, minutes, seconds = (int(part[:-1]) if part else 0 for part in match.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)

@@ -1,0 +1,65 @@
+"""`job.json`: what the driver is told. The operator renders it, the driver reads it, both through this model.
+
+It holds what the driver needs and nothing else, so that a change which does not concern the driver (suspend, the reclaim
+policy, the operator's own version) does not change the file and restarts nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import ceil
+from typing import Literal
+
+from dedup_api.durations import parse_duration
+from dedup_api.model import ApiModel
+from dedup_api.quantities import parse_quantity
+from dedup_api.spec import DedupJobSpec, EventTime, Format, Key, Sink, Source
+
+
+class JobConfig(ApiModel):
+    config_version: Literal[1] = 1
+    """Raised when a field changes its meaning, so that a driver refuses a file it would misread."""
+    namespace: str
+    name: str
+    generation: int = 1
+    source: Source
+    format: Format
+    key: Key
+    event_time: EventTime
+    watermark: str
+    processing_time: str
+    sink: Sink
+    parallelism: int
+    """State partitions."""
+    cpus: int
+    """Cores that Spark may use at once."""
+    memory_bytes: int
+    """The pod's memory limit."""
+
+    @property
+    def watermark_delay(self) -> timedelta:
+        return parse_duration(self.watermark)
+
+    @property
+    def trigger_interval(self) -> timedelta:
+        return parse_duration(self.processing_time)
+
+
+def build_job_config(namespace: str, name: str, spec: DedupJobSpec) -> JobConfig:
+    """The driver's settings for a valid spec. Deterministic: the same spec gives the same file."""
+    limits = spec.driver.resources.limits
+    cpus = max(1, ceil(parse_quantity(limits.cpu)))
+    return JobConfig(
+        namespace=namespace,
+        name=name,
+        source=spec.source,
+        format=spec.format,
+        key=spec.key,
+        event_time=spec.event_time,
+        watermark=spec.watermark,
+        processing_time=spec.trigger.processing_time or "0s",
+        sink=spec.sink,
+        parallelism=spec.parallelism or cpus,
+        cpus=cpus,
+        memory_bytes=int(parse_quantity(limits.memory)),
+    )

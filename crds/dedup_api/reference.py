@@ -1,0 +1,77 @@
+"""The generated pages: every field, every reason, every exit code. Pure text from the models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dedup_api import names
+from dedup_api.crd import build_structural_schema
+from dedup_api.exits import EXITS
+from dedup_api.reasons import EXPLANATIONS
+from dedup_api.spec import DedupJobSpec
+from dedup_api.status import DedupJobStatus
+
+_NOTE = "<!-- Made from crds/dedup_api by `make generate`; do not edit. -->\n\n"
+
+
+def _type(node: dict[str, Any]) -> str:
+    if node.get("x-kubernetes-int-or-string"):
+        return "quantity"
+    if "enum" in node:
+        return " \\| ".join(f"`{value}`" for value in node["enum"])
+    if node.get("type") == "array":
+        return f"list of {node['items'].get('type', 'object')}"
+    return str(node.get("type", "object"))
+
+
+def _default(node: dict[str, Any], required: bool) -> str:
+    if required:
+        return "required"
+    default = node.get("default")
+    if default is None or isinstance(default, dict | list):
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _rows(node: dict[str, Any], prefix: str) -> list[str]:
+    rows = []
+    for name, child in node.get("properties", {}).items():
+        path = f"{prefix}.{name}"
+        required = name in node.get("required", [])
+        rows.append(f"| `{path}` | {_type(child)} | {_default(child, required)} | {child.get('description', '')} |")
+        inner = child.get("items", child)
+        rows += _rows(inner, f"{path}[]" if child.get("type") == "array" else path)
+    return rows
+
+
+def build_reference_page() -> str:
+    """docs/reference.md: a table of the spec's fields and one of the status'."""
+    table = "| field | type | default | meaning |\n|---|---|---|---|\n"
+    spec = "\n".join(_rows(build_structural_schema(DedupJobSpec), "spec"))
+    status = "\n".join(_rows(build_structural_schema(DedupJobStatus), "status")).replace(" | required | ", " |  | ")
+    return (
+        f"{_NOTE}# Reference: {names.KIND} ({names.API_VERSION})\n\n"
+        f"`metadata.name` has at most {names.MAX_NAME_LENGTH} characters and begins with a letter. The same text is in `kubectl explain dedupjob.spec --recursive`.\n\n"
+        f"## spec\n\n{table}{spec}\n\n## status\n\n{table}{status}\n"
+    )
+
+
+def build_reasons_page() -> str:
+    """docs/reasons.md: a section for every reason, so that a link to `#reason` in lower case works."""
+    sections = [f"## {reason}\n\n{text.meaning}\n\n**What to do:** {text.remedy}\n" for reason, text in EXPLANATIONS.items()]
+    return (
+        f"{_NOTE}# Reasons\n\nThe column REASON of `kubectl get dedupjobs`, the reasons of conditions and events, and the reason in a driver's "
+        "termination message are the words below.\n\n" + "\n".join(sections)
+    )
+
+
+def build_exit_codes_page() -> str:
+    """docs/exit-codes.md: the driver's exit codes."""
+    rows = [
+        f"| {int(code)} | [{meaning.reason}](reasons.md#{meaning.reason.lower()}) | {'waits for a change of the spec' if meaning.permanent else 'started again'} |"
+        for code, meaning in EXITS.items()
+    ]
+    return (
+        f"{_NOTE}# Exit codes of the driver\n\nThe reason and a message stand as JSON in the container's termination message.\n\n"
+        "| code | reason | then |\n|---|---|---|\n| 0 | stopped as asked | |\n" + "\n".join(rows) + "\n"
+    )

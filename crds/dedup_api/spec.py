@@ -1,0 +1,367 @@
+"""What people write: the spec of a DedupJob.
+
+Descriptions become `kubectl explain` and the reference page, rules become CEL in the CRD. A rule that a schema or CEL
+can say stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from dedup_api.durations import DURATION_PATTERN
+from dedup_api.model import ApiModel, rules
+from dedup_api.names import MAX_NAME_LENGTH
+
+DEFAULT_MAX_OFFSETS_PER_TRIGGER = 200_000
+"""Records: a batch of this size fits the default memory with room to spare, and is seconds of work on two cores."""
+
+MINIMUM_MEMORY = "1Gi"
+"""Below this the JVM, RocksDB and Python do not fit beside one another and the kernel kills the driver in its first batches."""
+
+_DURATION_HELP = "write hours, minutes and seconds such as 10s, 5m or 1h30m"
+
+
+def _duration_rules(field: str, *, zero_allowed: bool) -> dict[str, Any]:
+    pairs = [(f"size(self) > 0 && self.matches('{DURATION_PATTERN}')", f"{field} is not a duration: {_DURATION_HELP}")]
+    if not zero_allowed:
+        nonzero = f"!self.matches('{DURATION_PATTERN}') || self.matches('[1-9]')"
+        pairs.append((nonzero, f"{field} must be longer than zero: {_DURATION_HELP}"))
+    return rules(*pairs)
+
+
+def _quantity_rules(field: str) -> dict[str, Any]:
+    return {
+        "x-kubernetes-int-or-string": True,
+        **rules(
+            (
+                "type(self) == int ? self > 0 : (self.matches('^[0-9]+([.][0-9]+)?(m|k|[KMGTPE]i|[MGTPE])?$') "
+                "&& isQuantity(self) && quantity(self).isGreaterThan(quantity('0')))",
+                f"{field} must be a positive quantity such as 500m, 2 or 2Gi",
+            )
+        ),
+    }
+
+
+Topic = Annotated[str, StringConstraints(min_length=1, max_length=249)]
+
+
+def _topic_rules(field: str) -> dict[str, Any]:
+    return rules(
+        (
+            "self.matches('^[a-zA-Z0-9._-]+$') && self != '.' && self != '..'",
+            f"{field} must be one literal topic name: letters, digits, '.', '_' and '-'",
+        )
+    )
+
+
+class StartingOffsets(StrEnum):
+    EARLIEST = "Earliest"
+    LATEST = "Latest"
+
+
+class Source(ApiModel):
+    """The Kafka topic to read."""
+
+    bootstrap_servers: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
+        description="Kafka brokers to begin with: host:port, several separated by commas. Required.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^([a-zA-Z0-9._-]+|\\\\[[0-9a-fA-F:]+\\\\]):[0-9]{1,5}(,([a-zA-Z0-9._-]+|\\\\[[0-9a-fA-F:]+\\\\]):[0-9]{1,5})*$')",
+                "spec.source.bootstrapServers must be host:port, several separated by commas without spaces, such as kafka.kafka.svc:9092",
+            )
+        ),
+    )
+    topic: Topic = Field(
+        description="The topic with the duplicates: one literal name. Required.", json_schema_extra=_topic_rules("spec.source.topic")
+    )
+    starting_offsets: StartingOffsets = Field(
+        StartingOffsets.EARLIEST,
+        description="Where a new checkpoint begins: Earliest (default) reads all that the topic holds, Latest only what comes after. "
+        "An existing checkpoint always goes on where it stopped.",
+    )
+    max_offsets_per_trigger: int = Field(
+        DEFAULT_MAX_OFFSETS_PER_TRIGGER,
+        ge=1,
+        le=10_000_000,
+        description="Most records that one micro-batch takes from the topic, over all partitions, so that a backlog cannot exhaust "
+        f"the driver's memory. Records; default {DEFAULT_MAX_OFFSETS_PER_TRIGGER}.",
+    )
+
+
+class Format(StrEnum):
+    JSON = "Json"
+
+
+class Key(ApiModel):
+    """What identifies an event."""
+
+    fields: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = Field(
+        min_length=1,
+        max_length=16,
+        description="Paths in the payload, nested with dots (a.b.c). Several fields together are one key, in this order. "
+        "Two records whose fields are all equal are the same event. 1 to 16 paths; required.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **rules(
+                ("self.all(path, self.exists_one(other, other == path))", "spec.key.fields names a field twice: list each field once"),
+                (
+                    "self.all(path, path.matches('^[^.\\\\s`\"\\'\\\\[\\\\]]+([.][^.\\\\s`\"\\'\\\\[\\\\]]+)*$'))",
+                    "spec.key.fields must hold paths such as eventId or order.id: no empty parts, spaces, quotes or brackets",
+                ),
+            ),
+        },
+    )
+
+
+class EventTime(ApiModel):
+    """When an event happened. Decides how long its key is remembered."""
+
+    field: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
+        description="Path of the time in the payload, nested with dots. Required.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^[^.\\\\s`\"\\'\\\\[\\\\]]+([.][^.\\\\s`\"\\'\\\\[\\\\]]+)*$')",
+                "spec.eventTime.field must be a path such as timestamp or meta.time: no empty parts, spaces, quotes or brackets",
+            )
+        ),
+    )
+    format: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        "Iso8601",
+        description="How the time is written: Iso8601 (default; without an offset it is UTC), EpochMillis, EpochSeconds, "
+        "or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss, read as UTC.",
+        json_schema_extra=rules(
+            (
+                "self in ['Iso8601', 'EpochMillis', 'EpochSeconds'] || self.contains('yy') || self.contains('uu')",
+                "spec.eventTime.format must be Iso8601, EpochMillis, EpochSeconds or a Spark datetime pattern with a year, "
+                "such as yyyy-MM-dd HH:mm:ss",
+            )
+        ),
+    )
+
+
+class Trigger(ApiModel):
+    """When a micro-batch runs. Exactly one member."""
+
+    processing_time: Annotated[str, StringConstraints(max_length=32)] | None = Field(
+        None,
+        description="Time from the start of one batch to the start of the next; 0s starts it as soon as the last one ended. "
+        "Duration; 5s where no trigger is given.",
+        json_schema_extra=_duration_rules("spec.trigger.processingTime", zero_allowed=True),
+    )
+
+
+class KafkaSink(ApiModel):
+    """A Kafka topic on the source's brokers."""
+
+    topic: Topic = Field(
+        description="The topic for the deduplicated records; it must exist. Key, value and headers are written as they came. Required.",
+        json_schema_extra=_topic_rules("spec.sink.kafka.topic"),
+    )
+
+
+class ConsoleSink(ApiModel):
+    """Prints the deduplicated records to the driver's log: the first thing to try."""
+
+
+class Sink(ApiModel):
+    """Where the deduplicated records go. Exactly one member."""
+
+    kafka: KafkaSink | None = Field(None, description="Write to a Kafka topic on the source's brokers.")
+    console: ConsoleSink | None = Field(
+        None, description="Print the first records of each batch to the driver's log: the first thing to try. Write {}."
+    )
+
+
+class AccessMode(StrEnum):
+    READ_WRITE_ONCE_POD = "ReadWriteOncePod"
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    READ_WRITE_MANY = "ReadWriteMany"
+
+
+class Claim(ApiModel):
+    """The volume claim that the operator makes for the checkpoint."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!isQuantity(string(self.size)) || !isQuantity(string(oldSelf.size)) "
+                "|| quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+                "spec.checkpoint.claim.size cannot shrink: Kubernetes only lets a claim grow; make a new DedupJob for a smaller one",
+            ),
+            (
+                "has(self.storageClassName) == has(oldSelf.storageClassName) "
+                "&& (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+                "spec.checkpoint.claim.storageClassName cannot be changed: Kubernetes does not move a claim; make a new DedupJob",
+            ),
+            (
+                "self.accessMode == oldSelf.accessMode",
+                "spec.checkpoint.claim.accessMode cannot be changed: Kubernetes fixes it when the claim is made; make a new DedupJob",
+            ),
+        )
+    )
+
+    size: str | int = Field(
+        "10Gi",
+        description="Size of the volume: the state of all keys in the window, twice, and some logs. Quantity; default 10Gi. "
+        "It can grow, not shrink.",
+        json_schema_extra=_quantity_rules("spec.checkpoint.claim.size"),
+    )
+    storage_class_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
+        None,
+        description="Storage class of the volume; the cluster's default class when absent. Cannot be changed afterwards.",
+    )
+    access_mode: AccessMode = Field(
+        AccessMode.READ_WRITE_ONCE_POD,
+        description="ReadWriteOncePod (default) lets Kubernetes itself refuse a second pod on the checkpoint. ReadWriteOnce or "
+        "ReadWriteMany only where the storage driver lacks it. Cannot be changed afterwards.",
+    )
+
+
+class ReclaimPolicy(StrEnum):
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Checkpoint(ApiModel):
+    """Where the job keeps which keys it has seen and how far it has read."""
+
+    claim: Claim = Field(Claim(), description="The volume claim that the operator makes for this job.")
+    reclaim_policy: ReclaimPolicy = Field(
+        ReclaimPolicy.RETAIN,
+        description="What becomes of the claim when the DedupJob is deleted: Retain (default) keeps it, and a DedupJob of the same "
+        "name goes on from it; Delete removes it with the job.",
+    )
+
+
+class ResourceRequests(ApiModel):
+    """What the scheduler reserves for the driver."""
+
+    cpu: str | int = Field(
+        "500m",
+        description="CPU to reserve. Quantity; default 500m.",
+        json_schema_extra=_quantity_rules("spec.driver.resources.requests.cpu"),
+    )
+    memory: str | int | None = Field(
+        None,
+        description="Memory to reserve. Quantity; the limit when absent.",
+        json_schema_extra=_quantity_rules("spec.driver.resources.requests.memory"),
+    )
+
+
+class ResourceLimits(ApiModel):
+    """The most that the driver may use."""
+
+    cpu: str | int = Field(
+        "2",
+        description="Most CPU. Also the default of parallelism. Quantity; default 2.",
+        json_schema_extra=_quantity_rules("spec.driver.resources.limits.cpu"),
+    )
+    memory: str | int = Field(
+        "2Gi",
+        description="Most memory, divided by the driver between the JVM, RocksDB and Python. Quantity; default 2Gi, at least "
+        f"{MINIMUM_MEMORY}.",
+        json_schema_extra=_quantity_rules("spec.driver.resources.limits.memory"),
+    )
+
+
+_LARGER_REQUEST = "spec.driver.resources.requests.{0} must not be larger than limits.{0} (default {1}): lower one or raise the other"
+
+
+def _within_limit(resource: str) -> str:
+    """CEL: a request is not larger than its limit. A value that is no quantity is left to the field's own rule."""
+    request, limit = f"string(self.requests.{resource})", f"string(self.limits.{resource})"
+    return (
+        f"!has(self.requests) || !has(self.limits) || !has(self.requests.{resource}) || !has(self.limits.{resource}) "
+        f"|| !isQuantity({request}) || !isQuantity({limit}) || quantity({request}).compareTo(quantity({limit})) <= 0"
+    )
+
+
+class Resources(ApiModel):
+    """CPU and memory of the driver."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (_within_limit("cpu"), _LARGER_REQUEST.format("cpu", "2")),
+            (_within_limit("memory"), _LARGER_REQUEST.format("memory", "2Gi")),
+            (
+                "!has(self.limits) || !has(self.limits.memory) || !isQuantity(string(self.limits.memory)) "
+                f"|| quantity(string(self.limits.memory)).compareTo(quantity('{MINIMUM_MEMORY}')) >= 0",
+                f"spec.driver.resources.limits.memory is too little for a driver: give it at least {MINIMUM_MEMORY}",
+            ),
+        )
+    )
+
+    requests: ResourceRequests = Field(ResourceRequests(), description="What the scheduler reserves for the driver.")
+    limits: ResourceLimits = Field(ResourceLimits(), description="The most that the driver may use.")
+
+
+class Driver(ApiModel):
+    """The pod that does the work."""
+
+    resources: Resources = Field(Resources(), description="CPU and memory of the driver.")
+
+
+class DedupJobSpec(ApiModel):
+    """What a DedupJob does."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!has(self.sink.kafka) || self.sink.kafka.topic != self.source.topic",
+                "spec.sink.kafka.topic must differ from spec.source.topic: the job would read its own output for ever",
+            ),
+        )
+    )
+
+    source: Source = Field(description="The Kafka topic to read. Required.")
+    format: Format = Field(Format.JSON, description="How the payload is written. Json (default): one JSON object in each record's value.")
+    key: Key = Field(description="What identifies an event. Required.")
+    event_time: EventTime = Field(description="When an event happened. Required.")
+    watermark: Annotated[str, StringConstraints(max_length=32)] = Field(
+        description="Copies of an event closer together than this, in event time, are removed, and events that come later than "
+        "this behind the newest are dropped as late. Longer needs more state. Duration; required.",
+        json_schema_extra=_duration_rules("spec.watermark", zero_allowed=False),
+    )
+    trigger: Trigger = Field(
+        Trigger(processing_time="5s"),
+        description="When a micro-batch runs. Exactly one member; processingTime 5s when absent.",
+        json_schema_extra=rules(("has(self.processingTime)", "spec.trigger needs exactly one member: set spec.trigger.processingTime")),
+    )
+    sink: Sink = Field(
+        description="Where the deduplicated records go: exactly one of kafka and console. Required.",
+        json_schema_extra=rules(
+            ("has(self.kafka) != has(self.console)", "spec.sink needs exactly one member: set spec.sink.kafka or spec.sink.console")
+        ),
+    )
+    checkpoint: Checkpoint = Field(Checkpoint(), description="Where the job keeps which keys it has seen and how far it has read.")
+    parallelism: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="State partitions: how many tasks deduplicate side by side. Integer; the CPU limit rounded up when absent. "
+        "Fixed for the life of a checkpoint.",
+    )
+    driver: Driver = Field(Driver(), description="The pod that does the work.")
+    suspend: bool = Field(
+        False,
+        description="true stops the driver after the batch it is in and keeps everything; false (default) goes on where it stopped.",
+    )
+    restart_nonce: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Any change of this number restarts the driver, after the batch it is in. Integer from 0; absent by default."
+    )
+
+
+METADATA_RULES = rules(
+    (
+        f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
+        f"metadata.name is too long: use at most {MAX_NAME_LENGTH} characters, so that the names of the driver and its pod fit",
+    ),
+    (
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "metadata.name must begin with a letter and hold only small letters, digits and '-', so that a Service can bear it",
+    ),
+)
+"""Rules on the whole object: a CRD's schema sees nothing of the metadata but the name."""

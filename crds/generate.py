@@ -1,0 +1,46 @@
+"""Writes every file that is made from the API models, or with `--check` says which are stale (exit 1).
+
+Run from anywhere: `python crds/generate.py [--check]`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from dedup_api.crd import build_crd
+from dedup_api.reference import build_exit_codes_page, build_reasons_page, build_reference_page
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = "# Made from crds/dedup_api by `make generate`; do not edit.\n"
+
+
+def build_files() -> dict[Path, str]:
+    """Path -> content of every generated file."""
+    crd = HEADER + yaml.safe_dump(build_crd(), sort_keys=False, width=140, allow_unicode=True)
+    return {
+        ROOT / "crds" / "dedupjobs.streamdedup.dev.yaml": crd,
+        ROOT / "charts" / "dedup-operator" / "files" / "dedupjobs.streamdedup.dev.yaml": crd,
+        ROOT / "docs" / "reference.md": build_reference_page(),
+        ROOT / "docs" / "reasons.md": build_reasons_page(),
+        ROOT / "docs" / "exit-codes.md": build_exit_codes_page(),
+    }
+
+
+def main() -> int:
+    check = "--check" in sys.argv[1:]
+    stale = [path for path, content in build_files().items() if not path.exists() or path.read_text() != content]
+    for path in stale:
+        if check:
+            print(f"{path.relative_to(ROOT)} is stale: run `make generate` and commit the result", file=sys.stderr)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(build_files()[path])
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
