@@ -13,7 +13,7 @@ _DURATION = re.compile(DURATION_PATTERN)
 
 def parse_duration(text: str) -> timedelta:
     """The duration that `text` says; raises ValueError with the remedy for anything else."""
-    match = _DURATION.match(text)
+    match = _DURATION.fullmatch(text)
     if not text or match is None:
         raise ValueError(f"{text!r} is not a duration: write hours, minutes and seconds in this order, such as 10s, 5m or 1h30m")
     hours, minutes, seconds = (int(part[:-1]) if part else 0 for part in match.groups())

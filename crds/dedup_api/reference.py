@@ -51,7 +51,8 @@ def build_reference_page() -> str:
     status = "\n".join(_rows(build_structural_schema(DedupJobStatus), "status")).replace(" | required | ", " |  | ")
     return (
         f"{_NOTE}# Reference: {names.KIND} ({names.API_VERSION})\n\n"
-        f"`metadata.name` has at most {names.MAX_NAME_LENGTH} characters and begins with a letter. The same text is in `kubectl explain dedupjob.spec --recursive`.\n\n"
+        f"`metadata.name` has at most {names.MAX_NAME_LENGTH} characters and begins with a letter. "
+        "The same text is in `kubectl explain dedupjob.spec --recursive`.\n\n"
         f"## spec\n\n{table}{spec}\n\n## status\n\n{table}{status}\n"
     )
 
@@ -60,7 +61,8 @@ def build_reasons_page() -> str:
     """docs/reasons.md: a section for every reason, so that a link to `#reason` in lower case works."""
     sections = [f"## {reason}\n\n{text.meaning}\n\n**What to do:** {text.remedy}\n" for reason, text in EXPLANATIONS.items()]
     return (
-        f"{_NOTE}# Reasons\n\nThe column REASON of `kubectl get dedupjobs`, the reasons of conditions and events, and the reason in a driver's "
+        f"{_NOTE}# Reasons\n\nThe column REASON of `kubectl get dedupjobs`, the reasons of conditions and events, and the reason in "
+        "a driver's "
         "termination message are the words below.\n\n" + "\n".join(sections)
     )
 
@@ -68,7 +70,8 @@ def build_reasons_page() -> str:
 def build_exit_codes_page() -> str:
     """docs/exit-codes.md: the driver's exit codes."""
     rows = [
-        f"| {int(code)} | [{meaning.reason}](reasons.md#{meaning.reason.lower()}) | {'waits for a change of the spec' if meaning.permanent else 'started again'} |"
+        f"| {int(code)} | [{meaning.reason}](reasons.md#{meaning.reason.lower()}) | "
+        f"{'waits for a change of the spec' if meaning.permanent else 'started again'} |"
         for code, meaning in EXITS.items()
     ]
     return (

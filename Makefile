@@ -1,0 +1,95 @@
+# `make help` lists the targets. Everything a target needs it makes itself.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PY := PYTHONPATH=tests $(BIN)/python
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml requirements/build.txt requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11 (found $$($(PYTHON) -V))" >&2; exit 2; }
+	@echo "setting up $(VENV): a minute or two where nothing is cached"
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.PHONY: setup
+setup: $(READY) ## Python environment in .venv, from the locked requirements
+
+.PHONY: lock
+lock: setup ## Lock the newest versions that pyproject.toml allows, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --python-version 3.11 requirements/build.in -o requirements/build.txt
+	for extra in operator job dev; do $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --extra $$extra pyproject.toml -o requirements/$$extra.txt; done
+
+.PHONY: generate
+generate: setup ## Write the files that are made from the models: CRD, reference, reasons, metrics
+	$(BIN)/python crds/generate.py
+	$(BIN)/python job/generate_metrics_page.py
+
+.PHONY: lint
+lint: setup ## Style, types, layers, chart, stale generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python crds/generate.py --check
+	$(BIN)/python job/generate_metrics_page.py --check
+	"$$($(PY) -m testbed tool helm)" lint --strict charts/dedup-operator
+
+.PHONY: test-unit
+test-unit: setup ## Pure parts: no cluster, no Kafka, no Spark
+	$(PYTEST) tests/unit
+
+.PHONY: test-kafka
+test-kafka: setup cluster ## The driver with real Kafka and Spark
+	$(PYTEST) tests/kafka
+
+.PHONY: test-cluster
+test-cluster: setup cluster images ## CRD, operator and chart on the test bed
+	$(PYTEST) tests/cluster
+
+.PHONY: test
+test: setup ## Everything that CI runs
+	@$(MAKE) lint
+	@$(MAKE) test-unit
+	@$(MAKE) cluster images
+	$(PYTEST) tests/kafka tests/cluster
+
+.PHONY: test-full
+test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data
+
+.PHONY: cluster
+cluster: setup ## One-node Kubernetes with Kafka on this machine; state in .testbed/
+	@$(PY) -m testbed up
+
+.PHONY: cluster-down
+cluster-down: setup ## Stop the cluster and leave nothing of it on the machine
+	@$(PY) -m testbed down
+
+.PHONY: images
+images: setup ## Build the operator and job images and load them into the cluster
+	@$(PY) -m testbed images
+
+.PHONY: demo
+demo: setup cluster images ## From nothing to a running DedupJob on a year of flights, checked record by record
+	@$(PY) -m demo run
+
+.PHONY: demo-down
+demo-down: setup ## Remove the demo's job, topics and operator; the cluster stays
+	@$(PY) -m demo remove
+
+.PHONY: clean
+clean: ## Remove .venv and caches of the checkout; the cluster and the shared cache stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,233 @@
+"""What `kubectl apply` says: every rule of the CRD on the real API server, both ways.
+
+Refusals are asked of kubectl itself, because its message is what people read.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KUBECTL = ROOT / ".testbed" / "bin" / "kubectl"
+KUBECONFIG = ROOT / ".testbed" / "kubeconfig"
+NAMESPACE = "crd-rules"
+
+BASE: dict[str, Any] = {
+    "apiVersion": "streamdedup.dev/v1alpha1",
+    "kind": "DedupJob",
+    "metadata": {"name": "user-events", "namespace": NAMESPACE},
+    "spec": {
+        "source": {"bootstrapServers": "kafka.kafka.svc:9092", "topic": "user_events"},
+        "key": {"fields": ["eventId"]},
+        "eventTime": {"field": "timestamp"},
+        "watermark": "10m",
+        "trigger": {"processingTime": "5s"},
+        "sink": {"kafka": {"topic": "user_events_unique"}},
+    },
+}
+
+
+def kubectl(*arguments: str, document: object = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(KUBECTL), "--kubeconfig", str(KUBECONFIG), *arguments],
+        input=None if document is None else json.dumps(document),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def namespace() -> Iterator[None]:
+    """The CRD as people apply it, and a namespace. A CRD that was not there before is removed again."""
+    existed = kubectl("get", "crd", "dedupjobs.streamdedup.dev").returncode == 0
+    applied = kubectl("apply", "-f", str(ROOT / "crds"))
+    assert applied.returncode == 0, applied.stderr
+    established = kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/dedupjobs.streamdedup.dev")
+    assert established.returncode == 0, established.stderr
+    kubectl("create", "namespace", NAMESPACE)
+    yield
+    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    if not existed:
+        kubectl("delete", "crd", "dedupjobs.streamdedup.dev")
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """BASE with values set at dotted paths; None removes."""
+    document = copy.deepcopy(BASE)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        target = document
+        for part in parents:
+            target = target.setdefault(part, {})
+        if value is None:
+            del target[last]
+        else:
+            target[last] = value
+    return document
+
+
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "the smallest": {"spec.trigger": None},
+    "console": {"spec.sink": {"console": {}}},
+    "several brokers": {"spec.source.bootstrapServers": "a.b:9092,[::1]:9092,10.0.0.1:9092"},
+    "starting offsets": {"spec.source.startingOffsets": "Latest", "spec.source.maxOffsetsPerTrigger": 1},
+    "nested and composite keys": {"spec.key.fields": ["order.id", "@type", "user-id", "$ref", "größe"]},
+    "sixteen key fields": {"spec.key.fields": [f"f{i}" for i in range(16)]},
+    "epoch": {"spec.eventTime.format": "EpochMillis"},
+    "a pattern": {"spec.eventTime.format": "yyyy-MM-dd HH:mm:ss"},
+    "another pattern": {"spec.eventTime.format": "dd.MM.uuuu'T'HH:mm"},
+    "a compound duration": {"spec.watermark": "1h30m"},
+    "as fast as possible": {"spec.trigger.processingTime": "0s"},
+    "claim": {
+        "spec.checkpoint": {
+            "claim": {"size": "1Gi", "storageClassName": "fast", "accessMode": "ReadWriteOnce"},
+            "reclaimPolicy": "Delete",
+        }
+    },
+    "only a policy": {"spec.checkpoint": {"reclaimPolicy": "Delete"}},
+    "resources as numbers": {"spec.driver.resources": {"requests": {"cpu": 1}, "limits": {"cpu": 2, "memory": 2147483648}}},
+    "resources as text": {"spec.driver.resources": {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}},
+    "parallelism": {"spec.parallelism": 64},
+    "suspended": {"spec.suspend": True, "spec.restartNonce": 7},
+    "the longest name": {"metadata.name": "a" * 45},
+}
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no source": ({"spec.source": None}, "spec.source: Required value"),
+    "no brokers": ({"spec.source.bootstrapServers": None}, "spec.source.bootstrapServers: Required value"),
+    "no topic": ({"spec.source.topic": None}, "spec.source.topic: Required value"),
+    "no key": ({"spec.key": None}, "spec.key: Required value"),
+    "no event time": ({"spec.eventTime": None}, "spec.eventTime: Required value"),
+    "no watermark": ({"spec.watermark": None}, "spec.watermark: Required value"),
+    "no sink": ({"spec.sink": None}, "spec.sink: Required value"),
+    "no spec": ({"spec": None}, "spec: Required value"),
+    "unknown field": ({"spec.watermarkk": "10m"}, 'unknown field "spec.watermarkk"'),
+    "unknown nested field": ({"spec.source.topicPattern": "a.*"}, 'unknown field "spec.source.topicPattern"'),
+    "unknown enum": ({"spec.source.startingOffsets": "earliest"}, 'spec.source.startingOffsets: Unsupported value: "earliest"'),
+    "unknown format": ({"spec.format": "Xml"}, "spec.format: Unsupported value"),
+    "brokers without a port": ({"spec.source.bootstrapServers": "kafka"}, "spec.source.bootstrapServers must be host:port"),
+    "brokers with spaces": ({"spec.source.bootstrapServers": "a:1, b:2"}, "spec.source.bootstrapServers must be host:port"),
+    "a topic pattern": ({"spec.source.topic": "events-*"}, "spec.source.topic must be one literal topic name"),
+    "a sink topic with a space": ({"spec.sink.kafka.topic": "a b"}, "spec.sink.kafka.topic must be one literal topic name"),
+    "the same topic": ({"spec.sink.kafka.topic": "user_events"}, "spec.sink.kafka.topic must differ from spec.source.topic"),
+    "offsets zero": ({"spec.source.maxOffsetsPerTrigger": 0}, "spec.source.maxOffsetsPerTrigger"),
+    "fortnights": ({"spec.watermark": "10 fortnights"}, "spec.watermark is not a duration: write hours, minutes and seconds such as 10s"),
+    "an empty watermark": ({"spec.watermark": ""}, "spec.watermark is not a duration"),
+    "a zero watermark": ({"spec.watermark": "0s"}, "spec.watermark must be longer than zero"),
+    "a zero watermark in parts": ({"spec.watermark": "0h00m"}, "spec.watermark must be longer than zero"),
+    "a negative watermark": ({"spec.watermark": "-5m"}, "spec.watermark is not a duration"),
+    "a watermark of a number": ({"spec.watermark": 600}, "spec.watermark"),
+    "a negative trigger": ({"spec.trigger.processingTime": "-5s"}, "spec.trigger.processingTime is not a duration"),
+    "an empty trigger": ({"spec.trigger": {}}, "spec.trigger needs exactly one member: set spec.trigger.processingTime"),
+    "no key fields": ({"spec.key.fields": []}, "spec.key.fields"),
+    "an empty key field": ({"spec.key.fields": [""]}, "spec.key.fields"),
+    "an empty part": ({"spec.key.fields": ["a..b"]}, "spec.key.fields must hold paths"),
+    "a key in quotes": ({"spec.key.fields": ["a`b"]}, "spec.key.fields must hold paths"),
+    "a key in brackets": ({"spec.key.fields": ["a[0]"]}, "spec.key.fields must hold paths"),
+    "a key twice": ({"spec.key.fields": ["a", "b", "a"]}, "spec.key.fields names a field twice"),
+    "too many key fields": ({"spec.key.fields": [f"f{i}" for i in range(17)]}, "spec.key.fields: Too many"),
+    "a time path with a space": ({"spec.eventTime.field": "a b"}, "spec.eventTime.field must be a path"),
+    "a format misspelt": ({"spec.eventTime.format": "EpochMilis"}, "spec.eventTime.format must be Iso8601"),
+    "two sinks": ({"spec.sink.console": {}}, "spec.sink needs exactly one member"),
+    "an empty sink": ({"spec.sink": {}}, "spec.sink needs exactly one member"),
+    "a size in words": ({"spec.checkpoint": {"claim": {"size": "big"}}}, "spec.checkpoint.claim.size must be a positive quantity"),
+    "a size of zero": ({"spec.checkpoint": {"claim": {"size": "0Gi"}}}, "spec.checkpoint.claim.size must be a positive quantity"),
+    "an access mode": ({"spec.checkpoint": {"claim": {"accessMode": "RWO"}}}, "spec.checkpoint.claim.accessMode: Unsupported value"),
+    "a policy": ({"spec.checkpoint": {"reclaimPolicy": "Keep"}}, "spec.checkpoint.reclaimPolicy: Unsupported value"),
+    "no parallelism": ({"spec.parallelism": 0}, "spec.parallelism"),
+    "a negative nonce": ({"spec.restartNonce": -1}, "spec.restartNonce"),
+    "memory in GB": (
+        {"spec.driver.resources": {"limits": {"memory": "4GB"}}},
+        "spec.driver.resources.limits.memory must be a positive quantity",
+    ),
+    "too little memory": (
+        {"spec.driver.resources": {"limits": {"memory": "256Mi"}}},
+        "spec.driver.resources.limits.memory is too little for a driver",
+    ),
+    "a request above the limit": (
+        {"spec.driver.resources": {"requests": {"memory": "4Gi"}}},
+        "spec.driver.resources.requests.memory must not be larger than limits.memory",
+    ),
+    "a default request above the limit": (
+        {"spec.driver.resources": {"limits": {"cpu": "100m"}}},
+        "spec.driver.resources.requests.cpu must not be larger than limits.cpu",
+    ),
+    "a long name": ({"metadata.name": "a" * 46}, "metadata.name is too long: use at most 45 characters"),
+    "a name with a dot": ({"metadata.name": "a.b"}, "metadata.name must begin with a letter"),
+    "a name with a digit first": ({"metadata.name": "2fast"}, "metadata.name must begin with a letter"),
+}
+
+
+@pytest.mark.parametrize("changes", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_a_good_object_is_accepted(changes: dict[str, Any]) -> None:
+    done = kubectl("apply", "--dry-run=server", "-f", "-", document=changed(changes))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_bad_object_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    done = kubectl("apply", "--dry-run=server", "-f", "-", document=changed(changes))
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_defaults_are_filled_in() -> None:
+    document = changed({"spec.trigger": None})
+    done = kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", document=document)
+    live = json.loads(done.stdout)
+    assert live["status"] == {"observedGeneration": -1}
+    spec = live["spec"]
+    assert spec["trigger"] == {"processingTime": "5s"}
+    assert spec["source"]["startingOffsets"] == "Earliest"
+    assert spec["source"]["maxOffsetsPerTrigger"] == 200_000
+    assert spec["eventTime"]["format"] == "Iso8601"
+    assert spec["checkpoint"] == {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}, "reclaimPolicy": "Retain"}
+    assert spec["driver"] == {"resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": "2", "memory": "2Gi"}}}
+    assert spec["suspend"] is False
+    assert "parallelism" not in spec
+
+
+@pytest.fixture
+def stored() -> Iterator[Callable[[dict[str, Any]], subprocess.CompletedProcess[str]]]:
+    """Applies BASE with a claim for real, suspended, and returns a function that edits it."""
+    claim = {"size": "2Gi", "storageClassName": "fast"}
+    document = changed({"metadata.name": "transitions", "spec.suspend": True, "spec.checkpoint": {"claim": claim}})
+    done = kubectl("apply", "-f", "-", document=document)
+    assert done.returncode == 0, done.stderr
+
+    def edit(claim: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        return kubectl("apply", "-f", "-", document={**document, "spec": {**document["spec"], "checkpoint": {"claim": claim}}})
+
+    yield edit
+    kubectl("delete", "dedupjob", "transitions", "-n", NAMESPACE)
+
+
+def test_a_claim_grows_but_never_shrinks_or_moves(stored: Callable[[dict[str, Any]], subprocess.CompletedProcess[str]]) -> None:
+    assert stored({"size": "3Gi", "storageClassName": "fast"}).returncode == 0
+    assert "spec.checkpoint.claim.size cannot shrink" in stored({"size": "1Gi", "storageClassName": "fast"}).stderr
+    assert "storageClassName cannot be changed" in stored({"size": "3Gi", "storageClassName": "slow"}).stderr
+    assert "storageClassName cannot be changed" in stored({"size": "3Gi"}).stderr
+    moved = stored({"size": "3Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"})
+    assert "spec.checkpoint.claim.accessMode cannot be changed" in moved.stderr
+
+
+def test_every_field_is_explained() -> None:
+    done = kubectl("explain", "dedupjob.spec", "--recursive")
+    assert done.returncode == 0, done.stderr
+    assert "maxOffsetsPerTrigger" in done.stdout
+    watermark = kubectl("explain", "dedupjob.spec.watermark").stdout
+    assert "Copies of an event closer together than this" in watermark
+
+
+def test_the_short_name_and_the_columns() -> None:
+    done = kubectl("get", "dj", "-n", NAMESPACE, "-o", "wide")
+    assert done.returncode == 0, done.stderr
