@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import yaml
+
 from dedup_api.crd import build_crd
 from dedup_api.reference import build_exit_codes_page, build_reasons_page, build_reference_page
 

@@ -38,7 +38,10 @@ def test_job_json_reads_back_as_what_was_written() -> None:
     [
         ({}, {"processingTime": "5s", "parallelism": 2, "cpus": 2, "memoryBytes": 2 * 1024**3}),
         ({"trigger": {"processingTime": "0s"}}, {"processingTime": "0s"}),
-        ({"driver": {"resources": {"limits": {"cpu": "1500m", "memory": "3Gi"}}}}, {"cpus": 2, "parallelism": 2, "memoryBytes": 3 * 1024**3}),
+        (
+            {"driver": {"resources": {"limits": {"cpu": "1500m", "memory": "3Gi"}}}},
+            {"cpus": 2, "parallelism": 2, "memoryBytes": 3 * 1024**3},
+        ),
         ({"driver": {"resources": {"limits": {"cpu": "250m"}}}}, {"cpus": 1, "parallelism": 1}),
         ({"driver": {"resources": {"limits": {"cpu": 4}}}, "parallelism": 8}, {"cpus": 4, "parallelism": 8}),
     ],

