@@ -1,0 +1,216 @@
+"""Container images without a registry: built once per content, kept as OCI archives, imported into containerd.
+
+An image's tag is the hash of everything that goes into it, so a tag never means two things, a pod that runs an
+old image can be told from one that runs the new one, and nothing is built or imported twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from testbed import oci
+from testbed.console import step
+from testbed.layout import CHECKOUT, CONTAINERD_SOCKET, PACKAGE, Layout
+from testbed.locks import file_lock, write_atomically
+from testbed.shell import TestbedError, run, succeeds
+
+SUITE = "bookworm"
+# Everything that the Dockerfiles install from Debian anyway. In the base it is installed once for all images,
+# and Java's trust store comes from the image's own certificates, not from those mounted during a build.
+BASE_PACKAGES = ("ca-certificates", "openjdk-17-jre-headless", "python3", "python3-venv", "tini")
+BASE_REVISION = "1"  # raise it to get newer Debian packages
+KEPT_ARCHIVES = 3
+BUILDAH_RUN = Path("/run/dedup-testbed-buildah")
+# Mounted during a build where the machine has them, never copied into a layer: private certificates, mirrors.
+BUILD_MOUNTS = ("/etc/ssl/certs", "/usr/local/share/ca-certificates", "/etc/pip.conf", "/etc/apt/apt.conf.d")
+
+_KAFKA = "tests/testbed/images/kafka"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True)
+class Image:
+    """What makes an image: a static binary, or a Dockerfile with the paths that it copies (relative to the checkout)."""
+
+    name: str
+    repository: str
+    binary: str = ""
+    dockerfile: str = ""
+    context: str = "."
+    inputs: Sequence[str] = field(default_factory=tuple)
+
+
+IMAGES: Mapping[str, Image] = {
+    image.name: image
+    for image in (
+        Image("pause", "testbed-pause", binary="pause"),
+        Image("coredns", "testbed-coredns", binary="coredns"),
+        Image("base", "testbed-base"),
+        Image("kafka", "testbed-kafka", dockerfile=f"{_KAFKA}/Dockerfile", context=_KAFKA, inputs=(_KAFKA,)),
+        Image(
+            "operator",
+            "dedup-operator",
+            dockerfile="operator/Dockerfile",
+            inputs=("crds/dedup_api", "operator/dedup_operator", "pyproject.toml", "requirements/operator.txt", "README.md", "LICENSE"),
+        ),
+        Image(
+            "job",
+            "dedup-job",
+            dockerfile="job/Dockerfile",
+            inputs=("crds/dedup_api", "job/dedup_job", "job/pom.xml", "pyproject.toml", "requirements/job.txt", "README.md", "LICENSE"),
+        ),
+    )
+}
+CLUSTER_IMAGES = ("pause", "coredns", "base", "kafka")
+PRODUCT_IMAGES = ("operator", "job")
+
+
+def architecture() -> str:
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def _hash_path(digest: hashlib._Hash, path: Path) -> None:
+    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if path.is_dir() else [path]
+    for file in files:
+        if file.exists():
+            mode = file.stat().st_mode & 0o111
+            digest.update(f"{file.relative_to(CHECKOUT)} {mode}\0".encode() + file.read_bytes() + b"\0")
+
+
+def _base_hash() -> str:
+    return hashlib.sha256(f"{SUITE} {BASE_PACKAGES} {BASE_REVISION} {architecture()}".encode()).hexdigest()[:12]
+
+
+def content_hash(image: Image, binaries: Mapping[str, Path]) -> str:
+    if image.name == "base":
+        return _base_hash()
+    digest = hashlib.sha256(architecture().encode())
+    if image.binary:
+        digest.update(binaries[image.binary].read_bytes())
+        return digest.hexdigest()[:12]
+    digest.update(_base_hash().encode())
+    for path in (image.dockerfile, f"{image.context}/.dockerignore", *image.inputs):
+        _hash_path(digest, CHECKOUT / path)
+    return digest.hexdigest()[:12]
+
+
+class Builder:
+    """Builds and imports images for one layout."""
+
+    def __init__(self, layout: Layout, binaries: Mapping[str, Path]) -> None:
+        self.layout = layout
+        self.binaries = binaries
+        self.folder = layout.cache / "images"
+
+    def reference(self, name: str) -> str:
+        image = IMAGES[name]
+        return f"localhost/{image.repository}:{content_hash(image, self.binaries)}"
+
+    def archive(self, name: str) -> Path:
+        return self.folder / f"{IMAGES[name].repository}-{self.reference(name).rsplit(':', 1)[1]}.tar"
+
+    def ensure(self, name: str) -> str:
+        """Builds the archive unless the cache has it; returns the reference."""
+        image, reference, archive = IMAGES[name], self.reference(name), self.archive(name)
+        if image.dockerfile and not (CHECKOUT / image.dockerfile).exists():
+            raise TestbedError(f"{image.dockerfile} does not exist, so there is no image `{name}` to build")
+        with file_lock(self.folder / f".{image.repository}.lock", f"the build of image {name}"):
+            if archive.exists():
+                archive.touch()
+                return reference
+            log = self.layout.log / f"image-{name}.log"
+            log.unlink(missing_ok=True)
+            with step(f"building image {reference}", log):
+                if image.binary:
+                    self._build_binary(image, reference, archive)
+                elif name == "base":
+                    self._build_base(reference, archive, log)
+                else:
+                    self._build_dockerfile(image, reference, archive, log)
+            self._prune(image, log)
+        return reference
+
+    def _build_binary(self, image: Image, reference: str, archive: Path) -> None:
+        layer = archive.with_name(f".{archive.name}.layer")
+        try:
+            oci.binary_layer(self.binaries[image.binary], layer)
+            oci.write_image(layer, reference, archive, [f"/{image.binary}"], architecture())
+        finally:
+            layer.unlink(missing_ok=True)
+
+    def _build_base(self, reference: str, archive: Path, log: Path) -> None:
+        layer = archive.with_name(f".{archive.name}.layer")
+        try:
+            # Without a mirror's address mmdebstrap takes its own default; the host's apt settings apply as usual.
+            run(["mmdebstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", "--format=tar", SUITE, layer], log=log)
+            oci.write_image(layer, reference, archive, [], architecture())
+        finally:
+            layer.unlink(missing_ok=True)
+
+    def _buildah(self, *args: str | Path, log: Path) -> None:
+        storage = ["--root", self.layout.cache / "buildah", "--runroot", BUILDAH_RUN]
+        run(["buildah", *storage, *args], log=log, env={"BUILDAH_ISOLATION": "chroot"}, cwd=CHECKOUT)
+
+    def _build_dockerfile(self, image: Image, reference: str, archive: Path, log: Path) -> None:
+        base = self.ensure("base")
+        temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
+        mounts = [part for path in BUILD_MOUNTS if Path(path).exists() for part in ("-v", f"{path}:{path}:ro")]
+        with file_lock(self.folder / ".buildah.lock", "image builds"):
+            try:
+                self._buildah("pull", "--quiet", f"oci-archive:{self.archive('base')}", log=log)
+                self._buildah(
+                    "bud", "--isolation", "chroot", "--layers", "--pull-never", "--build-arg", f"BASE={base}", *mounts,
+                    "-f", image.dockerfile, "-t", reference, image.context, log=log,
+                )  # fmt: skip
+                self._buildah(
+                    "push", "--quiet", "--compression-format", "gzip", "--compression-level", "1",
+                    reference, f"oci-archive:{temporary}:{reference}", log=log,
+                )  # fmt: skip
+                temporary.rename(archive)
+            finally:
+                temporary.unlink(missing_ok=True)
+                self._forget_mounts()
+
+    def _forget_mounts(self) -> None:
+        """Buildah mounts its storage onto itself and leaves that, and its run folder, behind."""
+        succeeds(["umount", "--lazy", self.layout.cache / "buildah" / "overlay"])
+        shutil.rmtree(BUILDAH_RUN, ignore_errors=True)
+
+    def _prune(self, image: Image, log: Path) -> None:
+        """Keeps the newest archives of this image; buildah keeps their layers under the same tags."""
+        archives = sorted(self.folder.glob(f"{image.repository}-????????????.tar"), key=lambda p: p.stat().st_mtime, reverse=True)
+        for old in archives[KEPT_ARCHIVES:]:
+            old.unlink()
+            if image.dockerfile:
+                tag = old.stem.removeprefix(f"{image.repository}-")
+                self._buildah("rmi", "--force", f"localhost/{image.repository}:{tag}", log=log)
+
+    def load(self, names: Sequence[str]) -> dict[str, str]:
+        """Builds what lacks, imports what containerd lacks, records the references."""
+        references = {name: self.ensure(name) for name in names}
+        present = set(ctr("images", "list", "-q").split())
+        for name, reference in references.items():
+            if reference not in present:
+                with step(f"importing image {reference}"):
+                    ctr("images", "import", str(self.archive(name)))
+        known = read_references(self.layout)
+        write_atomically(self.layout.images_json, json.dumps(known | references, indent=2) + "\n")
+        return references
+
+
+def read_references(layout: Layout) -> dict[str, str]:
+    if not layout.images_json.exists():
+        return {}
+    known: dict[str, str] = json.loads(layout.images_json.read_text())
+    return known
+
+
+def ctr(*args: str) -> str:
+    return run(["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", *args])

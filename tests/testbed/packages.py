@@ -1,0 +1,80 @@
+"""System commands that the cluster and the image builds call; installed when that is possible, named when not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from testbed.console import step
+from testbed.shell import MissingPrerequisiteError, environment, run
+
+# Command (or file) -> Debian package that brings it.
+COMMANDS = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "conntrack": "conntrack",
+    "socat": "socat",
+    "ethtool": "ethtool",
+    "nft": "nftables",
+    "openssl": "openssl",
+    "mount": "mount",
+    "nsenter": "util-linux",
+}
+CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+CNI_PLUGINS = ("bridge", "host-local", "portmap", "loopback")
+DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+def cni_folder() -> Path | None:
+    return next((f for f in CNI_FOLDERS if all((f / plugin).exists() for plugin in CNI_PLUGINS)), None)
+
+
+def missing_packages() -> list[str]:
+    path = environment()["PATH"]
+    missing = [package for command, package in COMMANDS.items() if shutil.which(command, path=path) is None]
+    if cni_folder() is None:
+        missing.append("containernetworking-plugins")
+    if not DEBIAN_KEYRING.exists():
+        missing.append("debian-archive-keyring")
+    return list(dict.fromkeys(missing))
+
+
+def os_family() -> str:
+    release = Path("/etc/os-release")
+    if not release.exists():
+        return ""
+    fields = dict(line.split("=", 1) for line in release.read_text().splitlines() if "=" in line)
+    return " ".join(fields.get(key, "").strip('"') for key in ("ID", "ID_LIKE"))
+
+
+def apt_install(packages: list[str], log: Path) -> None:
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    run(["apt-get", "update", "-q"], log=log, env=quiet)
+    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], log=log, env=quiet)
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        raise MissingPrerequisiteError("The test bed runs a kubelet and containerd: run it as root (for example `sudo -E make cluster`).")
+
+
+def ensure_system_packages(log: Path) -> None:
+    missing = missing_packages()
+    if not missing:
+        return
+    family = os_family()
+    if not any(name in family for name in ("debian", "ubuntu")) or shutil.which("apt-get") is None:
+        raise MissingPrerequisiteError(
+            "These system commands are missing and this is not Debian or Ubuntu. Install what your system calls: " + " ".join(missing)
+        )
+    with step(f"apt-get install {' '.join(missing)}", log):
+        apt_install(missing, log)
+    still = missing_packages()
+    if still:
+        raise MissingPrerequisiteError(f"apt-get installed them, yet they are not found: {' '.join(still)}", log)
