@@ -46,7 +46,6 @@ def prepare(layout: Layout) -> Plan:
     return Plan(binaries, builder, config, daemons, components.fingerprint(config, daemons))
 
 
-
 def up(layout: Layout) -> None:
     packages.require_root()
     begun = time.monotonic()
@@ -78,7 +77,7 @@ def _repaired(layout: Layout, plan: Plan) -> bool:
         try:
             _run(layout, plan)
             return True
-        except TestbedError as error:
+        except (TestbedError, OSError) as error:
             note(f"  cannot be repaired ({error}): starting anew")
     with step("stopping the old cluster"):
         _stop(layout.state, layout)

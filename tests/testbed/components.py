@@ -11,8 +11,20 @@ from pathlib import Path
 from testbed import probes
 from testbed.daemons import Daemon
 from testbed.layout import (
-    API_PORT, CGROUP, CLUSTER_CIDR, CONTAINERD_SOCKET, DNS_IP, ETCD_PORT, NODE_IP, NODE_NAME, POD_BRIDGE, POD_CIDR, RUN, SERVICE_CIDR, Layout,
-)  # fmt: skip
+    API_PORT,
+    CGROUP,
+    CLUSTER_CIDR,
+    CONTAINERD_SOCKET,
+    DNS_IP,
+    ETCD_PORT,
+    NODE_IP,
+    NODE_NAME,
+    POD_BRIDGE,
+    POD_CIDR,
+    RUN,
+    SERVICE_CIDR,
+    Layout,
+)
 from testbed.packages import cni_folder
 from testbed.pki import SERVING_NAMES, SUBJECTS
 from testbed.shell import run, succeeds
@@ -227,8 +239,8 @@ def daemons(layout: Layout, binaries: Mapping[str, Path]) -> dict[str, Daemon]:
         Daemon(
             "local-path-provisioner",
             command(
-                "local-path-provisioner", "start", f"--config={config}/local-path.json",
-                f"--kubeconfig={config}/local-path-provisioner.kubeconfig", "--namespace=local-path-storage", f"--helper-pod-file={config}/helper-pod.yaml",
+                "local-path-provisioner", "start", f"--config={config}/local-path.json", f"--helper-pod-file={config}/helper-pod.yaml",
+                f"--kubeconfig={config}/local-path-provisioner.kubeconfig", "--namespace=local-path-storage",
             ),
             lambda: True,
         ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -53,6 +54,15 @@ def recorded_pid(name: str) -> int | None:
     return pid if start_time(pid) == known["start"] else None
 
 
+def _become_daemon(cgroup_files: list[str]) -> None:
+    """Between fork and exec: its own cgroup, and none of what the caller's shell happened to be limited to."""
+    cgroups.join(cgroup_files)
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
 def start(daemon: Daemon, layout: Layout) -> None:
     log = layout.log / f"{daemon.name}.log"
     if log.exists() and log.stat().st_size > _MAX_LOG:
@@ -67,7 +77,7 @@ def start(daemon: Daemon, layout: Layout) -> None:
             cwd=layout.state,
             env=environment(without_proxy=True),
             start_new_session=True,
-            preexec_fn=lambda: cgroups.join(files),
+            preexec_fn=lambda: _become_daemon(files),
         )
     write_atomically(PIDS / f"{daemon.name}.json", json.dumps({"pid": process.pid, "start": start_time(process.pid)}) + "\n")
 

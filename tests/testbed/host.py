@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 from testbed import snapshot
-from testbed.layout import NODE_BRIDGE, NODE_IP, POD_BRIDGE, RUN
+from testbed.layout import CLUSTER_CIDR, NODE_BRIDGE, NODE_IP, POD_BRIDGE, RUN
 from testbed.shell import TestbedError, run, succeeds
 from testbed.snapshot import Snapshot
 
+RULE_COMMENT = "dedup-testbed-pods"
 _NEEDED_SYSCTLS = {"net.ipv4.ip_forward": "1", "net.bridge.bridge-nf-call-iptables": "1"}
 
 
@@ -20,7 +21,8 @@ def set_up() -> None:
     if shutil.which("modprobe"):
         for module in ("overlay", "br_netfilter"):  # built in, or loaded already, on some kernels
             succeeds(["modprobe", module])
-    for name, value in _NEEDED_SYSCTLS.items():
+    for name, value in RULE_COMMENT = "dedup-testbed-pods"
+_NEEDED_SYSCTLS.items():
         path = snapshot.sysctl_path(name)
         if path.exists() and path.read_text().strip() != value:
             path.write_text(value)
@@ -28,6 +30,15 @@ def set_up() -> None:
         run(["ip", "link", "add", NODE_BRIDGE, "type", "bridge"])
         run(["ip", "address", "add", f"{NODE_IP}/32", "dev", NODE_BRIDGE])
     run(["ip", "link", "set", NODE_BRIDGE, "up"])
+    _let_pods_through()
+
+
+def _let_pods_through() -> None:
+    """Hosts with Docker or a firewall drop what they forward; pods' traffic is forwarded by the host."""
+    rules = run(["iptables", "-S", "FORWARD"])
+    if "-P FORWARD DROP" in rules and RULE_COMMENT not in rules:
+        for side in ("--source", "--destination"):
+            run(["iptables", "-I", "FORWARD", side, CLUSTER_CIDR, "-m", "comment", "--comment", RULE_COMMENT, "-j", "ACCEPT"])
 
 
 def unmount_below(roots: list[Path]) -> None:
@@ -58,22 +69,26 @@ def remove_links(before: Snapshot) -> None:
 
 
 def restore_firewall(tool: str, before: list[str]) -> None:
-    """Removes the chains of kube-proxy, the kubelet and the CNI plugins that were not there before, and what jumps to them."""
-    current = snapshot.firewall_rules(tool)
+    script = build_removal_script(snapshot.firewall_rules(tool), before)
+    if script:
+        run([f"{tool}-restore", "--noflush"], stdin="\n".join(script) + "\n")
+
+
+def build_removal_script(current: list[str], before: list[str]) -> list[str]:
+    """Removes the chains of kube-proxy, the kubelet and the CNI plugins that were not there before, what jumps to them, and our rules."""
     script: list[str] = []
     for table, lines in _by_table(current).items():
         known = set(_by_table(before).get(table, []))
         chains = [line.split()[0][1:] for line in lines if line.startswith(":") and line not in known]
         ours = [chain for chain in chains if chain.startswith(("KUBE-", "CNI-"))]
-        rules = [line for line in lines if line.startswith("-A ") and line not in known and _mentions(line, ours)]
+        rules = [line for line in lines if line.startswith("-A ") and line not in known and (_mentions(line, ours) or RULE_COMMENT in line)]
         # Rules inside our chains go when the chains are flushed; those in others are deleted one by one.
         deletions = [f"-D{line[2:]}" for line in rules if line.split()[1] not in ours]
         flushes = [f"-F {chain}" for chain in ours]
         removals = [f"-X {chain}" for chain in ours]
-        if ours:
+        if ours or deletions:
             script += [f"*{table}", *deletions, *flushes, *removals, "COMMIT"]
-    if script:
-        run([f"{tool}-restore", "--noflush"], stdin="\n".join(script) + "\n")
+    return script
 
 
 def _by_table(lines: list[str]) -> dict[str, list[str]]:

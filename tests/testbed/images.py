@@ -17,9 +17,10 @@ from pathlib import Path
 
 from testbed import oci
 from testbed.console import step
-from testbed.layout import CHECKOUT, CONTAINERD_SOCKET, PACKAGE, Layout
+from testbed.layout import CHECKOUT, CONTAINERD_SOCKET, Layout
 from testbed.locks import file_lock, write_atomically
 from testbed.shell import TestbedError, run, succeeds
+from testbed.snapshot import mounts_below
 
 SUITE = "bookworm"
 # Everything that the Dockerfiles install from Debian anyway. In the base it is installed once for all images,
@@ -155,7 +156,7 @@ class Builder:
             layer.unlink(missing_ok=True)
 
     def _buildah(self, *args: str | Path, log: Path) -> None:
-        storage = ["--root", self.layout.cache / "buildah", "--runroot", BUILDAH_RUN]
+        storage: list[str | Path] = ["--root", self.layout.cache / "buildah", "--runroot", BUILDAH_RUN]
         run(["buildah", *storage, *args], log=log, env={"BUILDAH_ISOLATION": "chroot"}, cwd=CHECKOUT)
 
     def _build_dockerfile(self, image: Image, reference: str, archive: Path, log: Path) -> None:
@@ -164,9 +165,10 @@ class Builder:
         mounts = [part for path in BUILD_MOUNTS if Path(path).exists() for part in ("-v", f"{path}:{path}:ro")]
         with file_lock(self.folder / ".buildah.lock", "image builds"):
             try:
+                self._buildah("rm", "--all", log=log)  # what a build that was killed left behind
                 self._buildah("pull", "--quiet", f"oci-archive:{self.archive('base')}", log=log)
                 self._buildah(
-                    "bud", "--isolation", "chroot", "--layers", "--pull-never", "--build-arg", f"BASE={base}", *mounts,
+                    "bud", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never", "--build-arg", f"BASE={base}", *mounts,
                     "-f", image.dockerfile, "-t", reference, image.context, log=log,
                 )  # fmt: skip
                 self._buildah(
@@ -180,7 +182,8 @@ class Builder:
 
     def _forget_mounts(self) -> None:
         """Buildah mounts its storage onto itself and leaves that, and its run folder, behind."""
-        succeeds(["umount", "--lazy", self.layout.cache / "buildah" / "overlay"])
+        for point in reversed(mounts_below([self.layout.cache / "buildah"])):
+            succeeds(["umount", "--lazy", point])
         shutil.rmtree(BUILDAH_RUN, ignore_errors=True)
 
     def _prune(self, image: Image, log: Path) -> None:

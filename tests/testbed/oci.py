@@ -9,11 +9,9 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
 
 _MEDIA = "application/vnd.oci.image"
 
@@ -22,11 +20,6 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644)
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(content), mode
     archive.addfile(entry, io.BytesIO(content))
-
-
-def _digest_of(stream: BinaryIO) -> str:
-    stream.seek(0)
-    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def binary_layer(binary: Path, target: Path) -> None:
@@ -42,7 +35,7 @@ def binary_layer(binary: Path, target: Path) -> None:
 def write_image(layer: Path, reference: str, target: Path, entrypoint: list[str], architecture: str) -> None:
     """The archive that `ctr images import` and `buildah pull oci-archive:` read; replaces `target` in one step."""
     with layer.open("rb") as stream:
-        layer_digest = _digest_of(stream)
+        layer_digest = hashlib.file_digest(stream, "sha256").hexdigest()
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     config = json.dumps(
         {
@@ -84,12 +77,3 @@ def write_image(layer: Path, reference: str, target: Path, entrypoint: list[str]
 
 def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
     return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
-
-
-def copy_atomically(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(source, temporary)
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ def _key(path: Path, log: Path) -> None:
 def make_certificates(layout: Layout) -> None:
     pki, log = layout.pki, layout.log / "pki.log"
     _key(pki / "ca.key", log)
-    authority = ["-subj", "/CN=testbed-ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
+    authority: list[str | Path] = ["-subj", "/CN=testbed-ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
     run(["openssl", "req", "-x509", "-new", "-key", pki / "ca.key", "-days", DAYS, *authority, "-out", pki / "ca.crt"], log=log)
     for name, subject in SUBJECTS.items():
         _certificate(pki, name, subject, log)
@@ -55,7 +55,7 @@ def _certificate(pki: Path, name: str, subject: str, log: Path) -> None:
     extensions.write_text("\n".join(lines) + "\n")
     _key(pki / f"{name}.key", log)
     run(["openssl", "req", "-new", "-key", pki / f"{name}.key", "-subj", subject, "-out", request], log=log)
-    signer = ["-CA", pki / "ca.crt", "-CAkey", pki / "ca.key", "-CAcreateserial", "-days", DAYS, "-extfile", extensions]
+    signer: list[str | Path] = ["-CA", pki / "ca.crt", "-CAkey", pki / "ca.key", "-CAcreateserial", "-days", DAYS, "-extfile", extensions]
     run(["openssl", "x509", "-req", "-in", request, *signer, "-out", pki / f"{name}.crt"], log=log)
     request.unlink()
     extensions.unlink()

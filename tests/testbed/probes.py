@@ -88,8 +88,8 @@ def cluster_dns_resolves(name: str) -> bool:
             answer, _ = client.recvfrom(512)
     except OSError:
         return False
-    _, flags, _, answers = struct.unpack(">HHHH", answer[:8])
-    return (flags & 0xF) == 0 and answers > 0
+    fields: tuple[int, int, int, int] = struct.unpack(">HHHH", answer[:8])
+    return (fields[1] & 0xF) == 0 and fields[3] > 0
 
 
 def _receive(client: socket.socket, size: int) -> bytes:
