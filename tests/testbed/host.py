@@ -21,8 +21,7 @@ def set_up() -> None:
     if shutil.which("modprobe"):
         for module in ("overlay", "br_netfilter"):  # built in, or loaded already, on some kernels
             succeeds(["modprobe", module])
-    for name, value in RULE_COMMENT = "dedup-testbed-pods"
-_NEEDED_SYSCTLS.items():
+    for name, value in _NEEDED_SYSCTLS.items():
         path = snapshot.sysctl_path(name)
         if path.exists() and path.read_text().strip() != value:
             path.write_text(value)
