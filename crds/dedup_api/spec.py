@@ -187,7 +187,7 @@ class Claim(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "!isQuantity(string(self.size)) || !isQuantity(string(oldSelf.size)) "
+                "!has(self.size) || !has(oldSelf.size) || !isQuantity(string(self.size)) || !isQuantity(string(oldSelf.size)) "
                 "|| quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
                 "spec.checkpoint.claim.size cannot shrink: Kubernetes only lets a claim grow; make a new DedupJob for a smaller one",
             ),
@@ -197,7 +197,7 @@ class Claim(ApiModel):
                 "spec.checkpoint.claim.storageClassName cannot be changed: Kubernetes does not move a claim; make a new DedupJob",
             ),
             (
-                "self.accessMode == oldSelf.accessMode",
+                "!has(self.accessMode) || !has(oldSelf.accessMode) || self.accessMode == oldSelf.accessMode",
                 "spec.checkpoint.claim.accessMode cannot be changed: Kubernetes fixes it when the claim is made; make a new DedupJob",
             ),
         )

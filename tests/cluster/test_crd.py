@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ BASE: dict[str, Any] = {
         "sink": {"kafka": {"topic": "user_events_unique"}},
     },
 }
+
+
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
 
 
 def kubectl(*arguments: str, document: object = None) -> subprocess.CompletedProcess[str]:
@@ -231,3 +235,14 @@ def test_every_field_is_explained() -> None:
 def test_the_short_name_and_the_columns() -> None:
     done = kubectl("get", "dj", "-n", NAMESPACE, "-o", "wide")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_accepted_as_it_stands(path: Path) -> None:
+    done = kubectl("apply", "--dry-run=server", "-f", str(path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_job_in_the_readme_is_the_smallest_example() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block in (ROOT / "docs" / "examples" / "user-events.yaml").read_text()

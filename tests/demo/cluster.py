@@ -38,7 +38,7 @@ class DemoCluster:
 
     def install_operator(self) -> None:
         images = json.loads((self._layout.state / "images.json").read_text())
-        operator, job = (images[name].rsplit(":", 1) for name in ("dedup-operator", "dedup-job"))
+        operator, job = (images[name].rsplit(":", 1) for name in ("operator", "job"))
         self.make_namespace(OPERATOR_NAMESPACE)
         self.helm(
             "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "3m",
