@@ -1,0 +1,73 @@
+"""The operator's own metrics. Those of the jobs come from the drivers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Tally
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from dedup_api.reasons import Reason
+from dedup_operator.domain.errors import ApiConflict, ApiUnavailable
+
+
+class Metrics:
+    """One registry per operator, so that tests do not share it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._rounds = Counter("dedup_operator_reconcile", "Looks at a job, by how they ended.", ["result"], registry=self.registry)
+        self._duration = Histogram(
+            "dedup_operator_reconcile_duration_seconds",
+            "Time of one look at a job, in seconds.",
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+            registry=self.registry,
+        )
+        self._jobs = Gauge("dedup_operator_jobs", "DedupJobs, by the reason of their condition Ready.", ["reason"], registry=self.registry)
+        info = Gauge("dedup_operator_build_info", "1, with the version as a label.", ["version"], registry=self.registry)
+        info.labels(find_version()).set(1)
+        self._reasons: dict[Hashable, Reason] = {}
+        for result in ("ok", "conflict", "unavailable", "error"):
+            self._rounds.labels(result)
+
+    @contextmanager
+    def observe_round(self) -> Iterator[None]:
+        begun, result = time.monotonic(), "error"
+        try:
+            yield
+            result = "ok"
+        except ApiConflict:
+            result = "conflict"
+            raise
+        except ApiUnavailable:
+            result = "unavailable"
+            raise
+        finally:
+            self._rounds.labels(result).inc()
+            self._duration.observe(time.monotonic() - begun)
+
+    def set_reason(self, job: Hashable, reason: Reason) -> None:
+        if self._reasons.get(job) is not reason:
+            self._reasons[job] = reason
+            self._recount()
+
+    def forget(self, job: Hashable) -> None:
+        if self._reasons.pop(job, None) is not None:
+            self._recount()
+
+    def _recount(self) -> None:
+        tally = Tally(self._reasons.values())
+        for reason in Reason:
+            if tally[reason] or self.registry.get_sample_value("dedup_operator_jobs", {"reason": reason}) is not None:
+                self._jobs.labels(reason).set(tally[reason])
+
+
+def find_version() -> str:
+    """Of the installed distribution; the image carries the sources only and says it in a file of its own."""
+    try:
+        return version("dedup-operator")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,74 @@
+"""What the operator writes on its objects to know them again: labels, annotations and owner references."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from dedup_api import names
+from dedup_api.reasons import Reason
+from dedup_operator.domain.validate import ValidJob
+
+APPLIED_SPEC = f"{names.GROUP}/applied-spec"
+"""On the StatefulSet: the part of the spec that its template was made from."""
+CHECKPOINT_CONFIG = f"{names.GROUP}/checkpoint-config"
+"""On the claim: the job.json that its state belongs to. Survives the DedupJob, so that a later one of the same name is
+compared with it field by field."""
+CHECKPOINT_IDENTITY = f"{names.GROUP}/checkpoint-identity"
+"""On the claim: the hash that status shows, for people."""
+GIVEN_UP = f"{names.GROUP}/given-up"
+"""On the StatefulSet: why and at which generation the operator stopped trying."""
+
+OWN_SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGER}"
+"""What the operator watches: nothing of others passes over the wire."""
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    generation: int
+    reason: Reason
+    message: str
+
+    def render(self) -> str:
+        return json.dumps({"generation": self.generation, "reason": self.reason, "message": self.message})
+
+
+def parse_given_up(text: str | None) -> GivenUp | None:
+    """What `GivenUp.render` wrote; None where nothing legible is kept."""
+    try:
+        document = json.loads(text) if text else {}
+        return GivenUp(int(document["generation"]), Reason(document["reason"]), str(document["message"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def build_labels(job_name: str) -> dict[str, str]:
+    """Labels of every child. The DedupJob's own are never copied: Argo CD and Helm would take the children for theirs."""
+    return {
+        names.LABEL_NAME: names.DRIVER_APP,
+        names.LABEL_MANAGED_BY: names.MANAGER,
+        names.LABEL_JOB: job_name,
+    }
+
+
+def build_owner_reference(job: ValidJob) -> dict[str, Any]:
+    """Lets the garbage collector remove a child with its DedupJob, without a finalizer and without blocking the deletion."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "name": job.name,
+        "uid": job.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def build_metadata(job: ValidJob, name: str, *, owned: bool = True, annotations: dict[str, str] | None = None) -> dict[str, Any]:
+    """Metadata of a child."""
+    metadata: dict[str, Any] = {"name": name, "namespace": job.namespace, "labels": build_labels(job.name)}
+    if annotations:
+        metadata["annotations"] = annotations
+    if owned:
+        metadata["ownerReferences"] = [build_owner_reference(job)]
+    return metadata

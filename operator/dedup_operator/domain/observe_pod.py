@@ -1,0 +1,130 @@
+"""What a driver's pod says about itself: where it is, and how its runs ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from dedup_api import names
+from dedup_api.exits import EXITS, ExitCode, TerminationMessage
+from dedup_api.reasons import EXPLANATIONS, Reason
+from dedup_api.status import DriverExit
+from dedup_operator.domain.times import parse_time, render_time
+
+IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "RegistryUnavailable"}
+CONTAINER_PROBLEMS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
+OUT_OF_MEMORY = "OOMKilled"
+_NEVER = "1970-01-01T00:00:00Z"
+"""kubelet leaves the times of a container empty that it lost track of."""
+MESSAGE_LENGTH = 1024
+"""The CRD's maximum."""
+
+
+@dataclass(frozen=True)
+class DriverPod:
+    name: str
+    uid: str
+    address: str | None
+    deleting: bool
+    created_at: datetime
+    scheduled: bool
+    unschedulable: str | None
+    """The scheduler's message while it finds no node."""
+    waiting: str | None
+    """Why the container waits, in kubelet's word."""
+    waiting_message: str
+    started_at: datetime | None
+    """When the container that runs now started; None while none runs."""
+    ready: bool
+    restarts: int
+    exits: tuple[DriverExit, ...]
+    """Newest first; at most the last two are still visible."""
+
+    @property
+    def image_problem(self) -> bool:
+        return self.waiting in IMAGE_PROBLEMS
+
+
+def observe_pod(raw: dict[str, Any]) -> DriverPod:
+    metadata, status = raw["metadata"], raw.get("status", {})
+    container = _find_container(status)
+    state = container.get("state", {})
+    deleting = "deletionTimestamp" in metadata
+    waiting, running = state.get("waiting", {}), state.get("running")
+    scheduling: dict[str, Any] = next((condition for condition in status.get("conditions", []) if condition["type"] == "PodScheduled"), {})
+    unschedulable = scheduling.get("status") == "False" and scheduling.get("reason") in {"Unschedulable", "SchedulerError"}
+    return DriverPod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        address=status.get("podIP"),
+        deleting=deleting,
+        created_at=parse_time(metadata["creationTimestamp"]),
+        scheduled=scheduling.get("status") == "True",
+        unschedulable=scheduling.get("message", "") if unschedulable else None,
+        waiting=waiting.get("reason"),
+        waiting_message=_settle(waiting.get("message", "")),
+        started_at=parse_time(running["startedAt"]) if running else None,
+        ready=container.get("ready", False),
+        restarts=container.get("restartCount", 0),
+        exits=_observe_exits(container, deleting=deleting),
+    )
+
+
+def _find_container(status: dict[str, Any]) -> dict[str, Any]:
+    containers = status.get("containerStatuses", [])
+    return next((container for container in containers if container["name"] == names.CONTAINER), {})
+
+
+def _settle(message: str) -> str:
+    """kubelet alternates between the error and the error behind `Back-off …: ErrImagePull:`. One wording, or status would flap."""
+    return message.split("ErrImagePull: ")[-1]
+
+
+def _observe_exits(container: dict[str, Any], *, deleting: bool) -> tuple[DriverExit, ...]:
+    ends = [container.get(state, {}).get("terminated") for state in ("state", "lastState")]
+    seen = [end for end in ends if end]
+    if deleting:
+        # How a driver ends that was asked to stop is no failure; what it did before is.
+        seen = [end for end in seen if end.get("exitCode") not in {0, 143}]
+    return tuple(_observe_exit(end) for end in seen)
+
+
+def _observe_exit(end: dict[str, Any]) -> DriverExit:
+    code, killed = end.get("exitCode", 0), end.get("reason") == OUT_OF_MEMORY
+    text = "" if killed else (end.get("message") or "").strip()
+    said = _parse_message(text)
+    return DriverExit(
+        exit_code=code,
+        reason=(said.reason if said else _find_reason(code, end.get("reason", ""))).value,
+        message=(said.message if said else text or _describe(code, end))[-MESSAGE_LENGTH:],
+        finished_at=render_time(parse_time(end.get("finishedAt") or _NEVER)),
+    )
+
+
+def _parse_message(text: str) -> TerminationMessage | None:
+    try:
+        return TerminationMessage.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _find_reason(code: int, kubelet: str) -> Reason:
+    if kubelet == OUT_OF_MEMORY:
+        return Reason.OUT_OF_MEMORY
+    return EXITS[ExitCode(code)].reason if code in set(EXITS) else Reason.DRIVER_FAILED
+
+
+def _describe(code: int, end: dict[str, Any]) -> str:
+    if end.get("reason") == OUT_OF_MEMORY:
+        return EXPLANATIONS[Reason.OUT_OF_MEMORY].meaning
+    if end.get("signal") or code > 128:
+        return f"The driver was killed by signal {end.get('signal') or code - 128}."
+    return f"The driver ended with exit code {code} and no message."
+
+
+def is_permanent(exit: DriverExit) -> bool:
+    """Starting again cannot help."""
+    return exit.exit_code in set(EXITS) and EXITS[ExitCode(exit.exit_code)].permanent

@@ -1,0 +1,82 @@
+"""From what the API server returned to a job after which nothing can be missing, or to the reason why not.
+
+The CRD's rules refuse most mistakes at `kubectl apply`; this catches objects that were stored under an older CRD.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from dedup_api import names
+from dedup_api.durations import parse_duration
+from dedup_api.quantities import parse_quantity
+from dedup_api.spec import DedupJobSpec
+
+
+@dataclass(frozen=True)
+class ValidJob:
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    spec: DedupJobSpec
+
+
+@dataclass(frozen=True)
+class Invalid:
+    message: str
+    suspend: bool
+    """Stopping needs no valid spec."""
+
+
+def validate(resource: dict[str, Any]) -> ValidJob | Invalid:
+    """The job that a DedupJob describes. `message` names the field and the remedy."""
+    metadata, document = resource["metadata"], resource.get("spec") or {}
+    suspend = document.get("suspend") is True
+    try:
+        spec = DedupJobSpec.model_validate(document)
+    except ValidationError as error:
+        return Invalid(_describe(error), suspend)
+    problem = _find_problem(metadata["name"], spec)
+    if problem is not None:
+        return Invalid(problem, suspend)
+    return ValidJob(metadata["namespace"], metadata["name"], metadata["uid"], metadata["generation"], spec)
+
+
+def _describe(error: ValidationError) -> str:
+    problems = (f"{'.'.join(['spec', *map(str, entry['loc'])])}: {entry['msg']}" for entry in error.errors()[:3])
+    return "; ".join(problems)
+
+
+def _find_problem(name: str, spec: DedupJobSpec) -> str | None:
+    if len(name) > names.MAX_NAME_LENGTH:
+        return f"metadata.name is too long: make a new DedupJob with at most {names.MAX_NAME_LENGTH} characters"
+    if (spec.sink.kafka is None) == (spec.sink.console is None):
+        return "spec.sink needs exactly one member: set spec.sink.kafka or spec.sink.console"
+    return _find_unreadable(spec)
+
+
+def _find_unreadable(spec: DedupJobSpec) -> str | None:
+    durations = {"spec.watermark": spec.watermark, "spec.trigger.processingTime": spec.trigger.processing_time or "0s"}
+    limits, requests = spec.driver.resources.limits, spec.driver.resources.requests
+    quantities = {
+        "spec.driver.resources.limits.cpu": limits.cpu,
+        "spec.driver.resources.limits.memory": limits.memory,
+        "spec.driver.resources.requests.cpu": requests.cpu,
+        "spec.driver.resources.requests.memory": requests.memory or limits.memory,
+        "spec.checkpoint.claim.size": spec.checkpoint.claim.size,
+    }
+    for field, duration in durations.items():
+        try:
+            parse_duration(duration)
+        except ValueError as error:
+            return f"{field}: {error}"
+    for field, quantity in quantities.items():
+        try:
+            parse_quantity(quantity)
+        except ValueError as error:
+            return f"{field}: {error}"
+    return None

@@ -1,0 +1,129 @@
+"""The work queue: which job is looked at when.
+
+Level-based: an entry says only *which* job, so a hundred events make one look. One job is never looked at twice at once, a
+failure is repeated with growing pauses, and every job comes up again by itself after a while. kopf's timers would do the last
+part too, but they put a finalizer on the resource, and then an uninstalled operator blocks its deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+FIRST_BACKOFF_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 120.0
+"""An API server that was away for long is found again within this."""
+ROUND_TIMEOUT_SECONDS = 120.0
+"""A round is a dozen requests; one that takes longer hangs."""
+HEARTBEAT_SECONDS = 1.0
+JITTER = 0.1
+"""Of each pause, so that jobs which were started together do not stay together."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+Round = Callable[[Key], Awaitable[float | None]]
+"""Looks at one job once; returns the seconds until the next look, or None to forget the job. Raises to be repeated."""
+
+
+@dataclass
+class WorkQueue:
+    work: Round
+    workers: int
+    heartbeat: float = 0.0
+    """Loop time at which the dispatcher last went round; stands still when the loop or the dispatcher does."""
+    _due: dict[Key, float] = field(default_factory=dict)
+    _heap: list[tuple[float, Key]] = field(default_factory=list)
+    _failures: dict[Key, int] = field(default_factory=dict)
+    _running: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
+    _again: set[Key] = field(default_factory=set)
+    """Came up while being looked at."""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, key: Key, delay: float = 0.0) -> None:
+        """Look at `key` in `delay` seconds at the latest. A job that keeps failing keeps its pause."""
+        if key in self._running:
+            self._again.add(key)
+            return
+        if delay == 0.0 and key in self._failures:
+            return
+        self._schedule(key, delay)
+
+    def _schedule(self, key: Key, delay: float) -> None:
+        moment = asyncio.get_running_loop().time() + delay
+        if moment < self._due.get(key, float("inf")):
+            self._due[key] = moment
+            heapq.heappush(self._heap, (moment, key))
+            self._wake.set()
+
+    @property
+    def known(self) -> set[Key]:
+        return self._due.keys() | self._running.keys()
+
+    async def run(self) -> None:
+        """Dispatches until cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self.heartbeat = loop.time()
+                self._wake.clear()
+                self._dispatch(self.heartbeat)
+                await self._pause(loop.time())
+        finally:
+            for task in self._running.values():
+                task.cancel()
+
+    async def _pause(self, now: float) -> None:
+        full = len(self._running) >= self.workers
+        until = self._heap[0][0] - now if self._heap and not full else HEARTBEAT_SECONDS
+        try:
+            await asyncio.wait_for(self._wake.wait(), timeout=min(max(until, 0.001), HEARTBEAT_SECONDS))
+        except TimeoutError:
+            return
+
+    def _dispatch(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now and len(self._running) < self.workers:
+            moment, key = heapq.heappop(self._heap)
+            if self._due.get(key) != moment:
+                continue
+            del self._due[key]
+            self._running[key] = asyncio.create_task(self._look(key), name=f"look {key}")
+
+    async def _look(self, key: Key) -> None:
+        pause: float | None = None
+        try:
+            async with asyncio.timeout(ROUND_TIMEOUT_SECONDS):
+                pause = await self.work(key)
+            self._failures.pop(key, None)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, the job must come up again
+            pause = self._count_failure(key, error)
+        finally:
+            self._running.pop(key, None)
+            self._wake.set()
+        if key in self._again:
+            self._again.discard(key)
+            pause = pause if key in self._failures else 0.0
+        if pause is not None:
+            self._schedule(key, pause * random.uniform(1 - JITTER, 1 + JITTER))
+
+    def _count_failure(self, key: Key, error: Exception) -> float:
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        asked = getattr(error, "retry_after", None)
+        pause: float = asked or min(FIRST_BACKOFF_SECONDS * 2 ** (count - 1), MAX_BACKOFF_SECONDS)
+        logger.warning("%s: %s; again in %.0f s", key, error or type(error).__name__, pause)
+        return pause
