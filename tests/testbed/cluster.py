@@ -6,6 +6,7 @@ half-dead state of unknown origin is not worth understanding in a test bed.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -65,8 +66,8 @@ def _repaired(layout: Layout, plan: Plan) -> bool:
     current = holder.read()
     if current is None or not current.is_ours(layout):
         if holder.anything_left():
-            whose = current.checkout if current else "an unknown checkout"
-            with step(f"stopping what is left of the cluster of {whose}"):
+            whose = f"the cluster of {current.checkout}" if current else "an unknown cluster"
+            with step(f"stopping {whose}" if holder.living_daemons() else f"cleaning up after {whose}"):
                 _stop(Path(current.state) if current else layout.state, layout)
         return False
     if current.fingerprint != plan.fingerprint:
@@ -133,8 +134,9 @@ def _run_daemons(layout: Layout, plan: Plan) -> None:
             if daemon.name not in ("etcd", "containerd"):
                 wait_ready(plan.daemons["etcd" if daemon.name == "kube-apiserver" else "kube-apiserver"], layout)
             start(daemon, layout)
-        wait_ready(plan.daemons["containerd"], layout)
-        wait_ready(plan.daemons["kube-apiserver"], layout)
+        for name in components.START_ORDER:
+            if name != "kubelet":  # ready only when the pod network is; images can be imported meanwhile
+                wait_ready(plan.daemons[name], layout)
 
 
 def _link_binaries(layout: Layout, binaries: Mapping[str, Path]) -> None:
@@ -169,8 +171,12 @@ def _stop(state: Path, layout: Layout) -> None:
     cgroups.kill_all()
     host.clean(before, state)
     cgroups.remove()
-    if state.exists():
-        _remove_state(state)
+    checkout_is_gone = not (state / "kubeconfig").exists() and state != layout.state
+    _remove_state(state)
+    if checkout_is_gone:
+        for folder in (state, state.parent):
+            with contextlib.suppress(OSError):  # not empty: somebody's after all
+                folder.rmdir()
 
 
 def _remove_state(state: Path) -> None:

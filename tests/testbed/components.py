@@ -179,7 +179,7 @@ def daemons(layout: Layout, binaries: Mapping[str, Path]) -> dict[str, Daemon]:
         return probes.api_ready(layout)
 
     def node_ready() -> bool:
-        return probes.condition_true(probes.api_object(layout, f"/api/v1/nodes/{NODE_NAME}"), "Ready")
+        return healthz(10248) and probes.condition_true(probes.api_object(layout, f"/api/v1/nodes/{NODE_NAME}"), "Ready")
 
     listed = [
         Daemon(

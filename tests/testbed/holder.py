@@ -76,7 +76,12 @@ def raise_if_held(layout: Layout) -> None:
 
 
 def is_abandoned(holder: Holder) -> bool:
-    return not holder.checkout.exists() or not Path(holder.state).exists() or not living_daemons()
+    """Nobody can be using it: nothing of it runs, or the checkout was deleted (all but what was mounted inside)."""
+    return is_deleted(holder) or not living_daemons()
+
+
+def is_deleted(holder: Holder) -> bool:
+    return not (Path(holder.state) / "kubeconfig").exists()
 
 
 def read_before(layout: Layout) -> Snapshot:
