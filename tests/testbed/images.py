@@ -28,7 +28,6 @@ SUITE = "bookworm"
 BASE_PACKAGES = ("ca-certificates", "openjdk-17-jre-headless", "python3", "python3-venv", "tini")
 BASE_REVISION = "1"  # raise it to get newer Debian packages
 KEPT_ARCHIVES = 3
-BUILDAH_RUN = Path("/run/dedup-testbed-buildah")
 # Mounted during a build where the machine has them, never copied into a layer: private certificates, mirrors.
 BUILD_MOUNTS = ("/etc/ssl/certs", "/usr/local/share/ca-certificates", "/etc/pip.conf", "/etc/apt/apt.conf.d")
 
@@ -109,6 +108,8 @@ class Builder:
         self.layout = layout
         self.binaries = binaries
         self.folder = layout.cache / "images"
+        # Buildah ties a run folder to one storage folder, so each cache has its own.
+        self.buildah_run = Path(f"/run/dedup-testbed-buildah-{hashlib.sha256(bytes(layout.cache)).hexdigest()[:8]}")
 
     def reference(self, name: str) -> str:
         image = IMAGES[name]
@@ -156,7 +157,7 @@ class Builder:
             layer.unlink(missing_ok=True)
 
     def _buildah(self, *args: str | Path, log: Path) -> None:
-        storage: list[str | Path] = ["--root", self.layout.cache / "buildah", "--runroot", BUILDAH_RUN]
+        storage: list[str | Path] = ["--root", self.layout.cache / "buildah", "--runroot", self.buildah_run]
         run(["buildah", *storage, *args], log=log, env={"BUILDAH_ISOLATION": "chroot"}, cwd=CHECKOUT)
 
     def _build_dockerfile(self, image: Image, reference: str, archive: Path, log: Path) -> None:
@@ -184,7 +185,7 @@ class Builder:
         """Buildah mounts its storage onto itself and leaves that, and its run folder, behind."""
         for point in reversed(mounts_below([self.layout.cache / "buildah"])):
             succeeds(["umount", "--lazy", point])
-        shutil.rmtree(BUILDAH_RUN, ignore_errors=True)
+        shutil.rmtree(self.buildah_run, ignore_errors=True)
 
     def _prune(self, image: Image, log: Path) -> None:
         """Keeps the newest archives of this image; buildah keeps their layers under the same tags."""
