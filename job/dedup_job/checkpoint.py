@@ -1,0 +1,115 @@
+"""The checkpoint volume: where things lie on it, and the few small files that the driver itself keeps there.
+
+Spark owns `generation-<n>/spark` and nobody else writes there; its offset and commit logs are only read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dedup_api.exits import ExitCode
+from dedup_job.errors import JobError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Paths of one generation on the volume."""
+
+    root: Path
+    generation: int
+
+    @property
+    def attempt_file(self) -> Path:
+        return self.root / "attempt"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / f"generation-{self.generation}"
+
+    @property
+    def spark(self) -> Path:
+        return self.folder / "spark"
+
+    @property
+    def totals_file(self) -> Path:
+        return self.folder / "totals.json"
+
+    def is_committed(self, batch: int) -> bool:
+        return (self.spark / "commits" / str(batch)).exists()
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """All or nothing, also after a power cut: a new file, on disk, then the name, on disk."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_attempt(checkpoint: Checkpoint) -> int:
+    """Raises the attempt number, which also shows that the volume takes writes. The number of this start."""
+    try:
+        checkpoint.spark.mkdir(parents=True, exist_ok=True)
+        attempt = _read_attempt(checkpoint.attempt_file) + 1
+        write_durably(checkpoint.folder / "writable", b"")
+        write_durably(checkpoint.attempt_file, f"{attempt}\n".encode())
+    except OSError as error:
+        raise JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, f"cannot write to the checkpoint volume: {error}") from error
+    return attempt
+
+
+def _read_attempt(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What Spark's logs say about a committed batch."""
+
+    batch: int
+    next_watermark_ms: int
+    """Event time up to which the next batch calls records late; 0 before there was one."""
+    end_offsets: dict[int, int]
+    """By partition: the first offset that the batch did not read."""
+
+
+def fetch_last_commit(checkpoint: Checkpoint) -> int | None:
+    """The newest batch in the commit log; None for a new checkpoint."""
+    try:
+        names = [entry.name for entry in (checkpoint.spark / "commits").iterdir()]
+    except FileNotFoundError:
+        return None
+    return max((int(name) for name in names if name.isdigit()), default=None)
+
+
+def read_commit(checkpoint: Checkpoint, batch: int, topic: str) -> Commit:
+    commit = _read_log(checkpoint.spark / "commits" / str(batch))
+    offsets = _read_log(checkpoint.spark / "offsets" / str(batch))
+    ends: dict[str, int] = offsets[1].get(topic, {})
+    return Commit(
+        batch=batch,
+        next_watermark_ms=int(commit[0].get("nextBatchWatermarkMs", 0)),
+        end_offsets={int(partition): offset for partition, offset in ends.items()},
+    )
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """An entry of Spark's logs: a version line, then JSON documents, one a line."""
+    lines = path.read_text().splitlines()
+    if not lines or not lines[0].startswith("v"):
+        raise ValueError(f"{path} does not begin with a version")
+    return [json.loads(line) for line in lines[1:] if line.strip() and line.strip() != "-"]

@@ -1,0 +1,85 @@
+"""Every ten seconds: how far behind the job is, and whether the brokers still answer.
+
+Spark says nothing while the brokers are away, it retries; this thread is what makes that visible.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Protocol
+
+from confluent_kafka.admin import OffsetSpec
+
+from dedup_api.driver_status import Blocked
+from dedup_api.job_config import JobConfig
+from dedup_api.spec import StartingOffsets
+from dedup_job.errors import JobError
+from dedup_job.metrics import Metrics
+from dedup_job.preflight import fetch_finding
+from dedup_job.status import State
+
+INTERVAL = 10.0
+"""Seconds. The operator patches the status once a minute; a dashboard scrapes every 15 to 60 s."""
+
+_LOG = logging.getLogger("dedup_job.lag")
+
+
+class OffsetLookup(Protocol):
+    def fetch_partitions(self, topic: str) -> list[int] | None: ...
+
+    def fetch_offsets(self, topic: str, partitions: list[int], spec: OffsetSpec) -> dict[int, int]: ...
+
+
+def build_lag(ends: dict[int, int], committed: dict[int, int], starts: dict[int, int]) -> int:
+    """Records from what was committed, or from where the topic begins in a partition that no batch has read, to the ends."""
+    return sum(max(0, end - max(committed.get(partition, 0), starts.get(partition, 0))) for partition, end in ends.items())
+
+
+class LagProbe:
+    """Keeps `lag` and `blocked_by` of the state up to date until told to stop."""
+
+    def __init__(self, brokers: OffsetLookup, config: JobConfig, state: State, metrics: Metrics, stop: threading.Event) -> None:
+        self._brokers, self._config, self._state, self._metrics, self._stop = brokers, config, state, metrics, stop
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="lag", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.probe()
+            if self._stop.wait(INTERVAL):
+                return
+
+    def probe(self) -> None:
+        finding = fetch_finding(self._brokers, self._config)
+        if finding is None:
+            try:
+                self._publish_lag()
+            except JobError as error:
+                finding = error
+        self._publish_finding(finding)
+
+    def _publish_lag(self) -> None:
+        topic = self._config.source.topic
+        partitions = self._brokers.fetch_partitions(topic) or []
+        ends = self._brokers.fetch_offsets(topic, partitions, OffsetSpec.latest())
+        commit = self._state.read().commit
+        if commit is None and self._config.source.starting_offsets is StartingOffsets.LATEST:
+            return  # Spark chose the beginning itself and has not committed it
+        starts = self._brokers.fetch_offsets(topic, partitions, OffsetSpec.earliest())
+        lag = build_lag(ends, commit.end_offsets if commit else {}, starts)
+        self._state.update(lag=lag)
+        self._metrics.lag.set(lag)
+
+    def _publish_finding(self, finding: JobError | None) -> None:
+        before = self._state.read().blocked_by
+        after = None if finding is None else Blocked(reason=finding.reason, message=finding.message)
+        self._state.update(blocked_by=after)
+        self._metrics.blocked.set(0 if after is None else 1)
+        if (before and before.reason) == (after and after.reason):
+            return
+        if after is not None:
+            _LOG.warning(after.message, extra={"fields": {"reason": after.reason}})
+        elif before is not None:
+            _LOG.info("what was missing is there", extra={"fields": {"reason": before.reason}})

@@ -1,0 +1,191 @@
+"""The driver's steps, in their order. Each is small; what can go wrong in one is a JobError with its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+
+from pydantic import ValidationError
+
+from dedup_api import names
+from dedup_api.driver_status import Phase
+from dedup_api.exits import ExitCode
+from dedup_api.job_config import JobConfig
+from dedup_job.checkpoint import Checkpoint, write_attempt
+from dedup_job.errors import JobError
+from dedup_job.exits import Cause, decide_failure, write_termination_message
+from dedup_job.fields import build_paths, build_tree
+from dedup_job.jvm import Jvm, connect_gateway, start_jvm
+from dedup_job.lag import LagProbe
+from dedup_job.logs import start_logging
+from dedup_job.memory import MemoryPlan, build_memory_plan
+from dedup_job.metrics import Metrics
+from dedup_job.preflight import Brokers, fetch_finding, wait_for_kafka
+from dedup_job.server import Pages, start_server
+from dedup_job.session import build_spark_conf, start_session
+from dedup_job.status import State, build_stuck_bound
+from dedup_job.stop import Gate
+
+_LOG = logging.getLogger("dedup_job")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    config: Path
+    checkpoint: Path
+    port: int
+    termination_log: Path
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The parts that live as long as the process."""
+
+    config: JobConfig
+    checkpoint: Checkpoint
+    gate: Gate
+    state: State
+    metrics: Metrics
+    brokers: Brokers
+
+    def explain(self, causes: list[Cause]) -> JobError:
+        """Looks at the brokers once: whether they and the topics are there says more than the exception of whoever missed them."""
+        return decide_failure(causes, fetch_finding(self.brokers, self.config))
+
+
+def read_arguments(words: list[str] | None = None) -> Arguments:
+    parser = argparse.ArgumentParser(prog="dedup_job", description="The driver of one DedupJob.")
+    parser.add_argument("--config", type=Path, default=Path(names.CONFIG_FILE), help="job.json as the operator writes it")
+    parser.add_argument("--checkpoint", type=Path, default=Path(names.CHECKPOINT_DIR), help="folder of the checkpoint volume")
+    parser.add_argument("--port", type=int, default=names.HTTP_PORT, help="port of /metrics, /healthz, /readyz and /status; 0 takes any")
+    parser.add_argument("--termination-log", type=Path, default=Path(names.TERMINATION_LOG), help="where the last message goes")
+    found = parser.parse_args(words)
+    return Arguments(found.config, found.checkpoint, found.port, found.termination_log)
+
+
+def main(words: list[str] | None = None) -> int:
+    start_logging()
+    arguments = read_arguments(words)
+    gate = Gate()
+    take_signals(gate)
+    try:
+        run(arguments, gate)
+    except JobError as error:
+        return end_with(error, arguments.termination_log)
+    except Exception as error:  # noqa: BLE001  the one place where a bug becomes an exit code
+        _LOG.exception("unexpected error")
+        return end_with(JobError(ExitCode.INTERNAL, f"{type(error).__name__}: {error}"), arguments.termination_log)
+    _LOG.info("stopped as asked")
+    return ExitCode.DONE
+
+
+def run(arguments: Arguments, gate: Gate) -> None:
+    config = read_config(arguments.config)
+    validate_config(config)
+    state, metrics = State(), Metrics()
+    port = start_server(arguments.port, Pages(state, metrics, build_stuck_bound(config.trigger_interval)))
+    checkpoint = Checkpoint(arguments.checkpoint, config.generation)
+    attempt = write_attempt(checkpoint)
+    state.update(attempt=attempt, generation=config.generation)
+    _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
+    driver = Driver(config, checkpoint, gate, state, metrics, Brokers(config.source.bootstrap_servers))
+    if wait_for_kafka(driver.brokers, config, state, gate.stop_requested.wait):
+        run_jvm(driver)
+
+
+def run_jvm(driver: Driver) -> None:
+    memory = build_memory_plan(driver.config.memory_bytes)
+    jvm, info = start_jvm(memory, driver.config.cpus)
+    try:
+        connect_gateway(jvm, info)
+        run_query(driver, memory, jvm)
+    except JobError:
+        raise
+    except Exception as error:
+        jvm.check()  # its death explains whatever Python saw of it
+        raise explain_exception(driver, error) from error
+    finally:
+        driver.state.update(phase=Phase.STOPPING)
+        jvm.end()
+
+
+def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
+    # PySpark takes half a second to import: it is not needed to wait for a broker, and not before the JVM is on its way.
+    from dedup_job.event_time import validate_format
+    from dedup_job.query import Query
+    from dedup_job.supervise import Reporter, Supervisor
+
+    config, state = driver.config, driver.state
+    spark = start_session(build_spark_conf(config, memory))
+    take_signals(driver.gate)  # PySpark has put its own handler on Ctrl-C
+    driver.metrics.build.labels(version=_version(), spark_version=spark.version).set(1)
+    validate_format(spark, config.event_time.format)
+    query = Query(config, driver.checkpoint, driver.gate, state)
+    reporter = Reporter(config, driver.checkpoint, state, driver.metrics)
+    reporter.report_start(query)
+    query.start(spark)
+    state.update(phase=Phase.RUNNING)
+    _LOG.info("query started")
+    LagProbe(driver.brokers, config, state, driver.metrics, driver.gate.stop_requested).start()
+    Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain).run_until_stopped()
+
+
+def explain_exception(driver: Driver, error: Exception) -> JobError:
+    from dedup_job.query import read_exception_causes
+
+    _LOG.error("the query could not be started", exc_info=error)
+    return driver.explain(read_exception_causes(error))
+
+
+def read_config(path: Path) -> JobConfig:
+    try:
+        return JobConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise JobError(ExitCode.CONFIGURATION, f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise JobError(ExitCode.CONFIGURATION, f"{path.name}: {field}: {first['msg']}") from error
+
+
+def validate_config(config: JobConfig) -> None:
+    """What the models cannot say; the operator has mostly refused it before."""
+    for field, text in (("spec.watermark", "watermark_delay"), ("spec.trigger.processingTime", "trigger_interval")):
+        try:
+            getattr(config, text)
+        except ValueError as error:
+            raise JobError(ExitCode.CONFIGURATION, f"{field}: {error}") from error
+    if (config.sink.kafka is None) == (config.sink.console is None):
+        raise JobError(ExitCode.CONFIGURATION, "spec.sink needs exactly one member: kafka or console")
+    build_tree(build_paths(config))
+
+
+def take_signals(gate: Gate) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
+        gate.close()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+def end_with(error: JobError, termination_log: Path) -> int:
+    _LOG.error(error.message, extra={"fields": {"exitCode": int(error.code), "reason": error.reason}})
+    write_termination_message(termination_log, error.reason, error.message)
+    return error.code
+
+
+def _version() -> str:
+    try:
+        return version("dedup-operator")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

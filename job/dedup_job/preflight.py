@@ -1,0 +1,125 @@
+"""Looks at the brokers before the JVM is started, and waits there for what is missing.
+
+Waiting in the process costs a tenth of the memory of a JVM that fails, and `/status` can say what is waited for. Brokers
+are asked through the admin interface only, which never creates a topic.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from dedup_api.driver_status import Blocked, Phase
+from dedup_api.exits import ExitCode
+from dedup_api.job_config import JobConfig
+from dedup_api.reasons import Reason
+from dedup_job.errors import JobError
+from dedup_job.status import State
+
+REQUEST_TIMEOUT = 5.0
+"""Seconds for one look: a healthy broker answers in milliseconds."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds between looks: doubled each time, so that a topic made by the same `kubectl apply` is found at once."""
+
+_LOG = logging.getLogger("dedup_job.preflight")
+_MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION}
+
+
+class Brokers:
+    """The source's brokers, asked one question at a time."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._servers = bootstrap_servers
+        self._last_error = ""
+        silent = logging.getLogger("dedup_job.librdkafka")
+        silent.propagate = False
+        silent.addHandler(logging.NullHandler())
+        self._admin = AdminClient(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "client.id": "dedup-driver-probe",
+                "error_cb": self._remember,
+                "reconnect.backoff.max.ms": 2000,
+                "socket.connection.setup.timeout.ms": 5000,
+                "log.connection.close": False,
+            },
+            logger=silent,
+        )
+
+    def _remember(self, error: KafkaError) -> None:
+        self._last_error = error.str()
+
+    def fetch_partitions(self, topic: str) -> list[int] | None:
+        """The topic's partitions, None if there is no such topic; JobError when no broker answers."""
+        try:
+            future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT)[topic]
+            return [partition.id for partition in future.result(REQUEST_TIMEOUT + 1).partitions]
+        except KafkaException as error:
+            if error.args[0].code() in _MISSING:
+                return None
+            raise self._build_unavailable(error.args[0].str()) from error
+        except TimeoutError as error:
+            raise self._build_unavailable("no answer") from error
+
+    def fetch_offsets(self, topic: str, partitions: list[int], spec: OffsetSpec) -> dict[int, int]:
+        """By partition; the latest offset is that of the last stable record, as a read-committed consumer sees it."""
+        wanted = {TopicPartition(topic, partition): spec for partition in partitions}
+        try:
+            futures = self._admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT)
+            return {key.partition: future.result(REQUEST_TIMEOUT + 1).offset for key, future in futures.items()}
+        except KafkaException as error:
+            raise self._build_unavailable(error.args[0].str()) from error
+        except TimeoutError as error:
+            raise self._build_unavailable("no answer") from error
+
+    def _build_unavailable(self, detail: str) -> JobError:
+        cause = self._last_error or detail
+        return JobError(ExitCode.UNAVAILABLE, f"no broker of {self._servers} answers: {cause}")
+
+
+class TopicLookup(Protocol):
+    def fetch_partitions(self, topic: str) -> list[int] | None: ...
+
+
+def fetch_finding(brokers: TopicLookup, config: JobConfig) -> JobError | None:
+    """What is missing outside, the brokers first; None when a query can run."""
+    try:
+        if brokers.fetch_partitions(config.source.topic) is None:
+            return JobError(ExitCode.TOPIC_MISSING, f"the topic {config.source.topic} does not exist")
+        sink = config.sink.kafka
+        if sink is not None and brokers.fetch_partitions(sink.topic) is None:
+            return JobError(ExitCode.TOPIC_MISSING, f"the topic {sink.topic} does not exist", Reason.SINK_TOPIC_MISSING)
+    except JobError as error:
+        return error
+    return None
+
+
+def build_pauses() -> Iterator[float]:
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(LONGEST_PAUSE, pause * 2)
+
+
+def wait_for_kafka(brokers: TopicLookup, config: JobConfig, state: State, wait: Callable[[float], bool]) -> bool:
+    """Until nothing is missing: True. `wait(seconds)` says whether a stop was requested meanwhile: False then."""
+    blocked: Blocked | None = None
+    for pause in build_pauses():
+        finding = fetch_finding(brokers, config)
+        found = None if finding is None else Blocked(reason=finding.reason, message=finding.message)
+        if found is None:
+            state.update(phase=Phase.STARTING, blocked_by=None)
+            if blocked is not None:
+                _LOG.info("what was missing is there", extra={"fields": {"reason": blocked.reason}})
+            return True
+        state.update(phase=Phase.WAITING, blocked_by=found)
+        if blocked is None or blocked.reason != found.reason:
+            _LOG.warning(found.message, extra={"fields": {"reason": found.reason}})
+        blocked = found
+        if wait(pause):
+            return False
+    return False

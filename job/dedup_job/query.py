@@ -1,0 +1,93 @@
+"""The streaming query, put together from its steps, and what it says when it fails."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors.exceptions.captured import CapturedException
+
+from dedup_api.exits import ExitCode
+from dedup_api.job_config import JobConfig
+from dedup_job.batch import BatchRunner
+from dedup_job.checkpoint import Checkpoint
+from dedup_job.deduplicate import deduplicate
+from dedup_job.errors import JobError
+from dedup_job.exits import Cause
+from dedup_job.operator_metrics import read_batch_counts
+from dedup_job.parse import parse
+from dedup_job.sink import build_sink
+from dedup_job.source import read_source
+from dedup_job.status import State
+from dedup_job.stop import Gate
+from dedup_job.totals import BatchCounts
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming import StreamingQuery
+
+QUERY_NAME = "dedup"
+LONGEST_CHAIN = 20
+"""Causes followed; a chain that is longer has a cycle."""
+
+
+class Query:
+    """The running query and its batches."""
+
+    def __init__(self, config: JobConfig, checkpoint: Checkpoint, gate: Gate, state: State) -> None:
+        self._config, self._checkpoint = config, checkpoint
+        self._handle: StreamingQuery | None = None
+        self._started = threading.Event()
+        self.runner = BatchRunner(build_sink(config), gate, state, checkpoint, self._read_counts)
+
+    def start(self, spark: SparkSession) -> None:
+        config = self._config
+        unique = deduplicate(parse(read_source(spark, config), config), config.watermark_delay)
+        writer = (
+            unique.writeStream.queryName(QUERY_NAME)
+            .foreachBatch(self.runner)
+            .option("checkpointLocation", self._checkpoint.spark.absolute().as_uri())
+            .trigger(processingTime=f"{int(config.trigger_interval.total_seconds())} seconds")
+        )
+        self._handle = writer.start()
+        self._started.set()
+
+    def is_active(self) -> bool:
+        return self._handle is not None and bool(self._handle.isActive)
+
+    def stop(self) -> None:
+        """Cancels whatever is running: only for a query that is idle, see `stop.Gate`."""
+        if self._handle is not None:
+            self._handle.stop()
+
+    def read_causes(self) -> list[Cause]:
+        """Why the query ended; empty when it did not fail."""
+        if self.runner.error is not None:
+            return read_exception_causes(self.runner.error)
+        if self._handle is None:
+            return []
+        failure = self._handle._jsq.exception()  # type: ignore[attr-defined]
+        return [] if failure.isEmpty() else _read_chain(failure.get())
+
+    def _read_counts(self) -> BatchCounts:
+        if not self._started.wait(60) or self._handle is None:
+            raise JobError(ExitCode.INTERNAL, "the query ran a batch before it was started")
+        return read_batch_counts(self._handle._jsq.streamingQuery().lastExecution())  # type: ignore[attr-defined]
+
+
+def read_exception_causes(error: BaseException) -> list[Cause]:
+    """The Java chain behind a Python exception, or the exception itself."""
+    if isinstance(error, CapturedException) and error._origin is not None:
+        return _read_chain(error._origin)
+    if isinstance(error, Py4JJavaError):
+        return _read_chain(error.java_exception)
+    return [Cause(type(error).__name__, str(error))]
+
+
+def _read_chain(throwable: Any) -> list[Cause]:
+    causes: list[Cause] = []
+    while throwable is not None and len(causes) < LONGEST_CHAIN:
+        causes.append(Cause(throwable.getClass().getName(), throwable.getMessage() or ""))
+        throwable = throwable.getCause()
+    return causes

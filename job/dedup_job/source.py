@@ -1,0 +1,34 @@
+"""The Kafka topic as a stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dedup_api.job_config import JobConfig
+from dedup_api.spec import StartingOffsets
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_STARTING = {StartingOffsets.EARLIEST: "earliest", StartingOffsets.LATEST: "latest"}
+
+
+def build_source_options(config: JobConfig) -> dict[str, str]:
+    source = config.source
+    return {
+        "kafka.bootstrap.servers": source.bootstrap_servers,
+        "subscribe": source.topic,
+        "startingOffsets": _STARTING[source.starting_offsets],
+        "maxOffsetsPerTrigger": str(source.max_offsets_per_trigger),
+        "includeHeaders": "true",
+        "failOnDataLoss": "true",
+        "kafka.isolation.level": "read_committed",
+        "kafka.allow.auto.create.topics": "false",  # a topic that was deleted must be missed, not made again
+        "fetchOffset.numRetries": "10",  # a broker's restart is no failure
+        "fetchOffset.retryIntervalMs": "1000",
+    }
+
+
+def read_source(spark: SparkSession, config: JobConfig) -> DataFrame:
+    """Columns key, value, topic, partition, offset, timestamp, timestampType, headers."""
+    return spark.readStream.format("kafka").options(**build_source_options(config)).load()

@@ -1,0 +1,104 @@
+"""What the driver knows about itself, shared by its threads: the query's, the lag probe's, the HTTP server's and main's.
+
+One lock, values replaced whole; `build_status` and `decide_health` are pure and get the clock from the caller.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from dedup_api.driver_status import Blocked, DriverStatus, Phase
+from dedup_api.status import Progress
+from dedup_job.checkpoint import Commit
+from dedup_job.times import build_event_time, build_rfc3339
+from dedup_job.totals import Totals
+
+STUCK_AFTER = timedelta(minutes=10)
+"""A batch of the default size takes seconds; ten minutes leave room for a slow volume and a broker's restart."""
+STUCK_TRIGGERS = 20
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    phase: Phase = Phase.STARTING
+    blocked_by: Blocked | None = None
+    attempt: int | None = None
+    generation: int | None = None
+    committed_in_this_run: bool = False
+    batch_started: float | None = None
+    """Seconds since the epoch; None between batches."""
+    commit: Commit | None = None
+    committed_at: float | None = None
+    totals: Totals = field(default_factory=Totals)
+    rows_per_second: int | None = None
+    lag: int | None = None
+    query_alive: bool = True
+
+
+class State:
+    """The current snapshot."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._snapshot = Snapshot()
+
+    def read(self) -> Snapshot:
+        with self._lock:
+            return self._snapshot
+
+    def update(self, **changes: Any) -> Snapshot:
+        with self._lock:
+            self._snapshot = replace(self._snapshot, **changes)
+            return self._snapshot
+
+
+def build_status(snapshot: Snapshot) -> DriverStatus:
+    """The answer on `/status`."""
+    commit, totals = snapshot.commit, snapshot.totals
+    watermark = commit.next_watermark_ms if commit else 0
+    return DriverStatus(
+        phase=snapshot.phase,
+        blocked_by=snapshot.blocked_by,
+        attempt=snapshot.attempt,
+        generation=snapshot.generation,
+        committed_in_this_run=snapshot.committed_in_this_run,
+        batch_running_since=None if snapshot.batch_started is None else build_rfc3339(snapshot.batch_started),
+        progress=Progress(
+            batch=commit.batch if commit else None,
+            watermark=build_event_time(watermark) if watermark > 0 else None,
+            rows_in=totals.rows_in,
+            rows_out=totals.rows_out,
+            duplicates=totals.duplicates,
+            late=totals.late,
+            invalid=totals.invalid,
+            input_rows_per_second=snapshot.rows_per_second,
+            lag_records=snapshot.lag,
+            state_rows=totals.state_rows if commit else None,
+            state_bytes=totals.state_bytes if commit else None,
+            last_progress_time=None if snapshot.committed_at is None else build_rfc3339(snapshot.committed_at),
+        ),
+    )
+
+
+def build_stuck_bound(trigger: timedelta) -> timedelta:
+    """A batch that runs for longer than this counts as stuck."""
+    return max(STUCK_AFTER, STUCK_TRIGGERS * trigger)
+
+
+def decide_health(snapshot: Snapshot, bound: timedelta, now: float) -> str | None:
+    """Why the driver needs a restart; None while it does not. Waiting for a broker is healthy: a restart would not help."""
+    if not snapshot.query_alive:
+        return "the query has ended"
+    if snapshot.batch_started is not None and now - snapshot.batch_started > bound.total_seconds():
+        return f"a batch has been running for {int(now - snapshot.batch_started)} s, more than {int(bound.total_seconds())} s"
+    return None
+
+
+def decide_readiness(snapshot: Snapshot) -> str | None:
+    """Why no batches can be expected now; None while they can."""
+    if snapshot.blocked_by is not None:
+        return f"{snapshot.blocked_by.reason}: {snapshot.blocked_by.message}"
+    return None if snapshot.phase is Phase.RUNNING else f"the driver is {snapshot.phase.lower()}"

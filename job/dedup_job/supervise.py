@@ -1,0 +1,125 @@
+"""The main loop while the query runs: report what has committed, notice what has ended, stop between batches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dedup_api.driver_status import Phase
+from dedup_api.job_config import JobConfig
+from dedup_job.batch import FinishedBatch
+from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_commit
+from dedup_job.errors import JobError
+from dedup_job.exits import Cause
+from dedup_job.jvm import Jvm
+from dedup_job.metrics import Metrics
+from dedup_job.query import Query
+from dedup_job.status import State
+from dedup_job.stop import Gate
+
+POLL = 0.2
+"""Seconds between looks while running."""
+STOP_POLL = 0.02
+"""Seconds between looks while stopping: each is a moment in which the next batch is planned for nothing."""
+
+_LOG = logging.getLogger("dedup_job.supervise")
+
+
+class Reporter:
+    """Turns commits into status and metrics."""
+
+    def __init__(self, config: JobConfig, checkpoint: Checkpoint, state: State, metrics: Metrics) -> None:
+        self._config, self._checkpoint, self._state, self._metrics = config, checkpoint, state, metrics
+
+    def report_start(self, query: Query) -> None:
+        """What earlier runs have left."""
+        last = fetch_last_commit(self._checkpoint)
+        totals = query.runner.totals
+        self._state.update(totals=totals)
+        if last is not None:
+            self._publish(last, totals.state_rows, totals.state_bytes)
+
+    def report_commit(self, batch: FinishedBatch) -> None:
+        now = time.time()
+        duration = max(now - batch.started, 0.001)
+        self._metrics.count(batch.counts)
+        self._metrics.duration.observe(duration)
+        self._metrics.last_commit.set(now)
+        self._publish(batch.number, batch.totals.state_rows, batch.totals.state_bytes)
+        before = self._state.update(
+            totals=batch.totals,
+            committed_in_this_run=True,
+            committed_at=now,
+            rows_per_second=round(batch.counts.rows_in / duration),
+        )
+        if before.batch_started == batch.started:
+            self._state.update(batch_started=None)
+        self._log(batch, duration)
+
+    def _publish(self, number: int, state_rows: int, state_bytes: int) -> None:
+        commit = read_commit(self._checkpoint, number, self._config.source.topic)
+        self._state.update(commit=commit)
+        self._metrics.watermark.set(commit.next_watermark_ms / 1000)
+        self._metrics.state_rows.set(state_rows)
+        self._metrics.state_bytes.set(state_bytes)
+
+    def _log(self, batch: FinishedBatch, duration: float) -> None:
+        counts = batch.counts
+        fields = {
+            "batch": batch.number,
+            "seconds": round(duration, 3),
+            "rowsIn": counts.rows_in,
+            "rowsOut": counts.written,
+            "duplicates": counts.duplicates,
+            "late": counts.late,
+            "invalid": counts.invalid,
+        }
+        _LOG.info("batch committed", extra={"fields": fields})
+        if counts.unaccounted_in or counts.unaccounted_out:
+            fields = {"batch": batch.number, "in": counts.unaccounted_in, "out": counts.unaccounted_out}
+            _LOG.error("records are unaccounted for", extra={"fields": fields})
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """What the loop looks at."""
+
+    query: Query
+    jvm: Jvm
+    gate: Gate
+    checkpoint: Checkpoint
+    reporter: Reporter
+    state: State
+    explain: Callable[[list[Cause]], JobError]
+    """From the causes of a failed query to what the driver ends with."""
+
+    def run_until_stopped(self) -> None:
+        """Returns when the query was stopped on purpose; raises JobError when it has failed or the JVM is gone."""
+        while True:
+            stopping = self.gate.stop_requested.wait(POLL)
+            self.jvm.check()
+            self._report_commits()
+            if not self.query.is_active():
+                if stopping:
+                    return
+                self.state.update(query_alive=False)
+                raise self.explain(self.query.read_causes())
+            if stopping and self._stop_if_idle():
+                return
+
+    def _report_commits(self) -> None:
+        for batch in self.query.runner.take_committed(self.checkpoint.is_committed):
+            self.reporter.report_commit(batch)
+
+    def _stop_if_idle(self) -> bool:
+        if self.state.read().phase is not Phase.STOPPING:
+            self.state.update(phase=Phase.STOPPING)
+            _LOG.info("stopping after the running batch")
+        if not self.gate.is_idle(self.checkpoint.is_committed):
+            time.sleep(STOP_POLL)
+            return False
+        self.query.stop()
+        self._report_commits()
+        return True
