@@ -6,6 +6,7 @@ which job an event concerns, and nothing else: no finalizer, no annotation, no s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ CHILDREN = (
 def build_registry(add: Add) -> kopf.OperatorRegistry:
     """Watches for DedupJobs and for their children; `add` puts a job into the work queue."""
     registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(login)
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def on_job(namespace: str | None, name: str | None, **_: Any) -> None:
@@ -41,6 +43,11 @@ def build_registry(add: Add) -> kopf.OperatorRegistry:
     for group, version, plural in CHILDREN:
         kopf.on.event(group, version, plural, registry=registry)(on_child)
     return registry
+
+
+def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """With the same library, and so by the same rules, as the operator's own client."""
+    return kopf.login_via_client(**kwargs)
 
 
 def build_kopf_settings() -> kopf.OperatorSettings:
@@ -74,4 +81,6 @@ async def run_kopf(add: Add, namespaces: tuple[str, ...]) -> None:
 
 
 def configure_logging(log_format: str, level: str) -> None:
+    # One line per watch event says nothing; what the operator did about it is logged where it is done.
+    logging.getLogger("kopf.objects").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     kopf.configure(log_format=kopf.LogFormat.JSON if log_format == "json" else kopf.LogFormat.FULL, verbose=level == "debug")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter as Tally
 from collections.abc import Hashable, Iterator
@@ -66,8 +67,8 @@ class Metrics:
 
 
 def find_version() -> str:
-    """Of the installed distribution; the image carries the sources only and says it in a file of its own."""
+    """Of the image, where it says so, else of the installed distribution."""
     try:
-        return version("dedup-operator")
+        return os.environ.get("DEDUP_OPERATOR_VERSION") or version("dedup-operator")
     except PackageNotFoundError:
         return "unknown"
