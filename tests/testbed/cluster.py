@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import addons, cgroups, components, golang, holder, host, images, packages, pki, probes
+from testbed import addons, cgroups, components, holder, host, images, packages, pki, probes
 from testbed.console import duration, note, step
 from testbed.daemons import Daemon, recorded_pid, start, wait_ready
 from testbed.layout import API_PORT, ETCD_PORT, KAFKA_BOOTSTRAP, KAFKA_HOST_PORT, KAFKA_IN_CLUSTER, LOCK_FILE, RUN, Layout
@@ -39,8 +39,8 @@ class Plan:
 def prepare(layout: Layout) -> Plan:
     layout.make_folders()
     packages.ensure_system_packages(layout.log / "packages.log")
-    binaries = golang.ensure_binaries(layout)
-    builder = images.Builder(layout, binaries)
+    builder = images.Builder(layout)
+    binaries = builder.binaries
     references = {name: builder.ensure(name) for name in images.CLUSTER_IMAGES}
     config = components.render_config(layout, references["pause"], references["base"])
     daemons = components.daemons(layout, binaries)
@@ -201,12 +201,14 @@ def is_up(layout: Layout) -> bool:
 def load_images(layout: Layout, names: Sequence[str]) -> dict[str, str]:
     """Builds the images; imports them when this checkout's cluster runs."""
     packages.require_root()
-    plan = prepare(layout)
+    layout.make_folders()
+    packages.ensure_system_packages(layout.log / "packages.log")
+    builder = images.Builder(layout)
     current = holder.read()
     if current is None or not current.is_ours(layout) or recorded_pid("containerd") is None:
         note("  no cluster of this checkout is running: images are built, not imported")
-        return {name: plan.images.ensure(name) for name in names}
-    return plan.images.load(names)
+        return {name: builder.ensure(name) for name in names}
+    return builder.load(names)
 
 
 def start_daemon(layout: Layout, name: str) -> None:

@@ -12,11 +12,12 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from testbed import oci
-from testbed.console import step
+from testbed import golang, oci
+from testbed.console import note, step
 from testbed.layout import CHECKOUT, CONTAINERD_SOCKET, Layout
 from testbed.locks import file_lock, write_atomically
 from testbed.shell import TestbedError, run, succeeds
@@ -37,14 +38,13 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True)
 class Image:
-    """What makes an image: a static binary, or a Dockerfile with the paths that it copies (relative to the checkout)."""
+    """What makes an image: a static binary, or a Dockerfile and its build context (relative to the checkout)."""
 
     name: str
     repository: str
     binary: str = ""
     dockerfile: str = ""
     context: str = "."
-    inputs: Sequence[str] = field(default_factory=tuple)
 
 
 IMAGES: Mapping[str, Image] = {
@@ -53,19 +53,9 @@ IMAGES: Mapping[str, Image] = {
         Image("pause", "testbed-pause", binary="pause"),
         Image("coredns", "testbed-coredns", binary="coredns"),
         Image("base", "testbed-base"),
-        Image("kafka", "testbed-kafka", dockerfile=f"{_KAFKA}/Dockerfile", context=_KAFKA, inputs=(_KAFKA,)),
-        Image(
-            "operator",
-            "dedup-operator",
-            dockerfile="operator/Dockerfile",
-            inputs=("crds/dedup_api", "operator/dedup_operator", "pyproject.toml", "requirements/operator.txt", "README.md", "LICENSE"),
-        ),
-        Image(
-            "job",
-            "dedup-job",
-            dockerfile="job/Dockerfile",
-            inputs=("crds/dedup_api", "job/dedup_job", "job/pom.xml", "pyproject.toml", "requirements/job.txt", "README.md", "LICENSE"),
-        ),
+        Image("kafka", "testbed-kafka", dockerfile=f"{_KAFKA}/Dockerfile", context=_KAFKA),
+        Image("operator", "dedup-operator", dockerfile="operator/Dockerfile"),
+        Image("job", "dedup-job", dockerfile="job/Dockerfile"),
     )
 }
 CLUSTER_IMAGES = ("pause", "coredns", "base", "kafka")
@@ -84,45 +74,75 @@ def _hash_path(digest: hashlib._Hash, path: Path) -> None:
             digest.update(f"{file.relative_to(CHECKOUT)} {mode}\0".encode() + file.read_bytes() + b"\0")
 
 
+def copied_paths(dockerfile: str) -> list[str]:
+    """The sources of COPY and ADD that come from the build context: with the Dockerfile itself, all that the image depends on."""
+    paths: list[str] = []
+    for line in dockerfile.replace("\\\n", " ").splitlines():
+        words = line.split()
+        if words and words[0].upper() in ("COPY", "ADD") and not any(word.startswith("--from=") for word in words):
+            operands = [word for word in words[1:] if not word.startswith("--")]
+            paths += operands[:-1]
+    return paths
+
+
 def _base_hash() -> str:
     return hashlib.sha256(f"{SUITE} {BASE_PACKAGES} {BASE_REVISION} {architecture()}".encode()).hexdigest()[:12]
 
 
-def content_hash(image: Image, binaries: Mapping[str, Path]) -> str:
+def content_hash(image: Image, binary: Path | None = None) -> str:
     if image.name == "base":
         return _base_hash()
     digest = hashlib.sha256(architecture().encode())
-    if image.binary:
-        digest.update(binaries[image.binary].read_bytes())
+    if binary is not None:
+        digest.update(binary.read_bytes())
         return digest.hexdigest()[:12]
     digest.update(_base_hash().encode())
-    for path in (image.dockerfile, f"{image.context}/.dockerignore", *image.inputs):
-        _hash_path(digest, CHECKOUT / path)
+    dockerfile, context = CHECKOUT / image.dockerfile, CHECKOUT / image.context
+    if not dockerfile.exists():
+        raise TestbedError(f"{image.dockerfile} does not exist, so there is no image `{image.name}` to build")
+    _hash_path(digest, dockerfile)
+    _hash_path(digest, context / ".dockerignore")
+    for pattern in copied_paths(dockerfile.read_text()):
+        for path in sorted(context.glob(pattern.rstrip("/"))):
+            _hash_path(digest, path)
     return digest.hexdigest()[:12]
 
 
 class Builder:
     """Builds and imports images for one layout."""
 
-    def __init__(self, layout: Layout, binaries: Mapping[str, Path]) -> None:
+    def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.binaries = binaries
         self.folder = layout.cache / "images"
         # Buildah ties a run folder to one storage folder, so each cache has its own.
         self.buildah_run = Path(f"/run/dedup-testbed-buildah-{hashlib.sha256(bytes(layout.cache)).hexdigest()[:8]}")
 
+    @cached_property
+    def binaries(self) -> Mapping[str, Path]:
+        """Built when first asked for: the product's images need none of them."""
+        return golang.ensure_binaries(self.layout)
+
     def reference(self, name: str) -> str:
         image = IMAGES[name]
-        return f"localhost/{image.repository}:{content_hash(image, self.binaries)}"
+        return f"localhost/{image.repository}:{content_hash(image, self.binaries[image.binary] if image.binary else None)}"
 
-    def archive(self, name: str) -> Path:
-        return self.folder / f"{IMAGES[name].repository}-{self.reference(name).rsplit(':', 1)[1]}.tar"
+    def archive(self, reference: str) -> Path:
+        return self.folder / f"{reference.removeprefix('localhost/').replace(':', '-')}.tar"
 
     def ensure(self, name: str) -> str:
         """Builds the archive unless the cache has it; returns the reference."""
-        image, reference, archive = IMAGES[name], self.reference(name), self.archive(name)
-        if image.dockerfile and not (CHECKOUT / image.dockerfile).exists():
-            raise TestbedError(f"{image.dockerfile} does not exist, so there is no image `{name}` to build")
+        for _ in range(3):
+            reference = self._ensure_once(name)
+            if reference == self.reference(name):
+                return reference
+            # Somebody edits while this builds: what came out may hold both states, so its name would lie.
+            self.archive(reference).unlink(missing_ok=True)
+            note(f"  the sources of image {name} changed while it was built: building again")
+        raise TestbedError(f"the sources of image {name} keep changing while it is built")
+
+    def _ensure_once(self, name: str) -> str:
+        image, reference = IMAGES[name], self.reference(name)
+        archive = self.archive(reference)
         with file_lock(self.folder / f".{image.repository}.lock", f"the build of image {name}"):
             if archive.exists():
                 archive.touch()
@@ -136,7 +156,7 @@ class Builder:
                     self._build_base(reference, archive, log)
                 else:
                     self._build_dockerfile(image, reference, archive, log)
-            self._prune(image, log)
+            self._prune(image)
         return reference
 
     def _build_binary(self, image: Image, reference: str, archive: Path) -> None:
@@ -156,9 +176,12 @@ class Builder:
         finally:
             layer.unlink(missing_ok=True)
 
+    @property
+    def _storage(self) -> list[str | Path]:
+        return ["--root", self.layout.cache / "buildah", "--runroot", self.buildah_run]
+
     def _buildah(self, *args: str | Path, log: Path) -> None:
-        storage: list[str | Path] = ["--root", self.layout.cache / "buildah", "--runroot", self.buildah_run]
-        run(["buildah", *storage, *args], log=log, env={"BUILDAH_ISOLATION": "chroot"}, cwd=CHECKOUT)
+        run(["buildah", *self._storage, *args], log=log, env={"BUILDAH_ISOLATION": "chroot"}, cwd=CHECKOUT)
 
     def _build_dockerfile(self, image: Image, reference: str, archive: Path, log: Path) -> None:
         base = self.ensure("base")
@@ -167,7 +190,7 @@ class Builder:
         with file_lock(self.folder / ".buildah.lock", "image builds"):
             try:
                 self._buildah("rm", "--all", log=log)  # what a build that was killed left behind
-                self._buildah("pull", "--quiet", f"oci-archive:{self.archive('base')}", log=log)
+                self._buildah("pull", "--quiet", f"oci-archive:{self.archive(base)}", log=log)
                 self._buildah(
                     "bud", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never", "--build-arg", f"BASE={base}", *mounts,
                     "-f", image.dockerfile, "-t", reference, image.context, log=log,
@@ -177,9 +200,17 @@ class Builder:
                     reference, f"oci-archive:{temporary}:{reference}", log=log,
                 )  # fmt: skip
                 temporary.rename(archive)
+                self._buildah_prune(image, reference, log)
             finally:
                 temporary.unlink(missing_ok=True)
                 self._forget_mounts()
+
+    def _buildah_prune(self, image: Image, newest: str, log: Path) -> None:
+        """Layers of the images before stay as the next build's cache; those of images long gone go."""
+        listed = run(["buildah", *self._storage, "images", "--format", "{{.Name}}:{{.Tag}}"]).split()  # newest first
+        same = [reference for reference in listed if reference.startswith(f"localhost/{image.repository}:")]
+        for old in [reference for reference in same if reference != newest][KEPT_ARCHIVES - 1 :]:
+            self._buildah("rmi", "--force", old, log=log)
 
     def _forget_mounts(self) -> None:
         """Buildah mounts its storage onto itself and leaves that, and its run folder, behind."""
@@ -187,23 +218,20 @@ class Builder:
             succeeds(["umount", "--lazy", point])
         shutil.rmtree(self.buildah_run, ignore_errors=True)
 
-    def _prune(self, image: Image, log: Path) -> None:
-        """Keeps the newest archives of this image; buildah keeps their layers under the same tags."""
+    def _prune(self, image: Image) -> None:
+        """Keeps the newest archives of this image."""
         archives = sorted(self.folder.glob(f"{image.repository}-????????????.tar"), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in archives[KEPT_ARCHIVES:]:
             old.unlink()
-            if image.dockerfile:
-                tag = old.stem.removeprefix(f"{image.repository}-")
-                self._buildah("rmi", "--force", f"localhost/{image.repository}:{tag}", log=log)
 
     def load(self, names: Sequence[str]) -> dict[str, str]:
         """Builds what lacks, imports what containerd lacks, records the references."""
         references = {name: self.ensure(name) for name in names}
         present = set(ctr("images", "list", "-q").split())
-        for name, reference in references.items():
+        for reference in references.values():
             if reference not in present:
                 with step(f"importing image {reference}"):
-                    ctr("images", "import", str(self.archive(name)))
+                    ctr("images", "import", str(self.archive(reference)))
         known = read_references(self.layout)
         write_atomically(self.layout.images_json, json.dumps(known | references, indent=2) + "\n")
         return references
