@@ -61,7 +61,7 @@ def validate_format(spark: SparkSession, form: str) -> None:
         return
     probe = spark.range(1).select(F.try_to_timestamp(F.lit("x"), F.lit(form)))
     try:
-        probe._jdf.queryExecution().optimizedPlan()  # type: ignore[operator]
+        probe._jdf.queryExecution().optimizedPlan()
     except PySparkException as error:
         reason = str(error).splitlines()[0]
         raise JobError(ExitCode.CONFIGURATION, f"spec.eventTime.format: Spark refuses the pattern {form!r}: {reason}") from error

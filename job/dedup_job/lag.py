@@ -9,14 +9,12 @@ import logging
 import threading
 from typing import Protocol
 
-from confluent_kafka.admin import OffsetSpec
-
 from dedup_api.driver_status import Blocked
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import StartingOffsets
 from dedup_job.errors import JobError
 from dedup_job.metrics import Metrics
-from dedup_job.preflight import fetch_finding
+from dedup_job.preflight import End, fetch_finding
 from dedup_job.status import State
 
 INTERVAL = 10.0
@@ -28,7 +26,7 @@ _LOG = logging.getLogger("dedup_job.lag")
 class OffsetLookup(Protocol):
     def fetch_partitions(self, topic: str) -> list[int] | None: ...
 
-    def fetch_offsets(self, topic: str, partitions: list[int], spec: OffsetSpec) -> dict[int, int]: ...
+    def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]: ...
 
 
 def build_lag(ends: dict[int, int], committed: dict[int, int], starts: dict[int, int]) -> int:
@@ -63,11 +61,11 @@ class LagProbe:
     def _publish_lag(self) -> None:
         topic = self._config.source.topic
         partitions = self._brokers.fetch_partitions(topic) or []
-        ends = self._brokers.fetch_offsets(topic, partitions, OffsetSpec.latest())
+        ends = self._brokers.fetch_offsets(topic, partitions, End.LATEST)
         commit = self._state.read().commit
         if commit is None and self._config.source.starting_offsets is StartingOffsets.LATEST:
             return  # Spark chose the beginning itself and has not committed it
-        starts = self._brokers.fetch_offsets(topic, partitions, OffsetSpec.earliest())
+        starts = self._brokers.fetch_offsets(topic, partitions, End.EARLIEST)
         lag = build_lag(ends, commit.end_offsets if commit else {}, starts)
         self._state.update(lag=lag)
         self._metrics.lag.set(lag)

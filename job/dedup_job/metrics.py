@@ -84,7 +84,7 @@ class Metrics:
     """The collectors of one driver, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # twice the lines, and nobody reads them
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the lines, and nobody reads them
         self.registry = CollectorRegistry()
         self.rows_in, self.rows_out = self._counter(ROWS_IN), self._counter(ROWS_OUT)
         self.duplicates, self.late, self.invalid = self._counter(DUPLICATES), self._counter(LATE), self._counter(INVALID)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from enum import Enum
+from typing import Any, Protocol
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from dedup_api.driver_status import Blocked, Phase
 from dedup_api.exits import ExitCode
@@ -29,6 +30,13 @@ _LOG = logging.getLogger("dedup_job.preflight")
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION}
 
 
+class End(Enum):
+    """Of a partition."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
 class Brokers:
     """The source's brokers, asked one question at a time."""
 
@@ -38,17 +46,15 @@ class Brokers:
         silent = logging.getLogger("dedup_job.librdkafka")
         silent.propagate = False
         silent.addHandler(logging.NullHandler())
-        self._admin = AdminClient(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "client.id": "dedup-driver-probe",
-                "error_cb": self._remember,
-                "reconnect.backoff.max.ms": 2000,
-                "socket.connection.setup.timeout.ms": 5000,
-                "log.connection.close": False,
-            },
-            logger=silent,
-        )
+        settings: dict[str, Any] = {
+            "bootstrap.servers": bootstrap_servers,
+            "client.id": "dedup-driver-probe",
+            "error_cb": self._remember,
+            "reconnect.backoff.max.ms": 2000,
+            "socket.connection.setup.timeout.ms": 5000,
+            "log.connection.close": False,
+        }
+        self._admin = AdminClient(settings, logger=silent)
 
     def _remember(self, error: KafkaError) -> None:
         self._last_error = error.str()
@@ -65,8 +71,9 @@ class Brokers:
         except TimeoutError as error:
             raise self._build_unavailable("no answer") from error
 
-    def fetch_offsets(self, topic: str, partitions: list[int], spec: OffsetSpec) -> dict[int, int]:
+    def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]:
         """By partition; the latest offset is that of the last stable record, as a read-committed consumer sees it."""
+        spec = OffsetSpec.latest() if end is End.LATEST else OffsetSpec.earliest()  # type: ignore[no-untyped-call]
         wanted = {TopicPartition(topic, partition): spec for partition in partitions}
         try:
             futures = self._admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors.exceptions.captured import CapturedException
 
 from dedup_api.exits import ExitCode
@@ -25,7 +25,7 @@ from dedup_job.totals import BatchCounts
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-    from pyspark.sql.streaming import StreamingQuery
+    from pyspark.sql.streaming.query import StreamingQuery
 
 QUERY_NAME = "dedup"
 LONGEST_CHAIN = 20
@@ -67,13 +67,13 @@ class Query:
             return read_exception_causes(self.runner.error)
         if self._handle is None:
             return []
-        failure = self._handle._jsq.exception()  # type: ignore[attr-defined]
+        failure = self._handle._jsq.exception()
         return [] if failure.isEmpty() else _read_chain(failure.get())
 
     def _read_counts(self) -> BatchCounts:
         if not self._started.wait(60) or self._handle is None:
             raise JobError(ExitCode.INTERNAL, "the query ran a batch before it was started")
-        return read_batch_counts(self._handle._jsq.streamingQuery().lastExecution())  # type: ignore[attr-defined]
+        return read_batch_counts(self._handle._jsq.streamingQuery().lastExecution())
 
 
 def read_exception_causes(error: BaseException) -> list[Cause]:

@@ -63,7 +63,7 @@ def write_console(batch: DataFrame, number: int) -> None:
 
 
 def build_console_row(number: int, key: bytes | None, value: bytes | None, headers: Any) -> dict[str, Any]:
-    document = {"batch": number, "key": _readable(key), "value": _readable(value)}
+    document: dict[str, Any] = {"batch": number, "key": _readable(key), "value": _readable(value)}
     if headers:
         document["headers"] = {header["key"]: _readable(header["value"]) for header in headers}
     return document

@@ -1,0 +1,105 @@
+"""Topics of the tests' broker: made, filled, read to the end, removed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+DEFAULT_BOOTSTRAP = "127.0.0.1:9094"
+
+
+@dataclass(frozen=True)
+class Record:
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Broker:
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    def check(self) -> None:
+        try:
+            self._admin.list_topics(timeout=10)
+        except KafkaException as error:
+            raise RuntimeError(
+                f"no Kafka broker answers at {self.bootstrap}: start the test bed with `make cluster`, "
+                "or name another broker in DEDUP_TEST_BOOTSTRAP"
+            ) from error
+
+    def create(self, topic: str, partitions: int) -> None:
+        self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(20)
+
+    def delete(self, topic: str) -> None:
+        try:
+            self._admin.delete_topics([topic])[topic].result(20)
+        except KafkaException:
+            return
+
+    def send(self, topic: str, records: Iterable[Record], partition: int | None = None) -> None:
+        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 20, "message.max.bytes": 100_000_000})
+        failed: list[object] = []
+        extra = {} if partition is None else {"partition": partition}
+        for record in records:
+            while True:
+                try:
+                    producer.produce(
+                        topic,
+                        value=record.value,
+                        key=record.key,
+                        headers=list(record.headers),
+                        on_delivery=lambda error, _: failed.append(error) if error else None,
+                        **extra,
+                    )
+                    break
+                except BufferError:
+                    producer.poll(0.05)
+            producer.poll(0)
+        assert producer.flush(60) == 0
+        assert not failed, failed[0]
+
+    def read_all(self, topic: str) -> list[Record]:
+        """All records that are in the topic now, as a read-committed consumer sees them."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": uuid.uuid4().hex, "enable.partition.eof": True})
+        try:
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+            return list(self._read_to_ends(consumer, len(partitions)))
+        finally:
+            consumer.close()
+
+    @staticmethod
+    def _read_to_ends(consumer: Consumer, left: int) -> Iterator[Record]:
+        while left:
+            for message in consumer.consume(5000, timeout=10):
+                if message.error() is not None:
+                    left -= 1
+                else:
+                    yield Record(message.key(), message.value(), tuple(message.headers() or ()))
+
+
+@contextmanager
+def use_topics(broker: Broker, *partitions: int) -> Iterator[list[str]]:
+    """New topics, each with so many partitions; gone afterwards."""
+    names = [f"test-{uuid.uuid4().hex[:10]}" for _ in partitions]
+    for name, count in zip(names, partitions, strict=True):
+        broker.create(name, count)
+    try:
+        yield names
+    finally:
+        for name in names:
+            broker.delete(name)
+
+
+def find_broker() -> Broker:
+    broker = Broker(os.environ.get("DEDUP_TEST_BOOTSTRAP", DEFAULT_BOOTSTRAP))
+    broker.check()
+    return broker

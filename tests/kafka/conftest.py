@@ -1,0 +1,55 @@
+"""What the tests with a real broker and a real Spark share: one set of jars, one broker, one session for static frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dedup_api.job_config import JobConfig
+from dedup_job.jvm import connect_gateway, start_jvm
+from dedup_job.memory import build_memory_plan
+from dedup_job.session import build_spark_conf, start_session
+from kafka.broker import Broker, find_broker
+from kafka.driver import Driver, build_config
+from kafka.jars import fetch_connector_jars
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="session")
+def connector_jars() -> Path:
+    return fetch_connector_jars()
+
+
+@pytest.fixture(scope="session")
+def broker() -> Broker:
+    return find_broker()
+
+
+@pytest.fixture(scope="session")
+def spark(connector_jars: Path) -> Iterator[SparkSession]:
+    """A session with exactly the settings of a driver."""
+    config = build_config("localhost:1", "none", None)
+    memory = build_memory_plan(config.memory_bytes)
+    os.environ["DEDUP_CONNECTOR_JARS"] = str(connector_jars)
+    jvm, info = start_jvm(memory, config.cpus)
+    try:
+        connect_gateway(jvm, info)
+        session = start_session(build_spark_conf(config, memory))
+        yield session
+        session.stop()
+    finally:
+        jvm.end()
+        for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
+            os.environ.pop(name, None)
+
+
+@pytest.fixture
+def start_driver(tmp_path: Path, connector_jars: Path) -> Callable[[JobConfig | str], Driver]:
+    """A driver on this test's checkpoint; use it with `with`."""
+    return lambda config: Driver(tmp_path, config, connector_jars)

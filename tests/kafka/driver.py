@@ -1,0 +1,141 @@
+"""A driver as the image runs it: a process of its own, watched from outside through its HTTP port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dedup_api.driver_status import DriverStatus, Phase
+from dedup_api.exits import TerminationMessage
+from dedup_api.job_config import JobConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 90
+"""Until a driver must have done what a test waits for: ten on an idle machine of two cores."""
+
+
+def build_config(bootstrap: str, source: str, sink: str | None, **changes: Any) -> JobConfig:
+    """A small job; `changes` are top-level fields of `job.json`."""
+    document: dict[str, Any] = {
+        "namespace": "tests",
+        "name": "job",
+        "source": {"bootstrapServers": bootstrap, "topic": source},
+        "format": "Json",
+        "key": {"fields": ["id"]},
+        "eventTime": {"field": "at"},
+        "watermark": "1h",
+        "processingTime": "0s",
+        "sink": {"console": {}} if sink is None else {"kafka": {"topic": sink}},
+        "parallelism": 2,
+        "cpus": 2,
+        "memoryBytes": 1536 * 1024 * 1024,
+    }
+    return JobConfig.model_validate({**document, **changes})
+
+
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Driver:
+    """One run. `folder` holds the checkpoint and is kept from run to run."""
+
+    def __init__(self, folder: Path, config: JobConfig | str, jars: Path) -> None:
+        self.folder, self.port = folder, find_free_port()
+        self.checkpoint, self.termination_log = folder / "checkpoint", folder / "termination-log"
+        self.output = folder / f"output-{self.port}"
+        text = config if isinstance(config, str) else json.dumps(config.to_json_dict())
+        (folder / "job.json").write_text(text)
+        self.checkpoint.mkdir(exist_ok=True)
+        self.termination_log.unlink(missing_ok=True)
+        self._process = self._start(jars)
+
+    def _start(self, jars: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-W", "ignore", "-m", "dedup_job", "--config", str(self.folder / "job.json")]
+        command += ["--checkpoint", str(self.checkpoint), "--port", str(self.port), "--termination-log", str(self.termination_log)]
+        paths = os.pathsep.join(str(ROOT / name) for name in ("crds", "job"))
+        environment = {**os.environ, "PYTHONPATH": paths, "DEDUP_CONNECTOR_JARS": str(jars)}
+        with self.output.open("wb") as output:
+            return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def read_status(self) -> DriverStatus | None:
+        try:
+            return DriverStatus.model_validate_json(self.get("/status")[1])
+        except OSError:
+            return None
+
+    def wait_until(self, condition: Callable[[DriverStatus], bool], seconds: float = START_SECONDS) -> DriverStatus:
+        deadline = time.monotonic() + seconds
+        status = None
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, f"the driver ended with {self._process.poll()}:\n{self.read_output()}"
+            status = self.read_status()
+            if status is not None and condition(status):
+                return status
+            time.sleep(0.1)
+        raise AssertionError(f"not within {seconds} s; last status {status}\n{self.read_output()}")
+
+    def wait_for_rows(self, rows: int) -> DriverStatus:
+        """Until so many records have gone through committed batches of all runs."""
+        return self.wait_until(lambda status: status.progress.rows_in >= rows and status.phase is Phase.RUNNING)
+
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def wait_for_end(self, seconds: float = 60) -> int:
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the driver did not end:\n{self.read_output()}") from None
+
+    def stop(self) -> int:
+        self.terminate()
+        return self.wait_for_end()
+
+    def read_output(self) -> str:
+        return self.output.read_text(errors="replace")[-8000:]
+
+    def read_termination_message(self) -> TerminationMessage:
+        content = self.termination_log.read_bytes()
+        assert len(content) <= 4096
+        return TerminationMessage.model_validate_json(content)
+
+    def find_jvm(self) -> int:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return next(int(child) for child in children if "java" in Path(f"/proc/{child}/comm").read_text())

@@ -1,0 +1,192 @@
+"""Parsing on static frames: keys against the reference encoder, event times, and records that nobody should have sent."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dedup_api.exits import ExitCode
+from dedup_api.job_config import JobConfig
+from dedup_job.errors import JobError
+from dedup_job.event_time import validate_format
+from dedup_job.parse import parse
+from kafka.driver import build_config
+from kafka.reference import encode_key, hash_text
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row, SparkSession
+
+AT = "2024-05-06T07:08:09Z"
+
+
+def parse_values(spark: SparkSession, config: JobConfig, values: list[bytes | None]) -> list[Row]:
+    rows = [(bytearray(b"k"), None if value is None else bytearray(value), 0, offset) for offset, value in enumerate(values)]
+    frame = spark.createDataFrame(rows, "key binary, value binary, partition int, offset long").selectExpr(
+        "key", "value", "partition", "offset", "cast(null as array<struct<key string, value binary>>) as headers"
+    )
+    parsed = parse(frame, config).selectExpr("dedup_key", "unix_micros(event_time) as micros")
+    return parsed.collect()
+
+
+def check_against_reference(spark: SparkSession, fields: list[str], values: list[bytes | None]) -> None:
+    config = build_config("b:1", "in", None, key={"fields": fields}, eventTime={"field": "at"})
+    for offset, (value, row) in enumerate(zip(values, parse_values(spark, config, values), strict=True)):
+        text = encode_key(value, fields)
+        expected = hash_text(text if text is not None else f"x0:{offset}".encode())
+        assert (row.micros is not None, bytes(row.dedup_key)) == (text is not None, expected), (value or b"")[:200]
+
+
+LITERALS = [
+    *('"a"', '"1"', "1", "1.0", "1.00", "-1", "0", "-0", "0.0", "-0.0", "1e2", "1E-2", "100", "100.00", "0.10", "true", "false", '"true"'),
+    *("null", '""', "[]", "[1]", "{}", '{"x":1}', '"ä"', r'"\u00e4"', r'"\ud83d\ude00"', '"😀"', r'"\ud800"', '"?"', r'"a\"b\\"', '" "'),
+    *("9223372036854775807", "9223372036854775808", "-9223372036854775809", "9" * 38, "9" * 39, "0." + "1" * 38, "0." + "1" * 39),
+    *("12345678901234567890.123456789", "1" * 2000, "1e999999999", "1e-999999999", "NaN", "Infinity", "01", "+1", ".5", "1.", "'a'"),
+    *('"' + "x" * 100_000 + '"', r'"\u0000"', '"2024-05-06"', '"s1:a"'),
+]
+
+
+def test_keys_agree_with_the_reference(spark: SparkSession) -> None:
+    check_against_reference(spark, ["id"], [f'{{"id":{literal},"at":"{AT}"}}'.encode() for literal in LITERALS])
+
+
+def test_composite_keys_agree_with_the_reference(spark: SparkSession) -> None:
+    choice = random.Random(7)
+    literals = [*LITERALS[:20], '"bc"', '"ab"', '"c"', '"b"']
+    values = [
+        f'{{"a":{choice.choice(literals)},"b":{{"c-@$":{choice.choice(literals)},"ID":{choice.choice(literals)}}},"at":"{AT}"}}'.encode()
+        for _ in range(300)
+    ]
+    values += [f'{{"a":{a},"b":{{"c-@$":{b},"ID":1}},"at":"{AT}"}}'.encode() for a, b in (('"a"', '"bc"'), ('"ab"', '"c"'))]
+    check_against_reference(spark, ["a", "b.c-@$", "b.ID"], values)
+
+
+def test_random_texts_agree_with_the_reference(spark: SparkSession) -> None:
+    choice = random.Random(11)
+    alphabet = [*'ab1:,"\\/\x00\x1f\x7f é√😀', "\u2028", "\ufffd", "e\u0301"]
+    texts = ["".join(choice.choices(alphabet, k=choice.randrange(1, 12))) for _ in range(300)]
+    values = [json.dumps({"id": text, "at": AT}, ensure_ascii=choice.random() < 0.5).encode() for text in texts]
+    check_against_reference(spark, ["id"], values)
+
+
+HOSTILE: list[bytes | None] = [
+    *(None, b"", b" ", b"null", b"1", b'"x"', b"[]", b"not json", b"{", b"}", b'{"id":', b'{"id":1', b'{"id":1,"at":}', b"\xff\xfe"),
+    b'{"at":"2024-05-06T07:08:09Z"}',
+    b'{"id":1}',
+    b'{"id":"\xff","at":"2024-05-06T07:08:09Z"}',
+    b'{"id":"\xc3","at":"2024-05-06T07:08:09Z"}',
+    b'\xef\xbb\xbf{"id":1,"at":"2024-05-06T07:08:09Z"}',
+    b'[{"id":1,"at":"2024-05-06T07:08:09Z"}]',
+    b'{"ID":1,"at":"2024-05-06T07:08:09Z"}',
+    b'{"id":{"x":1,"x":2},"at":"2024-05-06T07:08:09Z"}',
+    b'{"id":' + b"[" * 5000 + b',"at":"2024-05-06T07:08:09Z"}',
+    b'{"id":' + b"[" * 900 + b"]" * 900 + b',"at":"2024-05-06T07:08:09Z"}',
+    b'{"z":' + b"[" * 50_000 + b"]" * 50_000 + b',"id":1,"at":"2024-05-06T07:08:09Z"}',
+    b'{"z":' + b'{"z":' * 5000 + b"1" + b"}" * 5000 + b',"id":1,"at":"2024-05-06T07:08:09Z"}',
+    b'{"id":1,"at":"not a time"}',
+    b'{"id":1,"at":true}',
+    b'{"id":1,"at":{"x":1}}',
+    b'{"id":1,"at":[1]}',
+    b'{"id":1,"at":null}',
+    b'{"id":1,"at":1e999999999}',
+    b"\x00" * 1000,
+    b'{"id":"' + b"x" * 21_000_000 + b'","at":"2024-05-06T07:08:09Z"}',
+]
+
+
+def test_hostile_records_are_invalid_and_stop_nothing(spark: SparkSession) -> None:
+    rows = parse_values(spark, build_config("b:1", "in", None), HOSTILE)
+    assert [row.micros for row in rows] == [None] * len(HOSTILE)
+    assert len({bytes(row.dedup_key) for row in rows}) == len(HOSTILE), "each invalid record has a key of its own"
+
+
+def test_what_surrounds_a_valid_record_does_not_matter(spark: SparkSession) -> None:
+    values: list[bytes | None] = [
+        b'{"id":1,"at":"2024-05-06T07:08:09Z"}',
+        b' \n{"at" : "2024-05-06T07:08:09Z" , "z" : {"q":[1,{"id":5}]} , "id" : 1 }\n',
+        rb'{"\u0069d":1,"at":"2024-05-06T07:08:09Z","bad":"\ud800"}',
+        b'{"id":2,"id":1,"at":"2024-05-06T07:08:09Z"}',
+    ]
+    rows = parse_values(spark, build_config("b:1", "in", None), values)
+    assert {bytes(row.dedup_key) for row in rows} == {hash_text(b"n1:1")}
+    assert None not in {row.micros for row in rows}
+
+
+def micros(text: str) -> int:
+    return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+TIMES: dict[str, list[tuple[Any, str | None]]] = {
+    "Iso8601": [
+        ("2024-05-06T07:08:09Z", "2024-05-06T07:08:09+00:00"),
+        ("2024-05-06T07:08:09", "2024-05-06T07:08:09+00:00"),
+        ("2024-05-06 07:08:09", "2024-05-06T07:08:09+00:00"),
+        ("2024-05-06T07:08:09.123456Z", "2024-05-06T07:08:09.123456+00:00"),
+        ("2024-05-06T07:08:09.123456789Z", "2024-05-06T07:08:09.123456+00:00"),
+        ("2024-05-06T07:08:09+02:00", "2024-05-06T05:08:09+00:00"),
+        ("2024-05-06T07:08:09-0330", "2024-05-06T10:38:09+00:00"),
+        ("2024-05-06T07:08Z", "2024-05-06T07:08:00+00:00"),
+        ("2024-05-06", "2024-05-06T00:00:00+00:00"),
+        ("2024-05-06Z", "2024-05-06T00:00:00+00:00"),
+        ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.500000+00:00"),
+        *(
+            (text, None)
+            for text in ("", "now", "today", "epoch", "07:08:09", "T07:08", "2024", "20240506T070809Z", "2024-02-30", "1715000000")
+        ),
+        *((text, None) for text in ("294247-01-10T04:00:54Z", "2024-05-06T25:00:00Z", "2024-05-06T07:08:09+99:00", "x" * 1000)),
+        (1715000000, None),
+    ],
+    "EpochMillis": [
+        (1714979289123, "2024-05-06T07:08:09.123+00:00"),
+        ("1714979289123", "2024-05-06T07:08:09.123+00:00"),
+        (1714979289123.5, "2024-05-06T07:08:09.123500+00:00"),
+        (-1, "1969-12-31T23:59:59.999+00:00"),
+        *((value, None) for value in ("", "x", "NaN", "1e-999999999", "9" * 30, 10**17, -(10**17), True, "2024-05-06T07:08:09Z")),
+    ],
+    "EpochSeconds": [
+        (1714979289, "2024-05-06T07:08:09+00:00"),
+        ("1714979289.25", "2024-05-06T07:08:09.250000+00:00"),
+        (0, "1970-01-01T00:00:00+00:00"),
+        *((value, None) for value in (1714979289123, "", "1 2", "--1")),
+    ],
+    "dd.MM.yyyy HH:mm:ss": [
+        ("06.05.2024 07:08:09", "2024-05-06T07:08:09+00:00"),
+        *((value, None) for value in ("6.5.2024 7:8:9", "31.02.2024 00:00:00", "06.05.2024", "", 5, "06.05.2024 07:08:09 x")),
+    ],
+    "yyyyMMdd": [(20240506, "2024-05-06T00:00:00+00:00"), ("20240506", "2024-05-06T00:00:00+00:00")],
+}
+
+
+@pytest.mark.parametrize("form", TIMES)
+def test_event_times(spark: SparkSession, form: str) -> None:
+    cases = TIMES[form]
+    config = build_config("b:1", "in", None, eventTime={"field": "meta.at", "format": form})
+    rows = parse_values(spark, config, [json.dumps({"id": 1, "meta": {"at": value}}).encode() for value, _ in cases])
+    found = {str(value): row.micros for (value, _), row in zip(cases, rows, strict=True)}
+    assert found == {str(value): None if expected is None else micros(expected) for value, expected in cases}
+
+
+def test_a_time_to_come_counts_as_now(spark: SparkSession) -> None:
+    [row] = parse_values(spark, build_config("b:1", "in", None), [b'{"id":1,"at":"2099-01-01T00:00:00Z"}'])
+    assert abs(row.micros - micros(datetime.now(UTC).isoformat())) < 60_000_000
+
+
+def test_the_event_time_may_be_part_of_the_key(spark: SparkSession) -> None:
+    config = build_config("b:1", "in", None, key={"fields": ["at", "id"]})
+    [row] = parse_values(spark, config, [b'{"id":"a","at":"2024-05-06T07:08:09Z"}'])
+    assert bytes(row.dedup_key) == hash_text(b"s20:2024-05-06T07:08:09Zs1:a")
+
+
+@pytest.mark.parametrize("pattern", ["yyyy-QQQQQQ", "yyyy b'", "YYYY-MM-dd", "uuuu-nope"])
+def test_a_bad_pattern_is_a_configuration_error(spark: SparkSession, pattern: str) -> None:
+    with pytest.raises(JobError, match=r"spec\.eventTime\.format") as caught:
+        validate_format(spark, pattern)
+    assert caught.value.code is ExitCode.CONFIGURATION
+
+
+def test_good_patterns_pass(spark: SparkSession) -> None:
+    for pattern in ("Iso8601", "EpochMillis", "EpochSeconds", "yyyy-MM-dd HH:mm:ss", "dd/MM/yyyy'T'HH:mm:ss.SSSXXX"):
+        validate_format(spark, pattern)
