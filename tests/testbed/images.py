@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from testbed import golang, oci
+from testbed import golang, oci, trust
 from testbed.console import note, step
 from testbed.layout import CHECKOUT, CONTAINERD_SOCKET, Layout
 from testbed.locks import file_lock, write_atomically
@@ -30,7 +30,7 @@ BASE_PACKAGES = ("ca-certificates", "openjdk-17-jre-headless", "python3", "pytho
 BASE_REVISION = "1"  # raise it to get newer Debian packages
 KEPT_ARCHIVES = 3
 # Mounted during a build where the machine has them, never copied into a layer: private certificates, mirrors.
-BUILD_MOUNTS = ("/etc/ssl/certs", "/usr/local/share/ca-certificates", "/etc/pip.conf", "/etc/apt/apt.conf.d")
+BUILD_MOUNTS = ("/usr/local/share/ca-certificates", "/etc/pip.conf", "/etc/apt/apt.conf.d")
 
 _KAFKA = "tests/testbed/images/kafka"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -171,7 +171,8 @@ class Builder:
         layer = archive.with_name(f".{archive.name}.layer")
         try:
             # Without a mirror's address mmdebstrap takes its own default; the host's apt settings apply as usual.
-            run(["mmdebstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", "--format=tar", SUITE, layer], log=log)
+            packages = f"--include={','.join(BASE_PACKAGES)}"
+            run(["mmdebstrap", "--variant=minbase", packages, "--format=tar", SUITE, layer], log=log, attempts=2)
             oci.write_image(layer, reference, archive, [], architecture())
         finally:
             layer.unlink(missing_ok=True)
@@ -180,23 +181,24 @@ class Builder:
     def _storage(self) -> list[str | Path]:
         return ["--root", self.layout.cache / "buildah", "--runroot", self.buildah_run]
 
-    def _buildah(self, *args: str | Path, log: Path) -> None:
-        run(["buildah", *self._storage, *args], log=log, env={"BUILDAH_ISOLATION": "chroot"}, cwd=CHECKOUT)
+    def _buildah(self, *args: str | Path, log: Path, attempts: int = 1) -> None:
+        run(["buildah", *self._storage, *args], log=log, env={"BUILDAH_ISOLATION": "chroot"}, cwd=CHECKOUT, attempts=attempts)
 
     def _build_dockerfile(self, image: Image, reference: str, archive: Path, log: Path) -> None:
         base = self.ensure("base")
         temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
-        mounts = [part for path in BUILD_MOUNTS if Path(path).exists() for part in ("-v", f"{path}:{path}:ro")]
         with file_lock(self.folder / ".buildah.lock", "image builds"):
+            foreign_storage = Path("/var/lib/containers").exists()
             try:
+                mounts = self._mounts()
                 self._buildah("rm", "--all", log=log)  # what a build that was killed left behind
                 self._buildah("pull", "--quiet", f"oci-archive:{self.archive(base)}", log=log)
                 self._buildah(
                     "bud", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never", "--build-arg", f"BASE={base}", *mounts,
-                    "-f", image.dockerfile, "-t", reference, image.context, log=log,
+                    "-f", image.dockerfile, "-t", reference, image.context, log=log, attempts=2,
                 )  # fmt: skip
                 self._buildah(
-                    "push", "--quiet", "--compression-format", "gzip", "--compression-level", "1",
+                    "push", "--quiet", "--compression-format", "zstd", "--compression-level", "1",
                     reference, f"oci-archive:{temporary}:{reference}", log=log,
                 )  # fmt: skip
                 temporary.rename(archive)
@@ -204,6 +206,15 @@ class Builder:
             finally:
                 temporary.unlink(missing_ok=True)
                 self._forget_mounts()
+                if not foreign_storage:  # buildah notes layer digests there whatever its storage folder is
+                    shutil.rmtree("/var/lib/containers", ignore_errors=True)
+
+    def _mounts(self) -> list[str]:
+        pairs = {path: path for path in BUILD_MOUNTS if Path(path).exists()}
+        certificates = self.layout.cache / "build-certificates"
+        if trust.copy_for_build(certificates):
+            pairs[str(certificates)] = str(trust.HOST_CERTIFICATES)
+        return [part for source, target in pairs.items() for part in ("-v", f"{source}:{target}:ro")]
 
     def _buildah_prune(self, image: Image, newest: str, log: Path) -> None:
         """Layers of the images before stay as the next build's cache; those of images long gone go."""

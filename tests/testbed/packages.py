@@ -55,8 +55,8 @@ def os_family() -> str:
 
 def apt_install(packages: list[str], log: Path) -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "update", "-q"], log=log, env=quiet)
-    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], log=log, env=quiet)
+    run(["apt-get", "update", "-q"], log=log, env=quiet, attempts=2)
+    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], log=log, env=quiet, attempts=2)
 
 
 def require_root() -> None:

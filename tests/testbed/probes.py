@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ipaddress
 import json
 import socket
 import ssl
@@ -135,13 +136,31 @@ def port_owner(port: int) -> str | None:
                 inodes.add(fields[9])
     if not inodes:
         return None
+    wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            with contextlib.suppress(OSError):
-                links = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
-                if any(f"socket:[{inode}]" in links for inode in inodes):
-                    return f"process {process.name} ({(process / 'comm').read_text().strip()})"
+        if process.name.isdigit() and wanted & _open_files(process):
+            return f"process {process.name} ({(process / 'comm').read_text().strip()})"
     return "a process that cannot be seen from here"
+
+
+def _open_files(process: Path) -> set[str]:
+    links: set[str] = set()
+    with contextlib.suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                links.add(str(descriptor.readlink()))
+    return links
+
+
+def overlapping_route(routes: str, cidr: str) -> str | None:
+    """The first line of `ip -4 route` whose network shares addresses with this one; the default route does not count."""
+    wanted = ipaddress.ip_network(cidr)
+    for line in routes.splitlines():
+        destination = line.split(" ", 1)[0]
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_network(destination).overlaps(wanted):
+                return line.strip()
+    return None
 
 
 def command_path(name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class HeldError(TestbedError):
     exit_code = 3
 
 
+RETRY_PAUSE = 3.0  # seconds
+
 # Daemons and image builds talk to loopback, node and Service addresses; a proxy in between breaks them.
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
@@ -55,8 +58,18 @@ def run(
     cwd: Path | None = None,
     stdin: str | None = None,
     timeout: float | None = None,
+    attempts: int = 1,
 ) -> str:
-    """Runs to the end and returns stdout; with `log`, everything it prints is appended there instead."""
+    """Runs to the end and returns stdout; with `log`, everything it prints is appended there instead.
+
+    `attempts` is for what downloads: a registry that fails once in a while must not fail a build of minutes.
+    """
+    if attempts > 1:
+        try:
+            return run(args, log=log, env=env, cwd=cwd, stdin=stdin, timeout=timeout)
+        except TestbedError:
+            time.sleep(RETRY_PAUSE)
+            return run(args, log=log, env=env, cwd=cwd, stdin=stdin, timeout=timeout, attempts=attempts - 1)
     command = [str(a) for a in args]
     full_env = environment(env)
     if log is None:
