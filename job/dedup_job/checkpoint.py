@@ -82,7 +82,7 @@ class Commit:
 
     batch: int
     next_watermark_ms: int
-    """Event time up to which the next batch calls records late; 0 before there was one."""
+    """Keys expire by it in the next batch, records are late by it in the one after; 0 before there was one."""
     end_offsets: dict[int, int]
     """By partition: the first offset that the batch did not read."""
 

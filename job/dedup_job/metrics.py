@@ -51,7 +51,10 @@ DURATION = Definition(
 LAST_COMMIT = Definition("dedup_last_commit_timestamp_seconds", Kind.GAUGE, "seconds since the epoch", "When the last batch committed.")
 LAG = Definition("dedup_lag_records", Kind.GAUGE, _ROWS, "Records in the topic that no committed batch has read yet.")
 WATERMARK = Definition(
-    "dedup_watermark_timestamp_seconds", Kind.GAUGE, "seconds since the epoch", "Event time up to which the next batch calls records late."
+    "dedup_watermark_timestamp_seconds",
+    Kind.GAUGE,
+    "seconds since the epoch",
+    "The watermark after the last batch. Records behind it are late from the second batch that follows.",
 )
 STATE_ROWS = Definition("dedup_state_rows", Kind.GAUGE, "keys", "Keys remembered.")
 STATE_BYTES = Definition("dedup_state_bytes", Kind.GAUGE, "bytes", "Memory and files that the keys take.")

@@ -24,18 +24,18 @@ START_SECONDS = 90
 """Until a driver must have done what a test waits for: ten on an idle machine of two cores."""
 
 
-def build_config(bootstrap: str, source: str, sink: str | None, **changes: Any) -> JobConfig:
+def build_config(bootstrap: str, source_topic: str, sink_topic: str | None, **changes: Any) -> JobConfig:
     """A small job; `changes` are top-level fields of `job.json`."""
     document: dict[str, Any] = {
         "namespace": "tests",
         "name": "job",
-        "source": {"bootstrapServers": bootstrap, "topic": source},
+        "source": {"bootstrapServers": bootstrap, "topic": source_topic},
         "format": "Json",
         "key": {"fields": ["id"]},
         "eventTime": {"field": "at"},
         "watermark": "1h",
         "processingTime": "0s",
-        "sink": {"console": {}} if sink is None else {"kafka": {"topic": sink}},
+        "sink": {"console": {}} if sink_topic is None else {"kafka": {"topic": sink_topic}},
         "parallelism": 2,
         "cpus": 2,
         "memoryBytes": 1536 * 1024 * 1024,
@@ -136,6 +136,8 @@ class Driver:
         assert len(content) <= 4096
         return TerminationMessage.model_validate_json(content)
 
-    def find_jvm(self) -> int:
+    def kill_jvm(self) -> None:
+        """kill -9 of the JVM alone."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return next(int(child) for child in children if "java" in Path(f"/proc/{child}/comm").read_text())
+        jvm = next(int(child) for child in children if "java" in Path(f"/proc/{child}/comm").read_text())
+        os.kill(jvm, signal.SIGKILL)
