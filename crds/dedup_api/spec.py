@@ -108,6 +108,10 @@ class Key(ApiModel):
             **rules(
                 ("self.all(path, self.exists_one(other, other == path))", "spec.key.fields names a field twice: list each field once"),
                 (
+                    "self.all(path, self.all(other, !other.startsWith(path + '.')))",
+                    "spec.key.fields names a field and a part of it: a field cannot be a value and an object at once",
+                ),
+                (
                     "self.all(path, path.matches('^[^.\\\\s`\"\\'\\\\[\\\\]]+([.][^.\\\\s`\"\\'\\\\[\\\\]]+)*$'))",
                     "spec.key.fields must hold paths such as eventId or order.id: no empty parts, spaces, quotes or brackets",
                 ),
@@ -312,6 +316,10 @@ class DedupJobSpec(ApiModel):
             (
                 "!has(self.sink.kafka) || self.sink.kafka.topic != self.source.topic",
                 "spec.sink.kafka.topic must differ from spec.source.topic: the job would read its own output for ever",
+            ),
+            (
+                "self.key.fields.all(path, !path.startsWith(self.eventTime.field + '.') && !self.eventTime.field.startsWith(path + '.'))",
+                "spec.eventTime.field lies above or below one of spec.key.fields: a field cannot be a value and an object at once",
             ),
         )
     )
