@@ -1,0 +1,65 @@
+"""From failures to exit codes, and the termination message."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dedup_api.exits import EXITS, ExitCode
+from dedup_api.reasons import Reason
+from dedup_job.errors import JobError
+from dedup_job.exits import MAX_TERMINATION_BYTES, Cause, build_termination_message, decide_failure, write_termination_message
+
+OUTER = Cause("org.apache.spark.sql.streaming.StreamingQueryException", "Job aborted due to stage failure")
+BROKERS_AWAY = JobError(ExitCode.UNAVAILABLE, "no broker of k:9092 answers")
+SINK_GONE = JobError(ExitCode.TOPIC_MISSING, "the topic out does not exist", Reason.SINK_TOPIC_MISSING)
+
+
+@pytest.mark.parametrize(
+    ("cause", "finding", "code", "reason"),
+    [
+        (Cause("java.io.IOException", "No space left on device"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
+        (Cause("java.io.FileNotFoundException", "/checkpoint/x (Read-only file system)"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
+        (Cause("java.io.FileNotFoundException", "/checkpoint/x (Permission denied)"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
+        (Cause("java.nio.file.AccessDeniedException", "/checkpoint"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
+        (Cause("org.apache.kafka.common.errors.TimeoutException", "Timed out"), None, ExitCode.UNAVAILABLE, None),
+        (Cause("org.apache.kafka.common.errors.TimeoutException", "Timed out"), BROKERS_AWAY, ExitCode.UNAVAILABLE, None),
+        (Cause("org.apache.kafka.common.errors.UnknownTopicOrPartitionException", "gone"), None, ExitCode.TOPIC_MISSING, None),
+        (Cause("org.apache.kafka.common.errors.TimeoutException", "out"), SINK_GONE, ExitCode.TOPIC_MISSING, Reason.SINK_TOPIC_MISSING),
+        (Cause("java.lang.OutOfMemoryError", "Java heap space"), BROKERS_AWAY, ExitCode.INTERNAL, Reason.OUT_OF_MEMORY),
+        (Cause("SparkUpgradeException", "[INVALID_DATETIME_PATTERN] 'q'"), None, ExitCode.CONFIGURATION, None),
+        (Cause("java.lang.IllegalStateException", "what"), None, ExitCode.INTERNAL, None),
+    ],
+)
+def test_failures(cause: Cause, finding: JobError | None, code: ExitCode, reason: Reason | None) -> None:
+    error = decide_failure([OUTER, cause], finding)
+    assert (error.code, error.reason) == (code, reason or EXITS[code].reason)
+    assert cause.message in error.message
+
+
+def test_a_failure_without_a_cause_is_internal() -> None:
+    assert decide_failure([], None).code is ExitCode.INTERNAL
+
+
+@given(st.text(max_size=20_000), st.sampled_from(Reason))
+def test_a_termination_message_always_fits(message: str, reason: Reason) -> None:
+    try:
+        message.encode()
+    except UnicodeEncodeError:
+        return
+    content = build_termination_message(reason, message)
+    document = json.loads(content)
+    assert len(content) <= MAX_TERMINATION_BYTES and len(document["message"]) <= 1024
+    assert document["reason"] == reason
+    assert document["message"] == message or document["message"].endswith("…")
+
+
+def test_the_message_of_widest_characters_fits() -> None:
+    for character in ("\x01", "😀", "ä", "\\"):
+        assert len(build_termination_message(Reason.DRIVER_FAILED, character * 5000)) <= MAX_TERMINATION_BYTES
+
+
+def test_no_termination_log_is_no_failure(tmp_path: Path) -> None:
+    write_termination_message(tmp_path / "missing" / "log", Reason.DRIVER_FAILED, "x")
