@@ -19,6 +19,7 @@ from dedup_api.status import Condition, ConditionStatus, ConditionType, DedupJob
 from dedup_operator.domain import decide
 from dedup_operator.domain.observe import Silence, World
 from dedup_operator.domain.observe_pod import CONTAINER_PROBLEMS, MESSAGE_LENGTH, DriverPod
+from dedup_operator.domain.status import merge_exits
 from dedup_operator.domain.times import parse_time
 
 SCHEDULING_GRACE = timedelta(seconds=15)
@@ -35,7 +36,9 @@ STILLNESS_TRIGGERS = 20
 SETTLED_AFTER = timedelta(seconds=60)
 """A restarted driver that has run this long on a quiet topic has recovered."""
 CRASH_LOOP = 2
-"""Restarts in one pod; the first is reported as on the way."""
+"""Exits within `CRASH_WINDOW`; a single one is reported as a restart."""
+CRASH_WINDOW = timedelta(minutes=15)
+"""kubelet's longest pause is five minutes, so a loop shows at least two exits in this time."""
 
 
 @dataclass(frozen=True)
@@ -205,20 +208,28 @@ def diagnose_crashes(case: Case) -> Verdict | None:
     pod = case.world.pod
     if pod is None or not pod.exits or _has_recovered(case):
         return None
-    looping = pod.restarts >= CRASH_LOOP or (pod.waiting == "CrashLoopBackOff" and pod.restarts >= CRASH_LOOP - 1)
-    if not looping:
+    if _count_recent_exits(case) < CRASH_LOOP:
         return pending(Reason.RESTARTING, "The driver ended and is started again.")
     return trouble(Reason(pod.exits[0].reason), pod.exits[0].message)
 
 
+def _count_recent_exits(case: Case) -> int:
+    known = case.before.driver.last_exits if case.before.driver else []
+    exits = merge_exits(known, case.world.pod.exits if case.world.pod else ())
+    return sum(case.now - parse_time(exit.finished_at) < CRASH_WINDOW for exit in exits)
+
+
 def _has_recovered(case: Case) -> bool:
-    """This run does better than the last: it has committed, or it has been up for a while."""
+    """This run does better than the last: it is at work. After several exits it must also have been up for a while."""
     pod, answer = case.world.pod, case.world.answer
     if pod is None or pod.started_at is None or not isinstance(answer, DriverStatus):
         return False
-    if answer.committed_in_this_run or answer.blocked_by is not None:
+    if answer.blocked_by is not None:
         return True
-    return answer.phase is Phase.RUNNING and case.now - pod.started_at > SETTLED_AFTER
+    settled = case.now - pod.started_at > SETTLED_AFTER
+    if _count_recent_exits(case) >= CRASH_LOOP or not answer.committed_in_this_run:
+        return settled and (answer.committed_in_this_run or answer.phase is Phase.RUNNING)
+    return True
 
 
 def diagnose_silence(case: Case) -> Verdict | None:

@@ -1,40 +1,78 @@
-"""Plays a driver: serves /status and the probes, and does what the name of its topic says."""
-import json, os, signal, sys, threading, time
-from datetime import datetime, timezone
+"""Plays a driver: answers the probes and /status, keeps its attempt on the volume, and does what the name of its topic says.
+
+`ok` is healthy, `busy` counts on for ever, `blocked` waits for a topic, `exit.<code>.<reason>` ends after a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
-config = json.load(open("/etc/dedup/job.json"))
-script = config["source"]["topic"].split(".")
-action = script[0]
-now = lambda: datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-started = now()
-attempt_file = "/checkpoint/attempt"
-attempt = int(open(attempt_file).read()) + 1 if os.path.exists(attempt_file) else 1
-open(attempt_file, "w").write(str(attempt))
+ATTEMPT = Path("/checkpoint/attempt")
 
-def end(code, reason=None, message=None):
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def end(code: int, reason: str = "") -> None:
     if reason:
-        open("/dev/termination-log", "w").write(json.dumps({"reason": reason, "message": message}))
+        Path("/dev/termination-log").write_text(json.dumps({"reason": reason, "message": "as told"}))
     os._exit(code)
 
-signal.signal(signal.SIGTERM, lambda *_: end(0))
-status = {"phase": "Running", "committedInThisRun": True, "attempt": attempt, "generation": 1,
-          "progress": {"batch": attempt, "rowsIn": 10, "rowsOut": 8, "duplicates": 2, "late": 0, "invalid": 0, "lagRecords": 0, "lastProgressTime": started}}
-if action == "blocked":
-    status |= {"phase": "Waiting", "committedInThisRun": False, "blockedBy": {"reason": "SourceTopicMissing", "message": "Topic blocked does not exist."}, "progress": {}}
-if action == "exit":
-    threading.Timer(1, lambda: end(int(script[1]), script[2] if len(script) > 2 else None, "as told")).start()
-if action == "busy":
-    def tick():
-        while True:
-            time.sleep(1); status["progress"]["rowsIn"] += 7; status["progress"]["lastProgressTime"] = now()
-    threading.Thread(target=tick, daemon=True).start()
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = json.dumps(status).encode() if self.path == "/status" else b"ok"
-        self.send_response(200 if self.path != "/readyz" or status["phase"] == "Running" else 503)
-        self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
-    def log_message(self, *_): pass
+def raise_attempt() -> int:
+    attempt = int(ATTEMPT.read_text()) + 1 if ATTEMPT.exists() else 1
+    ATTEMPT.write_text(str(attempt))
+    return attempt
 
-ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+
+def build_status(action: str, attempt: int) -> dict[str, Any]:
+    status: dict[str, Any] = {"phase": "Running", "committedInThisRun": True, "attempt": attempt, "generation": 1}
+    counts = {"rowsIn": 10, "rowsOut": 8, "duplicates": 2, "late": 0, "invalid": 0, "lagRecords": 0}
+    status["progress"] = {"batch": attempt, "lastProgressTime": now(), **counts}
+    if action == "blocked":
+        reason = {"reason": "SourceTopicMissing", "message": "Topic blocked does not exist."}
+        status.update(phase="Waiting", committedInThisRun=False, blockedBy=reason, progress={})
+    return status
+
+
+def count_on(status: dict[str, Any]) -> None:
+    while True:
+        time.sleep(1)
+        status["progress"].update(rowsIn=status["progress"]["rowsIn"] + 7, lastProgressTime=now())
+
+
+def main() -> None:
+    action, *arguments = json.loads(Path("/etc/dedup/job.json").read_text())["source"]["topic"].split(".")
+    signal.signal(signal.SIGTERM, lambda *_: end(0))
+    status = build_status(action, raise_attempt())
+    if action == "exit":
+        threading.Timer(1, lambda: end(int(arguments[0]), *arguments[1:])).start()
+    if action == "busy":
+        threading.Thread(target=count_on, args=(status,), daemon=True).start()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            ready = self.path != "/readyz" or status["phase"] == "Running"
+            body = json.dumps(status).encode() if self.path == "/status" else b"ok"
+            self.send_response(200 if ready else 503)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

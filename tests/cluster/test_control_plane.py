@@ -1,0 +1,197 @@
+"""What the operator does with a DedupJob, on the real API server, scheduler and kubelet, with drivers that only play."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cluster.harness import RELEASE, SYSTEM, Cluster, Jobs, wait_until
+
+pytestmark = pytest.mark.usefixtures("fake_operator")
+
+
+def test_a_job_becomes_ready_and_then_causes_no_writes(jobs: Jobs, cluster: Cluster) -> None:
+    jobs.apply("quiet", "ok", sink={"kafka": {"topic": "out"}})
+    cluster.kubectl("wait", "dedupjob/quiet", "-n", jobs.namespace, "--for=condition=Ready", "--timeout=120s")
+    job = jobs.get("quiet")
+    assert "finalizers" not in job["metadata"]
+    assert not [key for key in job["metadata"].get("annotations", {}) if "kopf" in key or "streamdedup" in key]
+    assert job["status"]["observedGeneration"] == job["metadata"]["generation"]
+    assert job["status"]["driver"]["pod"] == "quiet-driver-0"
+    assert job["status"]["checkpoint"] | {"identity": ""} == {"claim": "quiet-checkpoint", "generation": 1, "attempt": 1, "identity": ""}
+    assert [c["type"] for c in job["status"]["conditions"]] == ["Ready", "CheckpointReady", "DriverRunning", "ProgressRecent"]
+
+    kinds = (("dedupjob", "quiet"), ("statefulset", "quiet-driver"), ("pvc", "quiet-checkpoint"), ("service", "quiet-driver"))
+    versions = [jobs.find(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds]
+    rounds = _count_rounds(cluster)
+    wait_until(lambda: _count_rounds(cluster) >= rounds + 4, "four more looks", 90)
+    assert [jobs.find(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds] == versions
+
+
+def _count_rounds(cluster: Cluster) -> float:
+    """How often the operator has looked at its jobs: one of them here, as each test has the operator for itself."""
+    text = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("dedup_operator_reconcile_total{"))
+
+
+def test_the_operator_may_end_at_any_time(jobs: Jobs, cluster: Cluster) -> None:
+    jobs.apply("steady", "ok")
+    jobs.wait_reason("steady", "Running", "True")
+    uid = jobs.pod_uid("steady")
+    cluster.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=dedup-operator", "--grace-period=0", "--force")
+    jobs.apply("later", "ok")
+    jobs.wait_reason("later", "Running", "True")
+    assert jobs.pod_uid("steady") == uid
+
+
+def test_suspend_resume_and_restart(jobs: Jobs) -> None:
+    jobs.apply("one", "ok")
+    jobs.wait_reason("one", "Running", "True")
+    jobs.patch("one", suspend=True)
+    jobs.wait_reason("one", "Suspended", "True")
+    assert jobs.pod("one") is None
+    jobs.patch("one", suspend=False)
+    jobs.wait_reason("one", "Running", "True")
+    uid = jobs.pod_uid("one")
+    jobs.patch("one", restartNonce=1)
+    jobs.wait_reason("one", "Running", "True")
+    assert jobs.pod_uid("one") != uid
+    assert jobs.get("one")["status"]["checkpoint"]["attempt"] == 3
+    old = jobs.find("statefulset", "one-driver")["spec"]["template"]["spec"]["volumes"]
+    jobs.patch("one", watermark="20m")
+    wait_until(lambda: jobs.find("statefulset", "one-driver")["spec"]["template"]["spec"]["volumes"] != old, "the template changes")
+    jobs.wait_reason("one", "Running", "True")
+
+    def settings() -> list[str]:
+        listed = jobs.cluster.kubectl("get", "configmaps", "-n", jobs.namespace, "-l", "streamdedup.dev/job=one", "-o", "name")
+        return listed.split()
+
+    wait_until(lambda: len(settings()) == 1, "old settings are removed", 60, settings)
+
+
+def test_a_blocked_edit_leaves_the_driver_alone(jobs: Jobs) -> None:
+    jobs.apply("kept", "ok")
+    jobs.wait_reason("kept", "Running", "True")
+    uid = jobs.pod_uid("kept")
+    jobs.patch("kept", key={"fields": ["id", "other"]}, watermark="1h")
+    blocked = jobs.wait_reason("kept", "ChangeBlocked", "False")
+    assert "spec.key.fields" in blocked["message"]
+    assert jobs.condition("kept", "Stalled")["status"] == "True"
+    assert jobs.condition("kept", "DriverRunning")["status"] == "True"
+    assert jobs.pod_uid("kept") == uid
+    jobs.patch("kept", key={"fields": ["id"]}, watermark="10m")
+    jobs.wait_reason("kept", "Running", "True")
+    assert jobs.condition("kept", "Stalled") is None
+    assert jobs.pod_uid("kept") == uid
+    # The default of parallelism follows the CPU limit; the checkpoint's must not.
+    jobs.patch("kept", driver={"resources": {"limits": {"cpu": "2"}}})
+    wait_until(lambda: jobs.pod("kept") is not None and jobs.pod_uid("kept") != uid, "the driver restarts with more CPU")
+    jobs.wait_reason("kept", "Running", "True")
+
+
+def test_delete_retain_and_delete(jobs: Jobs) -> None:
+    jobs.apply("retained", "ok")
+    jobs.apply("deleted", "ok", checkpoint={"claim": {"size": "1Gi"}, "reclaimPolicy": "Delete"})
+    jobs.apply("switched", "ok", checkpoint={"claim": {"size": "1Gi"}, "reclaimPolicy": "Delete"})
+    for name in ("retained", "deleted", "switched"):
+        jobs.wait_reason(name, "Running", "True")
+    volume = jobs.find("pvc", "retained-checkpoint")["metadata"]["uid"]
+    jobs.patch("switched", checkpoint={"reclaimPolicy": "Retain"})
+    wait_until(lambda: not jobs.find("pvc", "switched-checkpoint")["metadata"].get("ownerReferences"), "the claim loses its owner")
+    jobs.delete("retained", "deleted", "switched")
+    for name in ("retained", "deleted", "switched"):
+        jobs.wait_gone("statefulset", f"{name}-driver")
+        jobs.wait_gone("pod", f"{name}-driver-0")
+        jobs.wait_gone("service", f"{name}-driver")
+    jobs.wait_gone("pvc", "deleted-checkpoint")
+    assert jobs.find("pvc", "switched-checkpoint") is not None
+    # Another job under the name is told; the same job goes on from the checkpoint.
+    jobs.apply("retained", "ok", key={"fields": ["another"]})
+    blocked = jobs.wait_reason("retained", "ChangeBlocked", "False")
+    assert "spec.key.fields" in blocked["message"] and jobs.find("statefulset", "retained-driver") is None
+    jobs.apply("retained", "ok")
+    jobs.wait_reason("retained", "Running", "True")
+    assert jobs.find("pvc", "retained-checkpoint")["metadata"]["uid"] == volume
+    assert jobs.get("retained")["status"]["checkpoint"]["attempt"] == 2
+
+
+def test_trouble_is_named_and_heals(jobs: Jobs, cluster: Cluster) -> None:
+    """Side by side, because most of the time is the scheduler's and kubelet's."""
+    huge = {"resources": {"requests": {"cpu": "900"}, "limits": {"cpu": "1000", "memory": "1Gi"}}}
+    small = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}}
+    missing = f"missing-{jobs.namespace}"
+    foreign = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken-driver"}, "spec": {"ports": [{"port": 1}]}}
+    cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=foreign)
+    jobs.apply("huge", "ok", driver=huge, parallelism=1)
+    jobs.apply("noclass", "ok", checkpoint={"claim": {"size": "1Gi", "storageClassName": missing}})
+    jobs.apply("refused", "exit.64.ConfigurationRefused")
+    jobs.apply("crashing", "exit.70")
+    jobs.apply("notopic", "blocked")
+    jobs.apply("taken", "ok")
+
+    assert "Insufficient cpu" in jobs.wait_reason("huge", "Unschedulable", "False")["message"]
+    assert missing in jobs.wait_reason("noclass", "CheckpointPending", "False")["message"]
+    assert jobs.wait_reason("refused", "ConfigurationRefused", "False")["message"].startswith("as told")
+    assert jobs.condition("refused", "Stalled")["status"] == "True"
+    jobs.wait_gone("pod", "refused-driver-0")
+    jobs.wait_reason("crashing", "DriverFailed", "False")
+    jobs.wait_reason("notopic", "SourceTopicMissing", "False")
+    assert "Service taken-driver" in jobs.wait_reason("taken", "NameConflict", "False")["message"]
+    assert jobs.find("statefulset", "taken-driver") is None
+
+    jobs.patch("huge", driver=small)
+    cluster.kubectl("delete", "service", "taken-driver", "-n", jobs.namespace)
+    default = json.loads(cluster.kubectl("get", "storageclass", "-o", "json"))["items"][0]
+    made = {key: default[key] for key in ("apiVersion", "kind", "provisioner", "volumeBindingMode", "reclaimPolicy")}
+    cluster.kubectl("apply", "-f", "-", document={**made, "metadata": {"name": missing}})
+    try:
+        jobs.wait_reason("huge", "Running", "True")
+        jobs.wait_reason("taken", "Running", "True")
+        jobs.wait_reason("noclass", "Running", "True")
+    finally:
+        cluster.kubectl("delete", "storageclass", missing)
+    exits = jobs.get("crashing")["status"]["driver"]["lastExits"]
+    assert {exit["exitCode"] for exit in exits} == {70}
+
+
+def test_a_refused_pod_and_a_quota(jobs: Jobs, cluster: Cluster) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=quota)
+    wait_until(lambda: jobs.find("resourcequota", "none").get("status", {}).get("hard"), "the quota holds")
+    jobs.apply("limited", "ok")
+    assert "exceeded quota" in jobs.wait_reason("limited", "PodRejected", "False")["message"]
+    cluster.kubectl("delete", "resourcequota", "none", "-n", jobs.namespace)
+    jobs.wait_reason("limited", "Running", "True", seconds=240)
+
+
+def test_a_missing_image_is_named_and_an_upgrade_restarts_nothing(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
+    jobs.apply("before", "ok")
+    jobs.wait_reason("before", "Running", "True")
+    uid, image = jobs.pod_uid("before"), fake_operator
+    try:
+        cluster.deploy("localhost/does-not-exist:1")
+        jobs.apply("after", "ok")
+        message = jobs.wait_reason("after", "ImageUnavailable", "False")["message"]
+        assert "localhost/does-not-exist:1" in message
+        assert jobs.pod_uid("before") == uid
+    finally:
+        cluster.deploy(image)
+    jobs.wait_reason("after", "Running", "True")
+    assert jobs.pod_uid("before") == uid
+    assert jobs.condition("before")["reason"] == "Running"
+
+
+def test_events_tell_the_story(jobs: Jobs, cluster: Cluster) -> None:
+    jobs.apply("told", "ok")
+    jobs.wait_reason("told", "Running", "True")
+    jobs.patch("told", suspend=True)
+    jobs.wait_reason("told", "Suspended", "True")
+
+    def reasons() -> list[str]:
+        events = json.loads(cluster.kubectl("get", "events.events.k8s.io", "-n", jobs.namespace, "-o", "json"))["items"]
+        told = [event for event in events if event["regarding"]["kind"] == "DedupJob"]
+        return [event["reason"] for event in sorted(told, key=lambda event: event["eventTime"])]
+
+    wait_until(lambda: reasons()[-1:] == ["Suspended"], "the last event", 30, reasons)
+    assert [reason for reason in reasons() if reason != "Restarting"] == ["Starting", "Running", "Suspending", "Suspended"]
