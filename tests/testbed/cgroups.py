@@ -68,15 +68,8 @@ def _inherit_cpuset(parent: Path, child: Path) -> None:
 
 
 def daemon_files() -> list[str]:
+    """A process that writes its id to each of these is in the cgroup."""
     return [str(tree / CGROUP / DAEMONS / "cgroup.procs") for tree in trees()]
-
-
-def join(files: list[str]) -> None:
-    """Moves the calling process in; runs between fork and exec, so it does nothing but write."""
-    for name in files:
-        descriptor = os.open(name, os.O_WRONLY)
-        os.write(descriptor, b"0")
-        os.close(descriptor)
 
 
 def folders() -> list[Path]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed import addons, cgroups, components, holder, host, images, packages, pki, probes
-from testbed.console import duration, note, step
+from testbed.console import duration, keep_journal, note, step
 from testbed.daemons import Daemon, recorded_pid, start, wait_ready
 from testbed.layout import (
     API_PORT,
@@ -61,6 +61,7 @@ def prepare(layout: Layout) -> Plan:
 
 def up(layout: Layout) -> None:
     packages.require_root()
+    keep_journal(layout.log / "testbed.log")
     begun = time.monotonic()
     holder.raise_if_held(layout)
     plan = prepare(layout)
@@ -87,11 +88,14 @@ def _repaired(layout: Layout, plan: Plan) -> bool:
     elif not holder.living_daemons():
         note("  all daemons of the cluster have ended: starting anew")
     else:
-        try:
-            _run(layout, plan)
-            return True
-        except (TestbedError, OSError) as error:
-            note(f"  cannot be repaired ({error}): starting anew")
+        # Others may be working in this cluster: it is given up only when a second attempt fails as well.
+        for next_attempt in ("trying once more", "starting anew"):
+            try:
+                _run(layout, plan)
+                return True
+            except (TestbedError, OSError) as error:
+                note(f"  the running cluster does not come back: {next_attempt} ({error})")
+                addons.restart_pods(layout, layout.bin / "kubectl")
     with step("stopping the old cluster"):
         _stop(layout.state, layout)
     return False
@@ -169,6 +173,7 @@ def _link_binaries(layout: Layout, binaries: Mapping[str, Path]) -> None:
 def down(layout: Layout) -> None:
     """Stops this checkout's cluster; another checkout's is left alone."""
     packages.require_root()
+    keep_journal(layout.log / "testbed.log")
     with file_lock(LOCK_FILE, "the start or stop of a cluster", remove=True):
         current = holder.read()
         if current is not None and not current.is_ours(layout) and not holder.is_abandoned(current) and not holder.may_take_over():
@@ -218,6 +223,7 @@ def is_up(layout: Layout) -> bool:
 def load_images(layout: Layout, names: Sequence[str]) -> dict[str, str]:
     """Builds the images; imports them when this checkout's cluster runs."""
     packages.require_root()
+    keep_journal(layout.log / "testbed.log")
     layout.make_folders()
     packages.ensure_system_packages(layout.log / "packages.log")
     builder = images.Builder(layout)

@@ -18,6 +18,7 @@ from testbed.shell import TestbedError
 TAIL_LINES = 40
 QUIET_INTERVAL = 30.0  # seconds between signs of life when the output is not a terminal
 _write_lock = threading.Lock()
+_journal: list[Path] = []
 
 
 def _colour(code: str, text: str) -> str:
@@ -32,8 +33,21 @@ def _emit(text: str, end: str = "\n") -> None:
         sys.stderr.flush()
 
 
+def keep_journal(path: Path) -> None:
+    """Also writes every line from now on to this file, with the time: what led to what is asked later."""
+    _journal[:] = [path]
+
+
+def _record(text: str) -> None:
+    for path in _journal:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as sink:
+            sink.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{os.getpid()}] {text.strip()}\n")
+
+
 def note(text: str) -> None:
     _emit(text)
+    _record(text)
 
 
 def duration(seconds: float) -> str:
@@ -46,6 +60,7 @@ def duration(seconds: float) -> str:
 
 def print_failure(error: TestbedError) -> None:
     _emit(_colour("31", f"FAILED: {error}"))
+    _record(f"FAILED: {error}")
     if error.log is not None and error.log.exists():
         lines = error.log.read_text(errors="replace").splitlines()
         _emit(f"--- last lines of {error.log}")
@@ -66,6 +81,7 @@ def step(title: str, log: Path | None = None) -> Iterator[None]:
             _emit(f"\r  {title} … {elapsed} " if terminal else f"  … {title}: {elapsed} so far", "" if terminal else "\n")
 
     _emit(f"  {title} …", "" if terminal else "\n")
+    _record(f"{title} …")
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     failed = True
@@ -80,4 +96,5 @@ def step(title: str, log: Path | None = None) -> Iterator[None]:
         finished.set()
         ticker.join()
         mark = _colour("31", "✗") if failed else _colour("32", "✓")
+        _record(f"{title}: {'failed' if failed else 'done'} after {duration(time.monotonic() - started)}")
         _emit(f"{chr(13) if terminal else ''}{mark} {title}: {duration(time.monotonic() - started)}{'    ' if terminal else ''}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -54,31 +53,26 @@ def recorded_pid(name: str) -> int | None:
     return pid if start_time(pid) == known["start"] else None
 
 
-def _become_daemon(cgroup_files: list[str]) -> None:
-    """Between fork and exec: its own cgroup, and none of what the caller's shell happened to be limited to."""
-    cgroups.join(cgroup_files)
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
+# A shell enters the cgroups and becomes the daemon: no Python runs between fork and exec, where threads make that unsafe.
+_BECOME = 'for group; do [ "$group" = -- ] && break; echo $$ >"$group"; shift; done; shift; ulimit -n "$(ulimit -H -n)"; exec "$@"'
 
 
 def start(daemon: Daemon, layout: Layout) -> None:
     log = layout.log / f"{daemon.name}.log"
     if log.exists() and log.stat().st_size > _MAX_LOG:
         log.rename(log.with_suffix(".log.1"))
-    files = cgroups.daemon_files()
     with log.open("ab") as sink:
         process = subprocess.Popen(
-            daemon.args,
+            ["sh", "-ec", _BECOME, "sh", *cgroups.daemon_files(), "--", *daemon.args],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
             cwd=layout.state,
             env=environment(without_proxy=True),
             start_new_session=True,
-            preexec_fn=lambda: _become_daemon(files),
         )
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, 0)  # not the caller's niceness
     write_atomically(PIDS / f"{daemon.name}.json", json.dumps({"pid": process.pid, "start": start_time(process.pid)}) + "\n")
 
 

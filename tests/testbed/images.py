@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from testbed import golang, oci, trust
 from testbed.console import note, step
 from testbed.layout import CHECKOUT, CONTAINERD_SOCKET, Layout
 from testbed.locks import file_lock, write_atomically
+from testbed.probes import command_path
 from testbed.shell import TestbedError, run, succeeds
 from testbed.snapshot import mounts_below
 
@@ -242,7 +244,7 @@ class Builder:
         for reference in references.values():
             if reference not in present:
                 with step(f"importing image {reference}"):
-                    ctr("images", "import", str(self.archive(reference)))
+                    ctr("images", "import", str(self.archive(reference)), timeout=600)
         known = read_references(self.layout)
         write_atomically(self.layout.images_json, json.dumps(known | references, indent=2) + "\n")
         return references
@@ -255,5 +257,8 @@ def read_references(layout: Layout) -> dict[str, str]:
     return known
 
 
-def ctr(*args: str) -> str:
-    return run(["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", *args])
+def ctr(*args: str, timeout: float = 60) -> str:
+    try:
+        return run([command_path("ctr") or "ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", *args], timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise TestbedError(f"`ctr {' '.join(args)}` did not end within {timeout:.0f} s") from error

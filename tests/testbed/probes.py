@@ -164,7 +164,8 @@ def overlapping_route(routes: str, cidr: str) -> str | None:
 
 
 def command_path(name: str) -> str | None:
+    """The machine's own command; a test bed's wrappers, which may stand first on PATH, would call themselves."""
     for folder in environment()["PATH"].split(":"):
-        if folder and (Path(folder) / name).exists():
+        if folder and Path(folder).parent.name != ".testbed" and (Path(folder) / name).exists():
             return str(Path(folder) / name)
     return None
