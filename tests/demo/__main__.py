@@ -1,4 +1,4 @@
-"""`python -m demo run | remove | produce BOOTSTRAP TOPIC NOTE`."""
+"""`python -m demo run | remove | produce BOOTSTRAP TOPIC EVENTS NOTE`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def main(arguments: list[str]) -> int:
                 return run_demo()
             case ["remove"]:
                 return remove_demo()
-            case ["produce", bootstrap, topic, position]:
-                produce(bootstrap, topic, Path(position))
+            case ["produce", bootstrap, topic, events, position]:
+                produce(bootstrap, topic, Path(events), Path(position))
                 return 0
     except TestbedError as error:
         print_failure(error)

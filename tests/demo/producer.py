@@ -12,7 +12,7 @@ from pathlib import Path
 
 from confluent_kafka import Message, Producer
 
-from demo.flights import read_flights
+from demo.flights import read_events
 
 NOTE_INTERVAL = 10_000
 """Events between two notes: eleven days of flights."""
@@ -32,9 +32,9 @@ def _write_note(path: Path, position: int) -> None:
     temporary.rename(path)
 
 
-def produce(bootstrap: str, topic: str, note: Path) -> None:
+def produce(bootstrap: str, topic: str, events: Path, note: Path) -> None:
     """Sends the events from the noted position to the end; prints the stored position as it goes."""
-    flights = read_flights()
+    flights = read_events(events)
     start = read_note(note)
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20, "partitioner": "murmur2_random"})
     acknowledged: set[int] = set()

@@ -13,6 +13,7 @@ from pathlib import Path
 from dedup_api.driver_status import DriverStatus
 from demo.check import Verdict, judge
 from demo.cluster import OPERATOR_NAMESPACE, DemoCluster
+from demo.flights import write_events
 from demo.producer import read_note
 from demo.topics import count_records, create_topics, delete_topics, read_topic
 from testbed.console import duration, note, step
@@ -41,12 +42,20 @@ class Production:
     stored: int = 0
     error: str | None = None
     done: bool = False
+    process: subprocess.Popen[str] | None = None
+
+    def stop(self) -> None:
+        """No producer outlives the demo, however that ends."""
+        self.error = self.error or "stopped"
+        if self.process is not None:
+            self.process.kill()
 
 
-def _produce_with_crashes(state: Production, position: Path) -> None:
-    command = [sys.executable, "-m", "demo", "produce", KAFKA_BOOTSTRAP, SOURCE, str(position)]
+def _produce_with_crashes(state: Production, events: Path, position: Path) -> None:
+    command = [sys.executable, "-m", "demo", "produce", KAFKA_BOOTSTRAP, SOURCE, str(events), str(position)]
     while not state.done and state.error is None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            state.process = process
             assert process.stdout is not None
             for line in process.stdout:
                 state.stored = int(line)
@@ -134,6 +143,21 @@ To remove the demo: make demo-down. To stop the cluster as well: make cluster-do
 """
 
 
+def _run_flights(cluster: DemoCluster, production: Production, events: Path, position: Path) -> float:
+    """Seconds from `kubectl apply` to the first committed batch; returns when everything has been through."""
+    with step("flights through the job"):
+        producer = threading.Thread(target=_produce_with_crashes, args=(production, events, position), daemon=True)
+        producer.start()
+        note(f"    kubectl apply -f {EXAMPLE.relative_to(CHECKOUT)}")
+        applied = time.monotonic()
+        try:
+            cluster.apply(EXAMPLE)
+            return _follow(cluster, production, applied)
+        finally:
+            production.stop()
+            producer.join()
+
+
 def run_demo() -> int:
     """0 when the output holds every event once, else 1."""
     cluster = DemoCluster(Layout.of_this_checkout(), NAMESPACE)
@@ -145,15 +169,11 @@ def run_demo() -> int:
         create_topics(KAFKA_BOOTSTRAP, [SOURCE, TARGET])
         cluster.make_namespace(NAMESPACE)
     production = Production()
-    with tempfile.TemporaryDirectory() as folder, step("flights through the job"):
-        position = Path(folder) / "position"
-        producer = threading.Thread(target=_produce_with_crashes, args=(production, position), daemon=True)
-        producer.start()
-        note(f"    kubectl apply -f {EXAMPLE.relative_to(CHECKOUT)}")
-        applied = time.monotonic()
-        cluster.apply(EXAMPLE)
-        first = _follow(cluster, production, applied)
-        producer.join()
+    with tempfile.TemporaryDirectory() as folder:
+        events, position = Path(folder) / "events", Path(folder) / "position"
+        with step("the flights of 2013 as JSON events"):
+            write_events(events)
+        first = _run_flights(cluster, production, events, position)
     with step("reading the whole output topic"):
         verdict = judge(read_topic(KAFKA_BOOTSTRAP, SOURCE), read_topic(KAFKA_BOOTSTRAP, TARGET))
     with step("status of the job (counts are refreshed once a minute)"):

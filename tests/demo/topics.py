@@ -64,10 +64,13 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[bytes]:
     try:
         partitions = consumer.list_topics(topic, timeout=TIMEOUT).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-        unfinished = set(partitions)
+        unfinished, heard = set(partitions), time.monotonic()
         while unfinished:
-            messages = consumer.consume(10_000, timeout=TIMEOUT)
-            if not messages:
+            # `consume` waits for as many as it was asked for, or for its time to pass.
+            messages = consumer.consume(10_000, timeout=0.5)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > TIMEOUT:
                 raise RuntimeError(f"topic {topic} cannot be read: no answer for {TIMEOUT:.0f} s")
             for message in messages:
                 error = message.error()
