@@ -137,8 +137,9 @@ def diagnose_absence(case: Case) -> Verdict | None:
 
 def _on_the_way(case: Case) -> Reason:
     """Starting for the first run, Restarting for all later ones."""
-    progress = case.before.progress
-    ran = progress is not None and progress.batch is not None
+    answer = case.world.answer
+    counts = [case.before.progress, answer.progress if isinstance(answer, DriverStatus) else None]
+    ran = any(progress is not None and progress.batch is not None for progress in counts)
     restarted = case.world.pod is not None and case.world.pod.restarts > 0
     return Reason.RESTARTING if ran or restarted else Reason.STARTING
 

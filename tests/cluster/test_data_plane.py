@@ -1,0 +1,90 @@
+"""The whole product: real drivers between two Kafka topics, judged by what stands in the output topic."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.harness import SYSTEM, Cluster, Jobs, Kafka, wait_until
+
+pytestmark = [pytest.mark.usefixtures("real_operator"), pytest.mark.timeout(600)]
+
+JUNK = [b"this is not JSON", b'{"ts": "2026-01-01T00:00:00Z"}', b'{"id": 1}']
+
+
+def make_events(first: int, last: int) -> list[bytes]:
+    """Each event twice, a second apart in event time; the copies are far from each other in the topic."""
+    events = [
+        json.dumps({"id": number, "ts": f"2026-01-01T00:{number // 60 % 60:02}:{number % 60:02}Z"}).encode()
+        for number in range(first, last)
+    ]
+    return [*events, *events]
+
+
+@pytest.fixture
+def topics(kafka: Kafka, jobs: Jobs) -> Iterator[tuple[str, str]]:
+    source, sink = f"{jobs.namespace}-in", f"{jobs.namespace}-out"
+    kafka.create_topic(source)
+    kafka.create_topic(sink)
+    yield source, sink
+    kafka.delete_topics([source, sink])
+
+
+def read_ids(kafka: Kafka, topic: str) -> Counter[int]:
+    return Counter(json.loads(value)["id"] for value in kafka.read(topic))
+
+
+def test_every_event_comes_out_once_whatever_happens_to_the_operator_and_the_driver(
+    jobs: Jobs, kafka: Kafka, cluster: Cluster, topics: tuple[str, str]
+) -> None:
+    source, sink = topics
+    late_topic = f"{jobs.namespace}-late"
+    kafka.produce(source, make_events(0, 500))
+    jobs.apply("main", source, sink={"kafka": {"topic": sink}}, watermark="2h")
+    jobs.apply("notopic", late_topic, watermark="2h")
+    cluster.kubectl("wait", "dedupjob/main", "-n", jobs.namespace, "--for=condition=Ready", "--timeout=240s")
+    wait_until(lambda: len(read_ids(kafka, sink)) == 500, "the first events", 120, lambda: jobs.describe("main"))
+    uid = jobs.pod_uid("main")
+
+    # The operator goes, and records that are no events come: neither concerns the driver.
+    cluster.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=dedup-operator", "--wait=false")
+    kafka.produce(source, [*JUNK, *make_events(400, 900)])
+    wait_until(lambda: len(read_ids(kafka, sink)) == 900, "the second events", 120, lambda: jobs.describe("main"))
+    assert jobs.pod_uid("main") == uid
+
+    jobs.wait_reason("notopic", "SourceTopicMissing", "False")
+    kafka.create_topic(late_topic)
+
+    # Suspended in between, and restarted with other settings on the way back: the copies come from both sides of it.
+    jobs.patch("main", suspend=True)
+    jobs.wait_reason("main", "Suspended", "True")
+    assert jobs.pod("main") is None
+    kafka.produce(source, make_events(700, 1200))
+    jobs.patch("main", suspend=False, trigger={"processingTime": "1s"}, restartNonce=1)
+    wait_until(lambda: len(read_ids(kafka, sink)) == 1200, "the third events", 240, lambda: jobs.describe("main"))
+    jobs.wait_reason("main", "Running", "True")
+    jobs.wait_reason("notopic", "Running", "True")
+    kafka.delete_topics([late_topic])
+
+    found = read_ids(kafka, sink)
+    assert set(found) == set(range(1200)), "missing or foreign"
+    assert [number for number, count in found.items() if count > 1] == [], "twice"
+    status = wait_until(
+        lambda: jobs.get("main")["status"] if jobs.get("main")["status"]["progress"]["rowsOut"] == 1200 else None, "the count", 120
+    )
+    progress = status["progress"]
+    assert (progress["rowsIn"], progress["duplicates"], progress["invalid"], progress["late"]) == (3003, 1800, 3, 0)
+    assert progress["lagRecords"] == 0 and status["checkpoint"]["attempt"] == 2
+    assert status["driver"]["restarts"] == 0 and status["driver"]["lastExits"] == []
+
+
+def test_a_broker_that_does_not_answer(jobs: Jobs, kafka: Kafka, topics: tuple[str, str]) -> None:
+    source, sink = topics
+    kafka.produce(source, make_events(0, 10))
+    nowhere = {"bootstrapServers": "10.255.255.1:9092", "topic": source}
+    jobs.apply("nowhere", source, source=nowhere, sink={"kafka": {"topic": sink}})
+    message = jobs.wait_reason("nowhere", "SourceUnavailable", "False", 240)["message"]
+    assert "spec.source.bootstrapServers" in message
