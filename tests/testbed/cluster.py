@@ -113,11 +113,20 @@ def _start_fresh(layout: Layout, plan: Plan) -> None:
             raise TestbedError(f"the cluster's network {cidr} is in use on this machine: {route}")
     _remove_state(layout.state)
     layout.make_folders()
+    _put_old_logs_aside(layout)
     holder.record_before(layout)
     holder.write(layout, plan.fingerprint)
     with step("certificates and configuration"):
         pki.make_certificates(layout)
     _run(layout, plan)
+
+
+def _put_old_logs_aside(layout: Layout) -> None:
+    """One generation back: what a cluster that had to be given up said is still there to be read."""
+    for name in components.START_ORDER:
+        log = layout.log / f"{name}.log"
+        if log.exists():
+            log.rename(layout.log / f"{name}.previous.log")
 
 
 def _run(layout: Layout, plan: Plan) -> None:
@@ -176,7 +185,7 @@ def down(layout: Layout) -> None:
     keep_journal(layout.log / "testbed.log")
     with file_lock(LOCK_FILE, "the start or stop of a cluster", remove=True):
         current = holder.read()
-        if current is not None and not current.is_ours(layout) and not holder.is_abandoned(current) and not holder.may_take_over():
+        if current is not None and not current.is_ours(layout) and not holder.is_abandoned(current):
             note(f"The cluster on this machine belongs to {current.checkout}; this checkout has none running.")
             return
         if not holder.anything_left():
@@ -185,6 +194,7 @@ def down(layout: Layout) -> None:
             return
         with step("stopping the cluster"):
             _stop(Path(current.state) if current else layout.state, layout)
+        note(f"  its logs stay in {layout.log}")
 
 
 def _stop(state: Path, layout: Layout) -> None:

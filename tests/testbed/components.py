@@ -57,6 +57,12 @@ def snapshotter(layout: Layout) -> str:
     return "overlayfs" if works else "native"
 
 
+def _apparmor_off() -> str:
+    """Where the kernel has AppArmor, containerd would load a profile that outlives the cluster."""
+    enabled = Path("/sys/module/apparmor/parameters/enabled")
+    return "\n  disable_apparmor = true" if enabled.exists() and enabled.read_text().strip() == "Y" else ""
+
+
 def _containerd(layout: Layout, pause: str) -> str:
     return f"""version = 2
 root = "{layout.state}/containerd"
@@ -68,7 +74,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
   # Needed where root lacks CAP_SYS_RESOURCE: without it every sandbox fails.
   restrict_oom_score_adj = true
   sandbox_image = "{pause}"
-  netns_mounts_under_state_dir = true
+  netns_mounts_under_state_dir = true{_apparmor_off()}
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{cni_folder()}"
     conf_dir = "{layout.config}/cni"

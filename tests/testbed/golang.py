@@ -132,6 +132,7 @@ def ensure_binaries(layout: Layout) -> dict[str, Path]:
     """Every binary's path in the cache; builds what is not there yet, one announced step each."""
     go = find_go(layout)
     binaries: dict[str, Path] = {}
+    built = False
     for module in MODULES:
         folder = layout.cache / "go" / f"{module.folder.name}-{_key(module, go)}"
         binaries |= {name: folder / name for name in module.packages}
@@ -141,7 +142,16 @@ def ensure_binaries(layout: Layout) -> dict[str, Path]:
             for name, package in module.packages.items():
                 if not binaries[name].exists():
                     _build(module, go, package, binaries[name], layout)
+                    built = True
+    if built and "GOCACHE" in go.env:
+        _drop_build_caches(go)
     return binaries
+
+
+def _drop_build_caches(go: Go) -> None:
+    """Five gigabytes that only a new version of Kubernetes would want; the machine's own Go keeps its caches itself."""
+    for name in ("GOCACHE", "GOMODCACHE"):
+        shutil.rmtree(go.env[name], ignore_errors=True)
 
 
 def _build(module: Module, go: Go, package: str, target: Path, layout: Layout) -> None:

@@ -75,7 +75,10 @@ def firewall_rules(tool: str) -> list[str]:
     """`*table` lines, chains without counters, and rules, in order."""
     if shutil.which(f"{tool}-save", path=environment()["PATH"]) is None:
         return []
-    lines = run([f"{tool}-save"]).splitlines()
+    try:
+        lines = run([f"{tool}-save"]).splitlines()
+    except TestbedError:  # a kernel without IPv6, for example
+        return []
     return [re.sub(r" \[\d+:\d+\]$", "", line) for line in lines if line and not line.startswith("#") and line != "COMMIT"]
 
 
@@ -143,5 +146,6 @@ def leftovers(before: Snapshot, state: Path) -> list[str]:
     left += [f"sysctl {n} = {v}, was {before.sysctls[n]}" for n, v in now.sysctls.items() if n in before.sysctls and v != before.sysctls[n]]
     left += [f"path {path}" for path in now.paths if path not in before.paths]
     left += [f"path {path}" for path in (RUN, LOCK_FILE) if path.exists()]
+    left += [f"path {path}" for path in sorted(RUN.parent.glob(f"{RUN.name}-*"))]
     left += [f"cgroup {folder}" for folder in cgroups.folders()]
     return left

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from testbed import host, probes
+from pathlib import Path
+
+import pytest
+
+from testbed import host, packages, probes
+from testbed.shell import MissingPrerequisiteError
 from testbed.snapshot import Snapshot
 
 BEFORE = ["*filter", ":INPUT ACCEPT", ":FORWARD DROP", ":CNI-OTHER -", "-A FORWARD -j CNI-OTHER", "*nat", ":PREROUTING ACCEPT"]
@@ -49,3 +54,20 @@ def test_a_route_into_the_pods_network_is_found_and_the_default_route_is_not() -
     routes = "default via 192.0.2.1 dev eth0\n192.0.2.0/24 dev eth0 proto kernel\n10.244.3.0/24 via 192.0.2.9 dev eth0\n"
     assert probes.overlapping_route(routes, "10.244.0.0/16") == "10.244.3.0/24 via 192.0.2.9 dev eth0"
     assert probes.overlapping_route(routes, "10.96.0.0/16") is None
+
+
+def test_a_foreign_system_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(packages, "missing_packages", lambda: ["containerd", "iptables"])
+    monkeypatch.setattr(packages, "os_family", lambda: "fedora rhel")
+    with pytest.raises(MissingPrerequisiteError, match="containerd iptables") as raised:
+        packages.ensure_system_packages(tmp_path / "log")
+    assert raised.value.exit_code == 2
+
+
+def test_the_test_beds_own_wrapper_is_not_taken_for_the_machines_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wrapper, real = tmp_path / ".testbed" / "bin", tmp_path / "bin"
+    for folder in (wrapper, real):
+        folder.mkdir(parents=True)
+        (folder / "ctr").touch()
+    monkeypatch.setenv("PATH", f"{wrapper}:{real}")
+    assert probes.command_path("ctr") == str(real / "ctr")
