@@ -17,6 +17,7 @@ from testbed.shell import TestbedError
 
 TAIL_LINES = 40
 QUIET_INTERVAL = 30.0  # seconds between signs of life when the output is not a terminal
+CLEAR_LINE = "\r\x1b[K"
 _write_lock = threading.Lock()
 _journal: list[Path] = []
 
@@ -78,7 +79,7 @@ def step(title: str, log: Path | None = None) -> Iterator[None]:
     def tick() -> None:
         while not finished.wait(1.0 if terminal else QUIET_INTERVAL):
             elapsed = duration(time.monotonic() - started)
-            _emit(f"\r  {title} … {elapsed} " if terminal else f"  … {title}: {elapsed} so far", "" if terminal else "\n")
+            _emit(f"{CLEAR_LINE}  {title} … {elapsed} " if terminal else f"  … {title}: {elapsed} so far", "" if terminal else "\n")
 
     _emit(f"  {title} …", "" if terminal else "\n")
     _record(f"{title} …")
@@ -97,4 +98,4 @@ def step(title: str, log: Path | None = None) -> Iterator[None]:
         ticker.join()
         mark = _colour("31", "✗") if failed else _colour("32", "✓")
         _record(f"{title}: {'failed' if failed else 'done'} after {duration(time.monotonic() - started)}")
-        _emit(f"{chr(13) if terminal else ''}{mark} {title}: {duration(time.monotonic() - started)}{'    ' if terminal else ''}")
+        _emit(f"{CLEAR_LINE if terminal else ''}{mark} {title}: {duration(time.monotonic() - started)}")
