@@ -175,8 +175,8 @@ def daemons(layout: Layout, binaries: Mapping[str, Path]) -> dict[str, Daemon]:
     pki, config = layout.pki, layout.config
     etcd_url = f"http://127.0.0.1:{ETCD_PORT}"
 
-    def healthz(port: int) -> bool:
-        return probes.http_ok(f"http://127.0.0.1:{port}/healthz")
+    def healthz(port: int, scheme: str = "http") -> bool:
+        return probes.http_ok(f"{scheme}://127.0.0.1:{port}/healthz")
 
     def command(name: str, *flags: str) -> tuple[str, ...]:
         return (str(binaries[name]), *flags)
@@ -223,7 +223,7 @@ def daemons(layout: Layout, binaries: Mapping[str, Path]) -> dict[str, Daemon]:
                 "--use-service-account-credentials", f"--service-account-private-key-file={pki}/sa.key", f"--root-ca-file={pki}/ca.crt",
                 f"--cluster-cidr={CLUSTER_CIDR}", "--leader-elect=false", "--kube-api-qps=100", "--kube-api-burst=200", "--profiling=false",
             ),
-            lambda: True,
+            partial(healthz, 10257, "https"),
         ),
         Daemon(
             "kube-scheduler",
@@ -231,7 +231,7 @@ def daemons(layout: Layout, binaries: Mapping[str, Path]) -> dict[str, Daemon]:
                 "kube-scheduler", f"--kubeconfig={config}/kube-scheduler.kubeconfig", "--bind-address=127.0.0.1", "--leader-elect=false",
                 "--profiling=false",
             ),
-            lambda: True,
+            partial(healthz, 10259, "https"),
         ),
         Daemon(
             "kubelet",
