@@ -101,7 +101,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.SOURCE_UNAVAILABLE: Explanation(
         "No broker of spec.source.bootstrapServers answers.",
-        "Check the address, the brokers and the network policies between the driver and them. The driver keeps trying.",
+        "Check spec.source.bootstrapServers, the brokers and the network policies between the driver and them. The driver keeps trying.",
     ),
     Reason.SOURCE_TOPIC_MISSING: Explanation(
         "The topic spec.source.topic does not exist.", "Create the topic or correct its name. The driver keeps looking."

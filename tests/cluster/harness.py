@@ -112,7 +112,7 @@ class Jobs:
             "trigger": {"processingTime": "2s"},
             "sink": {"console": {}},
             "checkpoint": {"claim": {"size": "1Gi"}},
-            "driver": {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}},
+            "driver": {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "1536Mi"}}},
         }
         spec.update(copy.deepcopy(changes))
         document = {

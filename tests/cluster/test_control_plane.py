@@ -22,6 +22,7 @@ def test_a_job_becomes_ready_and_then_causes_no_writes(jobs: Jobs, cluster: Clus
     assert job["status"]["checkpoint"] | {"identity": ""} == {"claim": "quiet-checkpoint", "generation": 1, "attempt": 1, "identity": ""}
     assert [c["type"] for c in job["status"]["conditions"]] == ["Ready", "CheckpointReady", "DriverRunning", "ProgressRecent"]
 
+    wait_until(lambda: jobs.find("statefulset", "quiet-driver")["status"].get("readyReplicas") == 1, "the pod is ready")
     kinds = (("dedupjob", "quiet"), ("statefulset", "quiet-driver"), ("pvc", "quiet-checkpoint"), ("service", "quiet-driver"))
     versions = [jobs.find(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds]
     rounds = _count_rounds(cluster)
