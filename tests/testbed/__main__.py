@@ -1,4 +1,4 @@
-"""Command line: `python -m testbed up|down|images|env|status|leftovers`.
+"""Command line: `python -m testbed up|down|images|tool|env|status|leftovers`.
 
 Exit codes: 0 done; 1 failed, or not (fully) running, or something is left; 2 the machine lacks something;
 3 another checkout holds the cluster.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from testbed import cluster, holder, images, snapshot
+from testbed import cluster, golang, holder, images, snapshot
 from testbed.console import print_failure
 from testbed.layout import KAFKA_BOOTSTRAP, Layout
 from testbed.shell import TestbedError
@@ -22,6 +22,8 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("down", help="stop the cluster and remove everything of it but the logs")
     build = commands.add_parser("images", help="build images and load them into the cluster")
     build.add_argument("--only", nargs="+", choices=sorted(images.IMAGES), default=list(images.PRODUCT_IMAGES), metavar="NAME")
+    tool = commands.add_parser("tool", help="print the path of one of the cluster's programs, such as helm; builds it if need be")
+    tool.add_argument("name", choices=sorted(name for module in golang.MODULES for name in module.packages), metavar="NAME")
     commands.add_parser("env", help="print the shell exports for kubectl and helm")
     commands.add_parser("status", help="say what runs; exit code 0 when everything does")
     commands.add_parser("leftovers", help="list what a stopped cluster left on the machine; exit code 0 when nothing")
@@ -54,6 +56,8 @@ def main() -> int:
             case "images":
                 for name, reference in cluster.load_images(layout, arguments.only).items():
                     print(f"{name} {reference}")
+            case "tool":
+                print(golang.ensure_binaries(layout, {arguments.name})[arguments.name])
             case "env":
                 _print_env(layout)
             case "status":

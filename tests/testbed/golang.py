@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,18 +128,19 @@ def _key(module: Module, go: Go) -> str:
     return digest.hexdigest()[:16]
 
 
-def ensure_binaries(layout: Layout) -> dict[str, Path]:
-    """Every binary's path in the cache; builds what is not there yet, one announced step each."""
+def ensure_binaries(layout: Layout, wanted: Container[str] | None = None) -> dict[str, Path]:
+    """Path in the cache of every binary, or of the wanted ones; builds what is not there yet, one announced step each."""
     go = find_go(layout)
     binaries: dict[str, Path] = {}
     built = False
     for module in MODULES:
         folder = layout.cache / "go" / f"{module.folder.name}-{_key(module, go)}"
-        binaries |= {name: folder / name for name in module.packages}
-        if all(binaries[name].exists() for name in module.packages):
+        packages = {name: package for name, package in module.packages.items() if wanted is None or name in wanted}
+        binaries |= {name: folder / name for name in packages}
+        if all(binaries[name].exists() for name in packages):
             continue
         with file_lock(folder / ".lock", f"the build of {module.folder.name}"):
-            for name, package in module.packages.items():
+            for name, package in packages.items():
                 if not binaries[name].exists():
                     _build(module, go, package, binaries[name], layout)
                     built = True
