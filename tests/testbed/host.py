@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from testbed import snapshot
-from testbed.layout import CLUSTER_CIDR, NODE_BRIDGE, NODE_IP, POD_BRIDGE, RUN
+from testbed.layout import CLUSTER_CIDR, NODE_BRIDGE, NODE_IP, POD_BRIDGE, RUN, SERVICE_CIDR
 from testbed.shell import TestbedError, run, succeeds
 from testbed.snapshot import Snapshot
 
@@ -29,6 +29,8 @@ def set_up() -> None:
         run(["ip", "link", "add", NODE_BRIDGE, "type", "bridge"])
         run(["ip", "address", "add", f"{NODE_IP}/32", "dev", NODE_BRIDGE])
     run(["ip", "link", "set", NODE_BRIDGE, "up"])
+    # Service addresses are translated on their way out, and a machine without a default route has no way out.
+    run(["ip", "route", "replace", SERVICE_CIDR, "dev", NODE_BRIDGE, "src", NODE_IP])
     _let_pods_through()
 
 
