@@ -8,6 +8,7 @@ part too, but they put a finalizer on the resource, and then an uninstalled oper
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 import random
@@ -89,10 +90,10 @@ class WorkQueue:
     async def _pause(self, now: float) -> None:
         full = len(self._running) >= self.workers
         until = self._heap[0][0] - now if self._heap and not full else HEARTBEAT_SECONDS
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout=min(max(until, 0.001), HEARTBEAT_SECONDS))
-        except TimeoutError:
-            return
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max(until, 0.001), HEARTBEAT_SECONDS)):
+                await self._wake.wait()
 
     def _dispatch(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now and len(self._running) < self.workers:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from dedup_api.status import DedupJobStatus
+from dedup_api.status import ConditionStatus, DedupJobStatus
 from dedup_operator.adapters.apply import apply_claim, apply_decision
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.events import Recorder, list_notes
@@ -26,6 +26,7 @@ from dedup_operator.domain.errors import ApiRefused, NameTaken
 from dedup_operator.domain.inputs import DriverInputs, build_inputs
 from dedup_operator.domain.observe import World, observe_world
 from dedup_operator.domain.status import Written, build_status, choose_status, find_ready, parse_status
+from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.validate import Invalid, ValidJob, validate
 from dedup_operator.queue import Key
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 SOON_SECONDS = 2.0
 """Between looks at a job that is on its way: the watches report most steps, but not what a driver says."""
+ON_THE_WAY = timedelta(minutes=3)
+"""A start takes less; what takes longer need not be looked at that often."""
 
 
 @dataclass
@@ -70,7 +73,13 @@ class Reconciler:
         after = build_status(before, world, generation, conditions, key.name)
         await self._report(key, snapshot.job, before, after, now)
         self.metrics.set_reason(key, verdict.reason)
-        return min(SOON_SECONDS, self.resync_seconds) if verdict.reconciling else self.resync_seconds
+        return self._find_pause(after, now)
+
+    def _find_pause(self, status: DedupJobStatus, now: datetime) -> float:
+        ready = find_ready(status)
+        fresh = ready is not None and now - parse_time(ready.last_transition_time) < ON_THE_WAY
+        soon = fresh and ready is not None and ready.status is ConditionStatus.UNKNOWN
+        return min(SOON_SECONDS, self.resync_seconds) if soon else self.resync_seconds
 
     def _build(self, job: ValidJob | Invalid, world: World) -> tuple[DriverInputs | None, Children | None]:
         if isinstance(job, Invalid):

@@ -225,6 +225,23 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
     ),
     ("silent", replace(RUNNING, answer=Silence(AGO, "refused")), None, ConditionStatus.FALSE, Reason.NO_PROGRESS),
     (
+        "silent, on a node that is lost",
+        replace(RUNNING, answer=Silence(AGO, "timeout"), pod=replace(POD, ready=False, started_at=NOW - timedelta(hours=1))),
+        None,
+        ConditionStatus.FALSE,
+        Reason.NO_PROGRESS,
+    ),
+    (
+        "starting for ever",
+        replace(
+            answered(committed_in_this_run=False, phase=Phase.STARTING, progress=Progress()),
+            pod=replace(POD, started_at=NOW - timedelta(hours=1)),
+        ),
+        None,
+        ConditionStatus.FALSE,
+        Reason.NO_PROGRESS,
+    ),
+    (
         "source",
         answered(blocked_by=Blocked(reason=Reason.SOURCE_UNAVAILABLE, message="no broker")),
         None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import aiohttp
 from pydantic import ValidationError
@@ -15,22 +15,28 @@ from dedup_operator.domain.observe import Silence
 TIMEOUT = aiohttp.ClientTimeout(total=4, connect=2)
 """The driver answers from memory; what takes longer counts as silence, and a round must not wait for it."""
 LARGEST_ANSWER = 1 << 20
+MANY = 1000
+FORGET_AFTER = timedelta(hours=1)
+"""Pods come and go without a word; one that is still silent is only noted anew."""
 
 
 @dataclass
 class Drivers:
     session: aiohttp.ClientSession
-    _silent_since: dict[str, datetime] = field(default_factory=dict)
-    """By pod UID. Begun anew when the operator starts: that only delays a report."""
+    _silent: dict[str, Silence] = field(default_factory=dict)
+    """By pod UID: how its silence began. Forgotten when the operator ends: that only delays a report."""
 
     async def fetch_status(self, uid: str, address: str, now: datetime) -> DriverStatus | Silence:
         """Never raises: a driver that does not answer is an answer too."""
+        if len(self._silent) > MANY:
+            self._silent = {uid: silence for uid, silence in self._silent.items() if now - silence.since < FORGET_AFTER}
         try:
             answer = await self._get(address)
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
             text = str(error) or type(error).__name__
-            return Silence(self._silent_since.setdefault(uid, now), text.splitlines()[0])
-        self._silent_since.pop(uid, None)
+            # The first error stays: a message that alternates would be a write in every round.
+            return self._silent.setdefault(uid, Silence(now, text.splitlines()[0]))
+        self._silent.pop(uid, None)
         return answer
 
     async def _get(self, address: str) -> DriverStatus:
@@ -38,6 +44,3 @@ class Drivers:
         async with self.session.get(f"http://{host}:{names.HTTP_PORT}/status", timeout=TIMEOUT, allow_redirects=False) as response:
             response.raise_for_status()
             return DriverStatus.model_validate_json(await response.content.read(LARGEST_ANSWER))
-
-    def forget(self, uid: str) -> None:
-        self._silent_since.pop(uid, None)

@@ -25,7 +25,7 @@ def build_conditions(case: Case, verdict: Verdict, generation: int, note: str = 
         found.append((ConditionType.RECONCILING, yes(verdict.reason, verdict.message)))
     found.append((ConditionType.CHECKPOINT_READY, judge_checkpoint(case, verdict, note)))
     found.append((ConditionType.DRIVER_RUNNING, judge_driver(case, verdict)))
-    found.append((ConditionType.PROGRESS_RECENT, judge_progress(case)))
+    found.append((ConditionType.PROGRESS_RECENT, judge_progress(case, verdict)))
     return merge_conditions(case.before.conditions, [_build(kind, part, generation, case.now) for kind, part in found])
 
 
@@ -79,7 +79,7 @@ def judge_driver(case: Case, verdict: Verdict) -> Verdict:
     return pending(Reason.STARTING, f"Pod {pod.name} is on its way.")
 
 
-def judge_progress(case: Case) -> Verdict:
+def judge_progress(case: Case, verdict: Verdict) -> Verdict:
     answer, pod = case.world.answer, case.world.pod
     if not isinstance(answer, DriverStatus) or pod is None or pod.started_at is None or case.spec is None:
         return pending(Reason.NOT_STARTED, "There is no running driver that could be asked.")
@@ -87,7 +87,7 @@ def judge_progress(case: Case) -> Verdict:
         return no(answer.blocked_by.reason, answer.blocked_by.message)
     still_since = find_still_since(answer, pod.started_at)
     if still_since is not None and case.now - still_since > allowed_stillness(case.spec):
-        return no(Reason.NO_PROGRESS, EXPLANATIONS[Reason.NO_PROGRESS].meaning)
+        return no(Reason.NO_PROGRESS, verdict.message if verdict.reason is Reason.NO_PROGRESS else EXPLANATIONS[Reason.NO_PROGRESS].meaning)
     if not answer.committed_in_this_run and still_since is not None:
         return pending(Reason.STARTING, "The driver works on its first batch.")
     return yes(Reason.PROGRESS_RECENT, EXPLANATIONS[Reason.PROGRESS_RECENT].meaning)

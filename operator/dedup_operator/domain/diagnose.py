@@ -17,6 +17,7 @@ from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import Condition, ConditionStatus, ConditionType, DedupJobStatus
 from dedup_operator.domain import decide
+from dedup_operator.domain.build.stateful_set import STARTUP_SECONDS
 from dedup_operator.domain.observe import Silence, World
 from dedup_operator.domain.observe_pod import CONTAINER_PROBLEMS, MESSAGE_LENGTH, DriverPod
 from dedup_operator.domain.status import merge_exits
@@ -30,6 +31,7 @@ MOUNT_GRACE = timedelta(seconds=90)
 """Attaching a volume to another node takes about a minute; kubelet reports the failures that heal by themselves too."""
 SILENCE_GRACE = timedelta(seconds=60)
 """A long garbage collection or a busy node; kubelet's own probe restarts a driver that stays silent."""
+STARTUP_GRACE = timedelta(seconds=STARTUP_SECONDS)
 STILLNESS_MINIMUM = timedelta(minutes=10)
 STILLNESS_TRIGGERS = 20
 """A batch may be long, the more so the longer the trigger is."""
@@ -237,9 +239,14 @@ def diagnose_silence(case: Case) -> Verdict | None:
     pod, answer = case.world.pod, case.world.answer
     if pod is None or isinstance(answer, DriverStatus):
         return None
-    if isinstance(answer, Silence) and pod.ready and case.now - answer.since > SILENCE_GRACE:
+    if isinstance(answer, Silence) and case.now - answer.since > SILENCE_GRACE and _should_answer(case, pod):
         return trouble(Reason.NO_PROGRESS, f"The driver does not answer the operator: {answer.message}")
     return _stay_ready(case) or pending(_on_the_way(case), "The driver starts.")
+
+
+def _should_answer(case: Case, pod: DriverPod) -> bool:
+    """kubelet has seen it answer, or it has had the time that its startup probe gives it."""
+    return pod.ready or (pod.started_at is not None and case.now - pod.started_at > STARTUP_GRACE)
 
 
 def diagnose_block(case: Case) -> Verdict | None:
@@ -256,7 +263,7 @@ def diagnose_stillness(case: Case) -> Verdict | None:
     still_since = find_still_since(answer, pod.started_at)
     if still_since is None or case.now - still_since <= allowed_stillness(case.spec):
         return None
-    return trouble(Reason.NO_PROGRESS, f"No batch has committed since {still_since:%Y-%m-%d %H:%M} UTC, and records are waiting.")
+    return trouble(Reason.NO_PROGRESS, f"No batch has committed since {still_since:%Y-%m-%d %H:%M} UTC.")
 
 
 def allowed_stillness(spec: DedupJobSpec) -> timedelta:
@@ -267,6 +274,8 @@ def find_still_since(answer: DriverStatus, started_at: datetime) -> datetime | N
     """Since when a driver with work to do has committed nothing; None while it has nothing to do."""
     if answer.batch_running_since is not None:
         return parse_time(answer.batch_running_since)
+    if answer.phase is Phase.STARTING:
+        return started_at
     if not answer.progress.lag_records:
         return None
     last = answer.progress.last_progress_time
