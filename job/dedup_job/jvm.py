@@ -48,12 +48,12 @@ class Jvm:
             raise JobError(ExitCode.INTERNAL, "the JVM's heap is exhausted", Reason.OUT_OF_MEMORY)
         raise JobError(ExitCode.INTERNAL, f"the JVM ended with code {code}")
 
-    def end(self) -> None:
+    def end(self, timeout: float = END_TIMEOUT) -> None:
         """Ends the process: politely, so that it removes its temporary files, then not."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
-            self.process.wait(END_TIMEOUT)
+            self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -66,13 +66,16 @@ def find_spark_home() -> Path:
     return Path(spec.origin).parent
 
 
-def build_class_path(spark_home: Path, connector_jars: Path | None) -> str:
-    """The image has the connector's jars among Spark's own; elsewhere they lie in a folder of their own."""
+def list_jars(spark_home: Path, connector_jars: Path | None) -> list[Path]:
+    """The class path, in an order that does not depend on the file system: the class-data archive holds for this order only.
+
+    The image has the connector's jars among Spark's own; elsewhere they lie in a folder of their own.
+    """
     folders = [spark_home / "jars"] if connector_jars is None else [spark_home / "jars", connector_jars]
-    return ":".join(f"{folder}/*" for folder in folders)
+    return [jar for folder in folders for jar in sorted(folder.glob("*.jar"))]
 
 
-def build_jvm_command(class_path: str, memory: MemoryPlan, cpus: int) -> list[str]:
+def build_jvm_command(class_path: str, memory: MemoryPlan, cpus: int, archive_option: list[str]) -> list[str]:
     java_home = os.environ.get("JAVA_HOME")
     collector = "-XX:+UseParallelGC" if cpus > 1 else "-XX:+UseSerialGC"
     return [
@@ -84,6 +87,8 @@ def build_jvm_command(class_path: str, memory: MemoryPlan, cpus: int) -> list[st
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
         "-XX:+IgnoreUnrecognizedVMOptions",
+        *archive_option,
+        "-Xlog:cds=off,cds+dynamic=off",  # an archive that does not fit is left aside, which is no news
         "--add-modules=jdk.incubator.vector",
         *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
         "--add-opens=java.security.jgss/sun.security.krb5=ALL-UNNAMED",
@@ -97,11 +102,24 @@ def build_jvm_command(class_path: str, memory: MemoryPlan, cpus: int) -> list[st
     ]
 
 
-def start_jvm(memory: MemoryPlan, cpus: int) -> tuple[Jvm, Path]:
+def build_archive_option(dump: Path | None, archive: Path | None) -> list[str]:
+    if dump is not None:
+        return [f"-XX:ArchiveClassesAtExit={dump}"]
+    return [] if archive is None else [f"-XX:SharedArchiveFile={archive}"]
+
+
+def read_path(variable: str) -> Path | None:
+    """What the environment says, if it is there: the image sets these, tests too."""
+    text = os.environ.get(variable)
+    return Path(text) if text and Path(text).exists() else None
+
+
+def start_jvm(memory: MemoryPlan, cpus: int, dump_archive: Path | None = None) -> tuple[Jvm, Path]:
     """The process, and the file in which it will say how to reach it. Does not wait for it."""
     spark_home = find_spark_home()
-    jars = os.environ.get("DEDUP_CONNECTOR_JARS")
-    command = build_jvm_command(build_class_path(spark_home, Path(jars) if jars else None), memory, cpus)
+    jars = list_jars(spark_home, read_path("DEDUP_CONNECTOR_JARS"))
+    archive_option = build_archive_option(dump_archive, read_path("DEDUP_CLASS_ARCHIVE"))
+    command = build_jvm_command(":".join(str(jar) for jar in jars), memory, cpus, archive_option)
     info = Path(tempfile.mkdtemp(prefix="dedup-gateway-")) / "connection"
     # glibc makes an allocation arena per thread by default, and RocksDB's threads fragment them all.
     environment = {

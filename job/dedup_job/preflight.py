@@ -63,13 +63,15 @@ class Brokers:
         """The topic's partitions, None if there is no such topic; JobError when no broker answers."""
         try:
             future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT)[topic]
-            return [partition.id for partition in future.result(REQUEST_TIMEOUT + 1).partitions]
+            partitions = [partition.id for partition in future.result(REQUEST_TIMEOUT + 1).partitions]
         except KafkaException as error:
             if error.args[0].code() in _MISSING:
                 return None
             raise self._build_unavailable(error.args[0].str()) from error
         except TimeoutError as error:
             raise self._build_unavailable("no answer") from error
+        self._last_error = ""
+        return partitions
 
     def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]:
         """By partition; the latest offset is that of the last stable record, as a read-committed consumer sees it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from datetime import timedelta
@@ -43,10 +44,17 @@ def _answer(trouble: str | None) -> tuple[int, str, bytes]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 
     def __init__(self, port: int, pages: Pages) -> None:
         self.pages = pages
         super().__init__(("", port), _Handler)
+
+    def server_bind(self) -> None:
+        """One socket for IPv4 and IPv6: a pod has whichever its cluster has."""
+        if self.address_family is socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class _Handler(BaseHTTPRequestHandler):

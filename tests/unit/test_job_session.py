@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dedup_api.job_config import JobConfig
-from dedup_job.jvm import build_class_path, build_jvm_command
+from dedup_job.jvm import build_archive_option, build_jvm_command, list_jars
 from dedup_job.memory import build_memory_plan
 from dedup_job.session import build_spark_conf
 from dedup_job.source import build_source_options
@@ -62,11 +62,20 @@ def test_source_options() -> None:
 
 
 def test_jvm_command() -> None:
-    command = build_jvm_command("/jars/*", MEMORY, cpus=1)
+    command = build_jvm_command("/jars/a.jar", MEMORY, 1, [])
     assert f"-Xmx{MEMORY.heap}m" in command and "-XX:+UseSerialGC" in command and "-XX:+ExitOnOutOfMemoryError" in command
-    assert "-XX:+UseParallelGC" in build_jvm_command("/jars/*", MEMORY, cpus=2)
+    assert "-XX:+UseParallelGC" in build_jvm_command("/jars/a.jar", MEMORY, 2, [])
 
 
-def test_class_path() -> None:
-    assert build_class_path(Path("/spark"), None) == "/spark/jars/*"
-    assert build_class_path(Path("/spark"), Path("/more")) == "/spark/jars/*:/more/*"
+def test_class_archive() -> None:
+    assert build_archive_option(None, None) == []
+    assert build_archive_option(None, Path("/a.jsa")) == ["-XX:SharedArchiveFile=/a.jsa"]
+    assert build_archive_option(Path("/new.jsa"), Path("/a.jsa")) == ["-XX:ArchiveClassesAtExit=/new.jsa"]
+
+
+def test_jars_are_in_one_order(tmp_path: Path) -> None:
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "more").mkdir()
+    for name in ("jars/b.jar", "jars/a.jar", "jars/readme", "more/a.jar"):
+        (tmp_path / name).write_text("")
+    assert [str(jar.relative_to(tmp_path)) for jar in list_jars(tmp_path, tmp_path / "more")] == ["jars/a.jar", "jars/b.jar", "more/a.jar"]
