@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
-"""Also matches the empty string, which `parse_duration` and the CRD's rules refuse by name."""
+DURATION_PATTERN = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
+"""Six digits are 114 years of hours: more are a slip, and Spark's arithmetic ends somewhere beyond.
+Also matches the empty string, which `parse_duration` and the CRD's rules refuse by name."""
 
 _DURATION = re.compile(DURATION_PATTERN)
 

@@ -13,7 +13,7 @@ from typing import Literal
 from dedup_api.durations import parse_duration
 from dedup_api.model import ApiModel
 from dedup_api.quantities import parse_quantity
-from dedup_api.spec import DedupJobSpec, EventTime, Format, Key, Sink, Source
+from dedup_api.spec import MAX_PARALLELISM, DedupJobSpec, EventTime, Format, Key, Sink, Source
 
 
 class JobConfig(ApiModel):
@@ -59,7 +59,7 @@ def build_job_config(namespace: str, name: str, spec: DedupJobSpec) -> JobConfig
         watermark=spec.watermark,
         processing_time=spec.trigger.processing_time or "0s",
         sink=spec.sink,
-        parallelism=spec.parallelism or cpus,
+        parallelism=spec.parallelism or min(cpus, MAX_PARALLELISM),
         cpus=cpus,
         memory_bytes=int(parse_quantity(limits.memory)),
     )

@@ -119,7 +119,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The message is the driver's last; `kubectl logs --previous` has the rest.",
     ),
     Reason.OUT_OF_MEMORY: Explanation(
-        "The kernel killed the driver because it needed more than its memory limit.",
+        "The driver needed more memory than it has: the kernel killed it at its limit, or the JVM found its heap exhausted.",
         "Raise spec.driver.resources.limits.memory, or lower spec.source.maxOffsetsPerTrigger.",
     ),
     Reason.CONFIGURATION_REFUSED: Explanation(

@@ -18,8 +18,18 @@ from dedup_api.names import MAX_NAME_LENGTH
 DEFAULT_MAX_OFFSETS_PER_TRIGGER = 200_000
 """Records: a batch of this size fits the default memory with room to spare, and is seconds of work on two cores."""
 
+MAX_PARALLELISM = 64
+"""State partitions: each is a task and a set of files in every batch; one driver has no use for more."""
+
 MINIMUM_MEMORY = "1Gi"
 """Below this the JVM, RocksDB and Python do not fit beside one another and the kernel kills the driver in its first batches."""
+
+_PART = r"""[^.\\s`"\'\\[\\]]+"""
+_PATH = f"^{_PART}([.]{_PART})*$"
+"""Of a field in the payload, as it stands inside a CEL string."""
+_HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?|\\[[0-9a-fA-F:]+\\])"
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_BROKERS = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
 
 _DURATION_HELP = "write hours, minutes and seconds such as 10s, 5m or 1h30m"
 
@@ -69,7 +79,7 @@ class Source(ApiModel):
         description="Kafka brokers to begin with: host:port, several separated by commas. Required.",
         json_schema_extra=rules(
             (
-                "self.matches('^([a-zA-Z0-9._-]+|\\\\[[0-9a-fA-F:]+\\\\]):[0-9]{1,5}(,([a-zA-Z0-9._-]+|\\\\[[0-9a-fA-F:]+\\\\]):[0-9]{1,5})*$')",
+                f"self.matches('{_BROKERS}')",
                 "spec.source.bootstrapServers must be host:port, several separated by commas without spaces, such as kafka.kafka.svc:9092",
             )
         ),
@@ -112,7 +122,7 @@ class Key(ApiModel):
                     "spec.key.fields names a field and a part of it: a field cannot be a value and an object at once",
                 ),
                 (
-                    "self.all(path, path.matches('^[^.\\\\s`\"\\'\\\\[\\\\]]+([.][^.\\\\s`\"\\'\\\\[\\\\]]+)*$'))",
+                    f"self.all(path, path.matches('{_PATH}'))",
                     "spec.key.fields must hold paths such as eventId or order.id: no empty parts, spaces, quotes or brackets",
                 ),
             ),
@@ -127,7 +137,7 @@ class EventTime(ApiModel):
         description="Path of the time in the payload, nested with dots. Required.",
         json_schema_extra=rules(
             (
-                "self.matches('^[^.\\\\s`\"\\'\\\\[\\\\]]+([.][^.\\\\s`\"\\'\\\\[\\\\]]+)*$')",
+                f"self.matches('{_PATH}')",
                 "spec.eventTime.field must be a path such as timestamp or meta.time: no empty parts, spaces, quotes or brackets",
             )
         ),
@@ -191,6 +201,10 @@ class Claim(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
+                "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('100Mi')) >= 0",
+                "spec.checkpoint.claim.size is too little for a checkpoint: give it at least 100Mi",
+            ),
+            (
                 "!has(self.size) || !has(oldSelf.size) || !isQuantity(string(self.size)) || !isQuantity(string(oldSelf.size)) "
                 "|| quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
                 "spec.checkpoint.claim.size cannot shrink: Kubernetes only lets a claim grow; make a new DedupJob for a smaller one",
@@ -216,6 +230,12 @@ class Claim(ApiModel):
     storage_class_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
         None,
         description="Storage class of the volume; the cluster's default class when absent. Cannot be changed afterwards.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+                "spec.checkpoint.claim.storageClassName must be the name of a storage class: small letters, digits, '-' and '.'",
+            )
+        ),
     )
     access_mode: AccessMode = Field(
         AccessMode.READ_WRITE_ONCE_POD,
@@ -348,7 +368,7 @@ class DedupJobSpec(ApiModel):
     parallelism: int | None = Field(
         None,
         ge=1,
-        le=64,
+        le=MAX_PARALLELISM,
         description="State partitions: how many tasks deduplicate side by side. Integer; the CPU limit rounded up when absent. "
         "Fixed for the life of a checkpoint.",
     )

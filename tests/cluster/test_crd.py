@@ -121,6 +121,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown format": ({"spec.format": "Xml"}, "spec.format: Unsupported value"),
     "brokers without a port": ({"spec.source.bootstrapServers": "kafka"}, "spec.source.bootstrapServers must be host:port"),
     "brokers with spaces": ({"spec.source.bootstrapServers": "a:1, b:2"}, "spec.source.bootstrapServers must be host:port"),
+    "a port out of range": ({"spec.source.bootstrapServers": "kafka:99999"}, "spec.source.bootstrapServers must be host:port"),
+    "a port of zero": ({"spec.source.bootstrapServers": "kafka:0"}, "spec.source.bootstrapServers must be host:port"),
+    "a host of dashes": ({"spec.source.bootstrapServers": "---:9092"}, "spec.source.bootstrapServers must be host:port"),
     "a topic pattern": ({"spec.source.topic": "events-*"}, "spec.source.topic must be one literal topic name"),
     "a sink topic with a space": ({"spec.sink.kafka.topic": "a b"}, "spec.sink.kafka.topic must be one literal topic name"),
     "the same topic": ({"spec.sink.kafka.topic": "user_events"}, "spec.sink.kafka.topic must differ from spec.source.topic"),
@@ -130,6 +133,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a zero watermark": ({"spec.watermark": "0s"}, "spec.watermark must be longer than zero"),
     "a zero watermark in parts": ({"spec.watermark": "0h00m"}, "spec.watermark must be longer than zero"),
     "a negative watermark": ({"spec.watermark": "-5m"}, "spec.watermark is not a duration"),
+    "a watermark without end": ({"spec.watermark": "99999999999h"}, "spec.watermark is not a duration"),
     "a watermark of a number": ({"spec.watermark": 600}, "spec.watermark"),
     "a negative trigger": ({"spec.trigger.processingTime": "-5s"}, "spec.trigger.processingTime is not a duration"),
     "an empty trigger": ({"spec.trigger": {}}, "spec.trigger needs exactly one member: set spec.trigger.processingTime"),
@@ -149,6 +153,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an empty sink": ({"spec.sink": {}}, "spec.sink needs exactly one member"),
     "a size in words": ({"spec.checkpoint": {"claim": {"size": "big"}}}, "spec.checkpoint.claim.size must be a positive quantity"),
     "a size of zero": ({"spec.checkpoint": {"claim": {"size": "0Gi"}}}, "spec.checkpoint.claim.size must be a positive quantity"),
+    "a size in thousandths": ({"spec.checkpoint": {"claim": {"size": "1m"}}}, "spec.checkpoint.claim.size is too little"),
+    "a storage class": ({"spec.checkpoint": {"claim": {"storageClassName": "Not_A"}}}, "spec.checkpoint.claim.storageClassName must be"),
     "an access mode": ({"spec.checkpoint": {"claim": {"accessMode": "RWO"}}}, "spec.checkpoint.claim.accessMode: Unsupported value"),
     "a policy": ({"spec.checkpoint": {"reclaimPolicy": "Keep"}}, "spec.checkpoint.reclaimPolicy: Unsupported value"),
     "no parallelism": ({"spec.parallelism": 0}, "spec.parallelism"),
@@ -237,8 +243,14 @@ def test_every_field_is_explained() -> None:
 
 
 def test_the_short_name_and_the_columns() -> None:
-    done = kubectl("get", "dj", "-n", NAMESPACE, "-o", "wide")
-    assert done.returncode == 0, done.stderr
+    job = changed({"metadata.name": "columns", "spec.suspend": True})
+    assert kubectl("apply", "-f", "-", document=job).returncode == 0
+    narrow = kubectl("get", "dj", "-n", NAMESPACE).stdout.splitlines()
+    assert narrow[0].split() == ["NAME", "READY", "REASON", "TOPIC", "WATERMARK", "DUPLICATES", "LAG", "AGE"]
+    assert {"columns", "user_events", "10m"} <= set(narrow[1].split())
+    wide = kubectl("get", "dj", "-n", NAMESPACE, "-o", "wide").stdout.splitlines()[0].split()
+    assert set(wide) - set(narrow[0].split()) == {"DRIVER", "RESTARTS", "RATE", "STATE"}
+    kubectl("delete", "dedupjob", "columns", "-n", NAMESPACE)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

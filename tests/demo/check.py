@@ -27,10 +27,22 @@ class Verdict:
     def removed(self) -> int:
         return self.sent - self.out
 
-    @property
-    def kept(self) -> bool:
-        """The promise: nothing lost, nothing twice, nothing made up."""
-        return self.missing == self.twice == self.foreign == 0
+    def list_failures(self, planned: int, duplicates: int) -> list[str]:
+        """What speaks against the run; empty when it shows what it is meant to show.
+
+        The promise is that nothing is missing, twice or foreign. It was put to the test only if all of the `planned`
+        events went in, and at least so many `duplicates` with them.
+        """
+        failures = [
+            f"{count:,} {what}"
+            for count, what in ((self.missing, "events are missing"), (self.twice, "records came twice"), (self.foreign, "are foreign"))
+            if count
+        ]
+        if self.distinct != planned:
+            failures.append(f"{planned:,} events were planned and {self.distinct:,} went in")
+        if self.sent - self.distinct < duplicates:
+            failures.append(f"only {self.sent - self.distinct:,} duplicates went in, {duplicates:,} are needed to show anything")
+        return failures
 
 
 def judge(sent: Iterable[bytes], out: Iterable[bytes]) -> Verdict:

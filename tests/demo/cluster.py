@@ -42,6 +42,8 @@ class DemoCluster:
         self.make_namespace(OPERATOR_NAMESPACE)
         self.helm(
             "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "3m",
+            # A CRD that `kubectl apply -f crds/` brought is taken into the release.
+            "--take-ownership", "--force-conflicts",
             "--set", f"image.repository={operator[0]},image.tag={operator[1]}",
             "--set", f"job.image.repository={job[0]},job.image.tag={job[1]}",
         )  # fmt: skip

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from testbed.shell import TestbedError
+
 PARTITIONS = 4
 TIMEOUT = 30.0
 
@@ -20,18 +22,21 @@ def delete_topics(bootstrap: str, names: list[str]) -> None:
             future.result(TIMEOUT)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise RuntimeError(f"topic {name} cannot be deleted: {error}") from error
+                raise TestbedError(f"topic {name} cannot be deleted: {error}") from error
     deadline = time.monotonic() + TIMEOUT
     while set(names) & set(admin.list_topics(timeout=TIMEOUT).topics):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"topics {names} are still there after {TIMEOUT:.0f} s")
+            raise TestbedError(f"topics {names} are still there after {TIMEOUT:.0f} s")
         time.sleep(0.2)
 
 
 def create_topics(bootstrap: str, names: list[str]) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
-        future.result(TIMEOUT)
+        try:
+            future.result(TIMEOUT)
+        except KafkaException as error:
+            raise TestbedError(f"the topics {', '.join(names)} cannot be made: {error}") from error
 
 
 def _reader(bootstrap: str) -> Consumer:
@@ -71,7 +76,7 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[bytes]:
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > TIMEOUT:
-                raise RuntimeError(f"topic {topic} cannot be read: no answer for {TIMEOUT:.0f} s")
+                raise TestbedError(f"topic {topic} cannot be read: no answer for {TIMEOUT:.0f} s")
             for message in messages:
                 error = message.error()
                 if error is None:
@@ -79,6 +84,6 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[bytes]:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unfinished.discard(message.partition())
                 else:
-                    raise RuntimeError(f"topic {topic} cannot be read: {error}")
+                    raise TestbedError(f"topic {topic} cannot be read: {error}")
     finally:
         consumer.close()

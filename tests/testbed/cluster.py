@@ -183,6 +183,7 @@ def down(layout: Layout) -> None:
     """Stops this checkout's cluster; another checkout's is left alone."""
     packages.require_root()
     keep_journal(layout.log / "testbed.log")
+    images.Builder(layout).clean_after_killed_build()
     with file_lock(LOCK_FILE, "the start or stop of a cluster", remove=True):
         current = holder.read()
         if current is not None and not current.is_ours(layout) and not holder.is_abandoned(current):

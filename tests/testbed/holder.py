@@ -64,8 +64,16 @@ def may_take_over() -> bool:
 
 def raise_if_held(layout: Layout) -> None:
     """Another checkout's cluster is left alone unless it is dead, gone, or to be taken over."""
+    if may_take_over():
+        return
     holder = read()
-    if holder is None or holder.is_ours(layout) or may_take_over() or is_abandoned(holder):
+    if holder is None:
+        if living_daemons():
+            raise HeldError(
+                f"A cluster runs on this machine, and {RECORD} does not say whose.\nTo stop it and start yours: make cluster TAKE_OVER=1"
+            )
+        return
+    if holder.is_ours(layout) or is_abandoned(holder):
         return
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.started))
     raise HeldError(

@@ -231,6 +231,12 @@ class Builder:
             succeeds(["umount", "--lazy", point])
         shutil.rmtree(self.buildah_run, ignore_errors=True)
 
+    def clean_after_killed_build(self) -> None:
+        """What a build that was killed left on the machine; waits for one that still runs."""
+        if self.buildah_run.exists():
+            with file_lock(self.folder / ".buildah.lock", "image builds"):
+                self._forget_mounts()
+
     def _prune(self, image: Image) -> None:
         """Keeps the newest archives of this image."""
         archives = sorted(self.folder.glob(f"{image.repository}-????????????.tar"), key=lambda p: p.stat().st_mtime, reverse=True)

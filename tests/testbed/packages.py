@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.console import step
@@ -26,6 +27,8 @@ COMMANDS = {
     "mount": "mount",
     "nsenter": "util-linux",
 }
+JAVA_COMMANDS = {"java": "openjdk-17-jre-headless", "mvn": "maven"}
+"""For tests that run the driver outside of its image."""
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 CNI_PLUGINS = ("bridge", "host-local", "portmap", "loopback")
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -35,9 +38,12 @@ def cni_folder() -> Path | None:
     return next((f for f in CNI_FOLDERS if all((f / plugin).exists() for plugin in CNI_PLUGINS)), None)
 
 
-def missing_packages() -> list[str]:
+def missing_packages(commands: Mapping[str, str] = COMMANDS) -> list[str]:
+    """Debian packages for the commands that are not there; with those of the cluster also what it needs besides commands."""
     path = environment()["PATH"]
-    missing = [package for command, package in COMMANDS.items() if shutil.which(command, path=path) is None]
+    missing = [package for command, package in commands.items() if shutil.which(command, path=path) is None]
+    if commands is not COMMANDS:
+        return list(dict.fromkeys(missing))
     if cni_folder() is None:
         missing.append("containernetworking-plugins")
     if not DEBIAN_KEYRING.exists():
@@ -64,8 +70,8 @@ def require_root() -> None:
         raise MissingPrerequisiteError("The test bed runs a kubelet and containerd: run it as root (for example `sudo -E make cluster`).")
 
 
-def ensure_system_packages(log: Path) -> None:
-    missing = missing_packages()
+def ensure_system_packages(log: Path, commands: Mapping[str, str] = COMMANDS) -> None:
+    missing = missing_packages(commands)
     if not missing:
         return
     family = os_family()
@@ -73,8 +79,10 @@ def ensure_system_packages(log: Path) -> None:
         raise MissingPrerequisiteError(
             "These system commands are missing and this is not Debian or Ubuntu. Install what your system calls: " + " ".join(missing)
         )
+    if os.geteuid() != 0:
+        raise MissingPrerequisiteError(f"Install these packages, or run this as root: apt-get install {' '.join(missing)}")
     with step(f"apt-get install {' '.join(missing)}", log):
         apt_install(missing, log)
-    still = missing_packages()
+    still = missing_packages(commands)
     if still:
         raise MissingPrerequisiteError(f"apt-get installed them, yet they are not found: {' '.join(still)}", log)

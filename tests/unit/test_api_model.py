@@ -43,6 +43,7 @@ def test_job_json_reads_back_as_what_was_written() -> None:
             {"cpus": 2, "parallelism": 2, "memoryBytes": 3 * 1024**3},
         ),
         ({"driver": {"resources": {"limits": {"cpu": "250m"}}}}, {"cpus": 1, "parallelism": 1}),
+        ({"driver": {"resources": {"limits": {"cpu": "1000"}}}}, {"cpus": 1000, "parallelism": 64}),
         ({"driver": {"resources": {"limits": {"cpu": 4}}}, "parallelism": 8}, {"cpus": 4, "parallelism": 8}),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -29,4 +30,21 @@ A, B, C = event(1), event(2), event(3)
 )
 def test_the_verdict_counts_what_is_wrong(sent: list[bytes], out: list[bytes], verdict: Verdict) -> None:
     assert judge(sent, out) == verdict
-    assert verdict.kept is (verdict.missing == 0 and verdict.twice == 0 and verdict.foreign == 0)
+
+
+GOOD = Verdict(sent=120, distinct=100, out=100, missing=0, twice=0, foreign=0)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "failures"),
+    [
+        (GOOD, []),
+        (replace(GOOD, missing=1), ["1 events are missing"]),
+        (replace(GOOD, twice=2), ["2 records came twice"]),
+        (replace(GOOD, foreign=3), ["3 are foreign"]),
+        (replace(GOOD, distinct=99), ["100 events were planned and 99 went in"]),
+        (replace(GOOD, sent=110), ["only 10 duplicates went in, 20 are needed to show anything"]),
+    ],
+)
+def test_a_run_counts_only_if_it_shows_something(verdict: Verdict, failures: list[str]) -> None:
+    assert verdict.list_failures(planned=100, duplicates=20) == failures

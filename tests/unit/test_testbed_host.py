@@ -57,7 +57,7 @@ def test_a_route_into_the_pods_network_is_found_and_the_default_route_is_not() -
 
 
 def test_a_foreign_system_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(packages, "missing_packages", lambda: ["containerd", "iptables"])
+    monkeypatch.setattr(packages, "missing_packages", lambda _: ["containerd", "iptables"])
     monkeypatch.setattr(packages, "os_family", lambda: "fedora rhel")
     with pytest.raises(MissingPrerequisiteError, match="containerd iptables") as raised:
         packages.ensure_system_packages(tmp_path / "log")
