@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from cluster.harness import SYSTEM, Cluster, Jobs, Kafka
+from cluster.harness import RELEASE, SYSTEM, Cluster, Jobs, Kafka
 from testbed import images
 from testbed.api import Testbed
 
@@ -19,11 +19,19 @@ FAKE = "tests/cluster/fake_driver"
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """The running test bed. It is started by `make cluster` and never from here: others may be at work on it."""
+def cluster() -> Iterator[Cluster]:
+    """The running test bed. It is started by `make cluster` and never from here: others may be at work on it.
+
+    An operator that was not there before is gone afterwards; the CRD stays, as it does for people.
+    """
     testbed = Testbed.of_this_checkout()
     assert testbed.is_up(), "the test bed is not up: run `make cluster`"
-    return Cluster(testbed)
+    cluster = Cluster(testbed)
+    existed = cluster.is_deployed()
+    yield cluster
+    if not existed and cluster.is_deployed():
+        cluster.helm("uninstall", RELEASE, "-n", SYSTEM, "--wait")
+        cluster.kubectl("delete", "namespace", SYSTEM, "--wait=false")
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +69,3 @@ def jobs(cluster: Cluster) -> Iterator[Jobs]:
 @pytest.fixture(scope="session")
 def kafka(cluster: Cluster) -> Kafka:
     return Kafka(cluster.testbed.kafka_bootstrap)
-
-
-@pytest.fixture(scope="session")
-def system() -> str:
-    return SYSTEM

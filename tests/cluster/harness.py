@@ -63,7 +63,10 @@ class Cluster:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.kubectl("apply", "-f", "-", document={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 
-    def deploy(self, job_image: str) -> None:
+    def is_deployed(self) -> bool:
+        return RELEASE in self.helm("list", "-n", SYSTEM, "-q").split()
+
+    def deploy(self, job_image: str, **more: Any) -> None:
         """The chart with this job image; waits until the operator is ready."""
         self.create_namespace(SYSTEM)
         values = {
@@ -71,6 +74,7 @@ class Cluster:
             "job": {"image": _image(job_image)},
             "resyncSeconds": 5,
             "logging": {"format": "text"},
+            **more,
         }
         path = self.testbed.layout.state / "cluster-tests-values.json"
         path.write_text(json.dumps(values))

@@ -183,6 +183,20 @@ def test_a_missing_image_is_named_and_an_upgrade_restarts_nothing(jobs: Jobs, cl
     assert jobs.condition("before")["reason"] == "Running"
 
 
+def test_a_claim_that_cannot_grow_is_told_and_hurts_nobody(jobs: Jobs) -> None:
+    jobs.apply("small", "ok")
+    jobs.wait_reason("small", "Running", "True")
+    uid = jobs.pod_uid("small")
+    jobs.patch("small", checkpoint={"claim": {"size": "2Gi"}})
+
+    def told() -> bool:
+        checkpoint = jobs.condition("small", "CheckpointReady")
+        return checkpoint is not None and "could not be changed" in checkpoint["message"]
+
+    wait_until(told, "the refusal is told", 60, lambda: jobs.describe("small"))
+    assert jobs.condition("small")["status"] == "True" and jobs.pod_uid("small") == uid
+
+
 def test_events_tell_the_story(jobs: Jobs, cluster: Cluster) -> None:
     jobs.apply("told", "ok")
     jobs.wait_reason("told", "Running", "True")
