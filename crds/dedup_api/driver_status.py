@@ -32,6 +32,8 @@ class DriverStatus(ApiModel):
     """Also set while running, when the brokers stop answering."""
     attempt: int | None = None
     generation: int | None = None
+    checkpoint_begun: bool = False
+    """A batch may have been planned on the checkpoint: from then on its keys belong to this job's settings."""
     committed_in_this_run: bool = False
     """A batch has committed since the process started."""
     batch_running_since: str | None = None

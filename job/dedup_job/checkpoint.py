@@ -35,6 +35,10 @@ class Checkpoint:
         return self.folder / "spark"
 
     @property
+    def identity_file(self) -> Path:
+        return self.folder / "job.json"
+
+    @property
     def totals_file(self) -> Path:
         return self.folder / "totals.json"
 

@@ -32,7 +32,11 @@ _NOT_WRITABLE = re.compile(
 _OUT_OF_MEMORY = re.compile(r"java\.lang\.OutOfMemoryError")
 _PATTERN = re.compile(r"INVALID_DATETIME_PATTERN|DATETIME_PATTERN_RECOGNITION|DATETIME_WEEK_BASED_PATTERN")
 _TOPIC_MISSING = re.compile(r"UnknownTopicOrPartitionException|UNKNOWN_TOPIC_OR_PART|does not host this topic-partition")
-_KAFKA = re.compile(r"org\.apache\.kafka\.")
+_KAFKA_AWAY = re.compile(
+    r"org\.apache\.kafka\.common\.errors\.(Timeout|Disconnect|Network|NotLeaderOrFollower|CoordinatorNotAvailable|BrokerNotAvailable)"
+    r"|No resolvable bootstrap urls"
+)
+"""Only what a broker that comes back would heal: a record that is refused is no outage, and must not be reported as one."""
 
 
 def build_cause_text(causes: list[Cause]) -> str:
@@ -53,7 +57,7 @@ def decide_failure(causes: list[Cause], broker_finding: JobError | None) -> JobE
         return JobError(broker_finding.code, f"{broker_finding.message}. Seen as: {message}", broker_finding.reason)
     if _TOPIC_MISSING.search(text):
         return JobError(ExitCode.TOPIC_MISSING, message)
-    if _KAFKA.search(text):
+    if _KAFKA_AWAY.search(text):
         return JobError(ExitCode.UNAVAILABLE, message)
     return JobError(ExitCode.INTERNAL, message)
 

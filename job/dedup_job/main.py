@@ -6,8 +6,8 @@ import argparse
 import logging
 import signal
 import sys
+import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
@@ -17,10 +17,12 @@ from dedup_api import names
 from dedup_api.driver_status import Phase
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
+from dedup_api.version import VERSION
 from dedup_job.checkpoint import Checkpoint, write_attempt
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause, decide_failure, write_termination_message
 from dedup_job.fields import build_paths, build_tree
+from dedup_job.identity import check_identity, write_identity
 from dedup_job.jvm import Jvm, connect_gateway, start_jvm
 from dedup_job.lag import LagProbe
 from dedup_job.logs import start_logging
@@ -92,7 +94,8 @@ def run(arguments: Arguments, gate: Gate) -> None:
     port = start_server(arguments.port, Pages(state, metrics, build_stuck_bound(config.trigger_interval)))
     checkpoint = Checkpoint(arguments.checkpoint, config.generation)
     attempt = write_attempt(checkpoint)
-    state.update(attempt=attempt, generation=config.generation)
+    begun = check_identity(checkpoint, config)
+    state.update(attempt=attempt, generation=config.generation, checkpoint_begun=begun)
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
     driver = Driver(config, checkpoint, gate, state, metrics, Brokers(config.source.bootstrap_servers))
     if wait_for_kafka(driver.brokers, config, state, gate.stop_requested.wait):
@@ -124,13 +127,16 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     config, state = driver.config, driver.state
     spark = start_session(build_spark_conf(config, memory))
     take_signals(driver.gate)  # PySpark has put its own handler on Ctrl-C
-    driver.metrics.build.labels(version=_version(), spark_version=spark.version).set(1)
+    driver.metrics.build.labels(version=VERSION, spark_version=spark.version).set(1)
     validate_format(spark, config.event_time.format)
     query = Query(config, driver.checkpoint, driver.gate, state)
     reporter = Reporter(config, driver.checkpoint, state, driver.metrics)
     reporter.report_start(query)
+    if not state.read().checkpoint_begun:
+        write_identity(driver.checkpoint, config)
+        state.update(checkpoint_begun=True)
     query.start(spark)
-    state.update(phase=Phase.RUNNING)
+    state.update(phase=Phase.RUNNING, running_since=time.time())
     _LOG.info("query started")
     LagProbe(driver.brokers, config, state, driver.metrics, driver.gate.stop_requested).start()
     Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain).run_until_stopped()
@@ -178,13 +184,6 @@ def end_with(error: JobError, termination_log: Path) -> int:
     _LOG.error(error.message, extra={"fields": {"exitCode": int(error.code), "reason": error.reason}})
     write_termination_message(termination_log, error.reason, error.message)
     return error.code
-
-
-def _version() -> str:
-    try:
-        return version("dedup-operator")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 if __name__ == "__main__":

@@ -27,11 +27,14 @@ class Snapshot:
     blocked_by: Blocked | None = None
     attempt: int | None = None
     generation: int | None = None
+    checkpoint_begun: bool = False
     committed_in_this_run: bool = False
     batch_started: float | None = None
     """Seconds since the epoch; None between batches."""
     commit: Commit | None = None
     committed_at: float | None = None
+    running_since: float | None = None
+    """Seconds since the epoch; None until the query has started."""
     totals: Totals = field(default_factory=Totals)
     rows_per_second: int | None = None
     lag: int | None = None
@@ -64,6 +67,7 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
         blocked_by=snapshot.blocked_by,
         attempt=snapshot.attempt,
         generation=snapshot.generation,
+        checkpoint_begun=snapshot.checkpoint_begun,
         committed_in_this_run=snapshot.committed_in_this_run,
         batch_running_since=None if snapshot.batch_started is None else build_rfc3339(snapshot.batch_started),
         progress=Progress(
@@ -94,6 +98,10 @@ def decide_health(snapshot: Snapshot, bound: timedelta, now: float) -> str | Non
         return "the query has ended"
     if snapshot.batch_started is not None and now - snapshot.batch_started > bound.total_seconds():
         return f"a batch has been running for {int(now - snapshot.batch_started)} s, more than {int(bound.total_seconds())} s"
+    if snapshot.batch_started is None and snapshot.running_since is not None and snapshot.lag and snapshot.blocked_by is None:
+        still = now - max(snapshot.committed_at or 0, snapshot.running_since)
+        if still > bound.total_seconds():
+            return f"records are waiting, and no batch has begun for {int(still)} s"
     return None
 
 

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 import aiohttp
 
 from dedup_api import names
+from dedup_api.version import VERSION
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.events import Recorder
 from dedup_operator.adapters.health import HealthServer
 from dedup_operator.adapters.kube import Kube, Resource, connect
-from dedup_operator.adapters.metrics import Metrics, find_version
+from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.errors import DedupOperatorError
 from dedup_operator.handlers import configure_logging, run_kopf
 from dedup_operator.queue import Key, WorkQueue
@@ -50,7 +51,7 @@ async def run(settings: Settings) -> None:
         try:
             await wait_for_crd(kube, settings.namespaces)
             relist = asyncio.create_task(add_all_for_ever(kube, queue, settings.namespaces), name="relist")
-            logger.info("version %s watches %s", find_version(), ", ".join(settings.namespaces) or "all namespaces")
+            logger.info("version %s watches %s", VERSION, ", ".join(settings.namespaces) or "all namespaces")
             try:
                 await run_kopf(queue.add, settings.namespaces)
             finally:

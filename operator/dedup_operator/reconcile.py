@@ -84,7 +84,7 @@ class Reconciler:
     def _build(self, job: ValidJob | Invalid, world: World) -> tuple[DriverInputs | None, Children | None]:
         if isinstance(job, Invalid):
             return None, None
-        inputs = build_inputs(job.namespace, job.name, job.spec, world.claim.config if world.claim else None)
+        inputs = build_inputs(job.namespace, job.name, job.spec, world.pinned)
         return inputs, build_children(job, inputs, self.image)
 
     async def _apply(

@@ -141,6 +141,10 @@ def test_trouble_is_named_and_heals(jobs: Jobs, cluster: Cluster) -> None:
     assert "Service taken-driver" in jobs.wait_reason("taken", "NameConflict", "False")["message"]
     assert jobs.find("statefulset", "taken-driver") is None
 
+    # Nothing is stored yet, so the remedy can be followed: another topic needs no new job.
+    jobs.patch("notopic", source={"topic": "ok"})
+    jobs.wait_reason("notopic", "Running", "True")
+
     jobs.patch("huge", driver=small)
     cluster.kubectl("delete", "service", "taken-driver", "-n", jobs.namespace)
     default = json.loads(cluster.kubectl("get", "storageclass", "-o", "json"))["items"][0]

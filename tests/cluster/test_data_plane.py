@@ -90,3 +90,9 @@ def test_a_broker_that_does_not_answer(jobs: Jobs, kafka: Kafka, topics: tuple[s
     jobs.apply("nowhere", source, source=nowhere, sink={"kafka": {"topic": sink}})
     message = jobs.wait_reason("nowhere", "SourceUnavailable", "False", 240)["message"]
     assert "spec.source.bootstrapServers" in message
+    # No key is stored yet, so the remedy can be followed.
+    jobs.patch("nowhere", source={"bootstrapServers": jobs.cluster.testbed.kafka_in_cluster})
+    wait_until(lambda: len(read_ids(kafka, sink)) == 10, "the events after the correction", 240, lambda: jobs.describe("nowhere"))
+    # Now there are keys, and the same edit is blocked.
+    jobs.patch("nowhere", source={"bootstrapServers": nowhere["bootstrapServers"]})
+    assert "spec.source.bootstrapServers" in jobs.wait_reason("nowhere", "ChangeBlocked", "False")["message"]

@@ -11,23 +11,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+from testbed.layout import Layout
+from testbed.packages import JAVA_COMMANDS, ensure_system_packages
+
 ROOT = Path(__file__).resolve().parents[2]
 POM = ROOT / "job" / "pom.xml"
 
 
-def find_cache() -> Path:
-    base = os.environ.get("DEDUP_CACHE")
-    if base:
-        return Path(base)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dedup-operator"
-
-
 def fetch_connector_jars() -> Path:
     """The folder with the jars; whole or absent, also when two test runs fetch at once."""
-    for tool, package in (("java", "openjdk-17-jre-headless"), ("mvn", "maven")):
-        if shutil.which(tool) is None:
-            raise RuntimeError(f"these tests need {tool}: apt-get install {package}")
-    cache = find_cache()
+    layout = Layout.of_this_checkout()
+    ensure_system_packages(layout.log / "java.log", JAVA_COMMANDS)
+    cache = layout.cache
     folder = cache / f"jars-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
     if folder.is_dir():
         return folder

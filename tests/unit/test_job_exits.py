@@ -26,6 +26,8 @@ SINK_GONE = JobError(ExitCode.TOPIC_MISSING, "the topic out does not exist", Rea
         (Cause("java.nio.file.AccessDeniedException", "/checkpoint"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
         (Cause("org.apache.kafka.common.errors.TimeoutException", "Timed out"), None, ExitCode.UNAVAILABLE, None),
         (Cause("org.apache.kafka.common.errors.TimeoutException", "Timed out"), BROKERS_AWAY, ExitCode.UNAVAILABLE, None),
+        (Cause("org.apache.kafka.common.errors.RecordTooLargeException", "too large"), None, ExitCode.INTERNAL, None),
+        (Cause("org.apache.kafka.clients.consumer.OffsetOutOfRangeException", "gone"), None, ExitCode.INTERNAL, None),
         (Cause("org.apache.kafka.common.errors.UnknownTopicOrPartitionException", "gone"), None, ExitCode.TOPIC_MISSING, None),
         (Cause("org.apache.kafka.common.errors.TimeoutException", "out"), SINK_GONE, ExitCode.TOPIC_MISSING, Reason.SINK_TOPIC_MISSING),
         (Cause("java.lang.OutOfMemoryError", "Java heap space"), BROKERS_AWAY, ExitCode.INTERNAL, Reason.OUT_OF_MEMORY),

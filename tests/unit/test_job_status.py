@@ -42,6 +42,7 @@ def test_all_that_a_driver_knows() -> None:
         "phase": "Running",
         "attempt": 3,
         "generation": 1,
+        "checkpointBegun": False,
         "committedInThisRun": True,
         "batchRunningSince": "2023-11-14T22:13:20Z",
         "progress": {
@@ -73,6 +74,11 @@ def test_no_watermark_before_there_is_one() -> None:
         ({"phase": Phase.RUNNING, "batch_started": 100.0}, 700.0, True),
         ({"phase": Phase.RUNNING, "batch_started": 100.0}, 701.0, False),
         ({"phase": Phase.RUNNING, "query_alive": False}, 0.0, False),
+        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 5}, 700.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 5}, 701.0, False),
+        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 0}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 5, "committed_at": 200.0}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 5, "blocked_by": BLOCKED}, 701.0, True),
     ],
 )
 def test_health(changes: dict[str, Any], now: float, healthy: bool) -> None:

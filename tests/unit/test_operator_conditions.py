@@ -36,7 +36,7 @@ SPEC = DedupJobSpec.model_validate(
     }
 )
 SET = DriverSet(uid="set", replicas=1, applied=SPEC, given_up=None, image="job:1", config_map="cm", raw={})
-CLAIM = CheckpointClaim(phase="Bound", deleting=False, config=None, marked=True, owned=False, size="10Gi", raw={})
+CLAIM = CheckpointClaim(phase="Bound", deleting=False, config=None, marked=True, begun=True, owned=False, size="10Gi", raw={})
 POD = DriverPod(
     name="demo-driver-0",
     uid="pod",

@@ -44,7 +44,7 @@ def make_children(job: ValidJob, claim: CheckpointClaim | None = None) -> tuple[
 JOB = make_job()
 INPUTS, CHILDREN = make_children(JOB)
 CONFIG_MAP = CHILDREN.config_map["metadata"]["name"]
-CLAIM = CheckpointClaim(phase="Bound", deleting=False, config=INPUTS.config, marked=True, owned=False, size="10Gi", raw={})
+CLAIM = CheckpointClaim(phase="Bound", deleting=False, config=INPUTS.config, marked=True, begun=True, owned=False, size="10Gi", raw={})
 SET = DriverSet(uid="set", replicas=1, applied=JOB.spec, given_up=None, image="job:1", config_map=CONFIG_MAP, raw={})
 POD = DriverPod(
     name="demo-driver-0",
@@ -129,6 +129,12 @@ def test_a_change_of_the_state_is_blocked(changes: dict[str, Any], field: str, w
     decision = ask(make_job(2, **changes), world)
     assert isinstance(decision, rules.Refuse) and not decision.stop
     assert decision.reason is Reason.CHANGE_BLOCKED and field in decision.message
+
+
+@pytest.mark.parametrize("phase", ["Bound", "Pending"])
+def test_while_no_key_is_stored_the_same_change_rolls(phase: str) -> None:
+    fresh = replace(RUNNING, claim=replace(CLAIM, phase=phase, begun=False))
+    assert isinstance(ask(make_job(2, source={"bootstrapServers": "k:9092", "topic": "corrected"}), fresh), rules.Roll)
 
 
 def test_a_larger_cpu_limit_keeps_the_parallelism_of_the_checkpoint() -> None:

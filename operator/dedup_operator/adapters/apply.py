@@ -19,8 +19,7 @@ async def apply_claim(kube: Kube, job: ValidJob, claim: CheckpointClaim, childre
     """Size, owner and mark of the claim, all of them live. Returns what went wrong; it does not concern the driver."""
     body = deepcopy(claim.raw)
     _set_owner(body, job, claim)
-    if not claim.marked and claim.config is not None:
-        body["metadata"]["annotations"] = {**body["metadata"].get("annotations", {}), **build_claim_annotations(claim.config)}
+    _set_marks(body, claim, children)
     wanted = children.claim["spec"]["resources"]["requests"]["storage"]
     if claim.phase == "Bound" and parse_quantity(wanted) > parse_quantity(claim.size):
         body["spec"]["resources"]["requests"]["storage"] = wanted
@@ -31,6 +30,17 @@ async def apply_claim(kube: Kube, job: ValidJob, claim: CheckpointClaim, childre
     except ApiRefused as error:
         return f"It could not be changed: {error}"
     return ""
+
+
+def _set_marks(body: Json, claim: CheckpointClaim, children: Children) -> None:
+    """What the stored keys belong to: the present settings until there are any, then for good those of the beginning."""
+    annotations = body["metadata"].setdefault("annotations", {})
+    if claim.begun:
+        annotations[marks.CHECKPOINT_BEGUN] = "true"
+        if not claim.marked and claim.config is not None:
+            annotations.update(build_claim_annotations(claim.config))
+    else:
+        annotations.update(children.claim["metadata"]["annotations"])
 
 
 def _set_owner(body: Json, job: ValidJob, claim: CheckpointClaim) -> None:

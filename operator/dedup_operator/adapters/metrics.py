@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter as Tally
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dedup_api.reasons import Reason
+from dedup_api.version import VERSION
 from dedup_operator.domain.errors import ApiConflict, ApiUnavailable
 
 
@@ -29,7 +28,7 @@ class Metrics:
         )
         self._jobs = Gauge("dedup_operator_jobs", "DedupJobs, by the reason of their condition Ready.", ["reason"], registry=self.registry)
         info = Gauge("dedup_operator_build_info", "1, with the version as a label.", ["version"], registry=self.registry)
-        info.labels(find_version()).set(1)
+        info.labels(VERSION).set(1)
         self._reasons: dict[Hashable, Reason] = {}
         for result in ("ok", "conflict", "unavailable", "error"):
             self._rounds.labels(result)
@@ -64,11 +63,3 @@ class Metrics:
         for reason in Reason:
             if tally[reason] or self.registry.get_sample_value("dedup_operator_jobs", {"reason": reason}) is not None:
                 self._jobs.labels(reason).set(tally[reason])
-
-
-def find_version() -> str:
-    """Of the image, where it says so, else of the installed distribution."""
-    try:
-        return os.environ.get("DEDUP_OPERATOR_VERSION") or version("dedup-operator")
-    except PackageNotFoundError:
-        return "unknown"

@@ -139,7 +139,7 @@ _ANEW = "To begin anew, and accept duplicates of what was processed before, dele
 
 def decide_change(question: Question) -> Decision | None:
     claim = question.world.claim
-    if claim is None:
+    if claim is None or not claim.begun:
         return None
     if claim.config is None:
         return Refuse(
@@ -148,7 +148,8 @@ def decide_change(question: Question) -> Decision | None:
     fields = list_state_changes(claim.config, question.desired.config)
     if not fields:
         return None
-    driver = "The driver goes on with the settings it had. " if question.world.pod else ""
+    runs = question.world.pod is not None and question.world.pod.started_at is not None
+    driver = "The driver goes on with the settings it had. " if runs else ""
     return Refuse(
         Reason.CHANGE_BLOCKED,
         f"The checkpoint in claim {names.claim_name(question.job.name)} was made with another {', '.join(fields)}, and its keys do not "
@@ -188,13 +189,13 @@ def decide_roll(question: Question) -> Decision | None:
 
 
 def _list_changes(question: Question) -> list[str]:
-    driver_set, claim = question.world.set, question.world.claim
+    driver_set = question.world.set
     if driver_set is None:
         return []
     if driver_set.applied is None:
         return ["settings that are no longer recorded"]
     job = question.job
-    applied = build_inputs(job.namespace, job.name, driver_set.applied, claim.config if claim else None)
+    applied = build_inputs(job.namespace, job.name, driver_set.applied, question.world.pinned)
     changes = list_input_changes(applied, question.desired)
     lost = driver_set.config_map not in (*question.world.config_maps, question.config_map)
     return changes or (["a ConfigMap that is gone"] if lost else [])

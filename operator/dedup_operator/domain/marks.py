@@ -17,6 +17,8 @@ CHECKPOINT_CONFIG = f"{names.GROUP}/checkpoint-config"
 compared with it field by field."""
 CHECKPOINT_IDENTITY = f"{names.GROUP}/checkpoint-identity"
 """On the claim: the hash that status shows, for people."""
+CHECKPOINT_BEGUN = f"{names.GROUP}/checkpoint-begun"
+"""On the claim: a driver may have stored keys in it. Before that, edits of any field are free."""
 GIVEN_UP = f"{names.GROUP}/given-up"
 """On the StatefulSet: why and at which generation the operator stopped trying."""
 

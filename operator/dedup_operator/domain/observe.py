@@ -71,6 +71,8 @@ class CheckpointClaim:
     """What its state belongs to; None where nobody can tell any more."""
     marked: bool
     """It says itself what its state belongs to."""
+    begun: bool
+    """Keys may be stored in it. A driver whose beginning went unseen looks itself, and refuses settings that do not fit."""
     owned: bool
     size: str
     raw: Json
@@ -99,6 +101,11 @@ class World:
     """The status says that this job has had a claim."""
 
     @property
+    def pinned(self) -> JobConfig | None:
+        """The configuration that the stored keys were made with; None while there are none."""
+        return self.claim.config if self.claim and self.claim.begun else None
+
+    @property
     def config_maps(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.config_map_uids)
 
@@ -124,7 +131,7 @@ def observe_world(snapshot: Snapshot) -> World:
     return World(
         set=_observe_set(stateful_set) if stateful_set else None,
         pod=observe_pod(pod) if pod else None,
-        claim=_observe_claim(claim, uid, _find_applied_config(stateful_set, config_maps)) if claim else None,
+        claim=_observe_claim(claim, uid, _find_applied_config(stateful_set, config_maps), snapshot.answer) if claim else None,
         has_service=service is not None,
         config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in config_maps)),
         foreign=tuple(sorted_out[Ownership.FOREIGN]),
@@ -192,14 +199,17 @@ def _observe_set(raw: Json) -> DriverSet:
     )
 
 
-def _observe_claim(raw: Json, uid: str, applied: JobConfig | None) -> CheckpointClaim:
+def _observe_claim(raw: Json, uid: str, applied: JobConfig | None, answer: DriverStatus | Silence | None) -> CheckpointClaim:
     metadata = raw["metadata"]
-    mark = metadata.get("annotations", {}).get(marks.CHECKPOINT_CONFIG)
+    annotations = metadata.get("annotations", {})
+    mark = annotations.get(marks.CHECKPOINT_CONFIG)
+    told = isinstance(answer, DriverStatus) and answer.checkpoint_begun
     return CheckpointClaim(
         phase=raw.get("status", {}).get("phase", "Pending"),
         deleting=_is_deleting(raw),
         config=parse_config(mark) if mark is not None else applied,
         marked=mark is not None,
+        begun=told or marks.CHECKPOINT_BEGUN in annotations,
         owned=any(owner["uid"] == uid for owner in metadata.get("ownerReferences", [])),
         size=str(raw["spec"]["resources"]["requests"]["storage"]),
         raw=raw,

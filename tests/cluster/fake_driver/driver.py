@@ -35,12 +35,12 @@ def raise_attempt() -> int:
 
 
 def build_status(action: str, attempt: int) -> dict[str, Any]:
-    status: dict[str, Any] = {"phase": "Running", "committedInThisRun": True, "attempt": attempt, "generation": 1}
+    status: dict[str, Any] = {"phase": "Running", "checkpointBegun": True, "committedInThisRun": True, "attempt": attempt, "generation": 1}
     counts = {"rowsIn": 10, "rowsOut": 8, "duplicates": 2, "late": 0, "invalid": 0, "lagRecords": 0}
     status["progress"] = {"batch": attempt, "lastProgressTime": now(), **counts}
     if action == "blocked":
         reason = {"reason": "SourceTopicMissing", "message": "Topic blocked does not exist."}
-        status.update(phase="Waiting", committedInThisRun=False, blockedBy=reason, progress={})
+        status.update(phase="Waiting", checkpointBegun=False, committedInThisRun=False, blockedBy=reason, progress={})
     return status
 
 

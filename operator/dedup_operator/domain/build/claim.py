@@ -14,7 +14,7 @@ from dedup_operator.domain.validate import ValidJob
 
 
 def build_claim_annotations(config: JobConfig) -> dict[str, str]:
-    """What the stored keys belong to. Written once, when the checkpoint begins."""
+    """What the stored keys belong to, or will: see `apply._set_marks`."""
     return {
         marks.CHECKPOINT_CONFIG: render_config(config),
         marks.CHECKPOINT_IDENTITY: state_identity(config),
