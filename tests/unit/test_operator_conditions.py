@@ -35,7 +35,7 @@ SPEC = DedupJobSpec.model_validate(
         "sink": {"kafka": {"topic": "out"}},
     }
 )
-SET = DriverSet(uid="set", replicas=1, applied=SPEC, given_up=None, image="job:1", config_map="cm", raw={})
+SET = DriverSet(uid="set", replicas=1, applied=SPEC, given_up=None, rolling=False, image="job:1", config_map="cm", raw={})
 CLAIM = CheckpointClaim(phase="Bound", deleting=False, config=None, marked=True, begun=True, owned=False, size="10Gi", raw={})
 POD = DriverPod(
     name="demo-driver-0",

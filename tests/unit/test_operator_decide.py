@@ -45,7 +45,7 @@ JOB = make_job()
 INPUTS, CHILDREN = make_children(JOB)
 CONFIG_MAP = CHILDREN.config_map["metadata"]["name"]
 CLAIM = CheckpointClaim(phase="Bound", deleting=False, config=INPUTS.config, marked=True, begun=True, owned=False, size="10Gi", raw={})
-SET = DriverSet(uid="set", replicas=1, applied=JOB.spec, given_up=None, image="job:1", config_map=CONFIG_MAP, raw={})
+SET = DriverSet(uid="set", replicas=1, applied=JOB.spec, given_up=None, rolling=False, image="job:1", config_map=CONFIG_MAP, raw={})
 POD = DriverPod(
     name="demo-driver-0",
     uid="pod",
@@ -135,6 +135,27 @@ def test_a_change_of_the_state_is_blocked(changes: dict[str, Any], field: str, w
 def test_while_no_key_is_stored_the_same_change_rolls(phase: str) -> None:
     fresh = replace(RUNNING, claim=replace(CLAIM, phase=phase, begun=False))
     assert isinstance(ask(make_job(2, source={"bootstrapServers": "k:9092", "topic": "corrected"}), fresh), rules.Roll)
+
+
+@pytest.mark.parametrize(
+    ("rolling", "pod", "suspend", "resume"),
+    [(True, None, False, True), (True, POD, False, False), (False, None, False, False), (True, None, True, False)],
+)
+def test_a_blocked_edit_in_the_middle_of_a_restart_brings_the_driver_back(
+    rolling: bool, pod: DriverPod | None, suspend: bool, resume: bool
+) -> None:
+    world = replace(STOPPED, set=replace(SET, replicas=0, rolling=rolling), pod=pod)
+    blocked = ask(make_job(2, key={"fields": ["other"]}, suspend=suspend), world)
+    invalid = ask(Invalid("spec.watermark: no", suspend), world)
+    for decision in (blocked, invalid):
+        assert isinstance(decision, rules.Refuse)
+        assert decision.resume is resume
+
+
+def test_a_lost_checkpoint_brings_no_driver_back() -> None:
+    world = replace(STOPPED, set=replace(SET, replicas=0, rolling=True), claim=None)
+    decision = ask(JOB, world)
+    assert isinstance(decision, rules.Refuse) and not decision.resume
 
 
 def test_a_larger_cpu_limit_keeps_the_parallelism_of_the_checkpoint() -> None:

@@ -62,9 +62,11 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
             await _ensure_surroundings(kube, world, children, config_map=world.set.config_map if world.set else None)
             await _scale(kube, world.set, 1)
             await _sweep(kube, namespace, world)
-        case decide.Roll() | decide.Stop():
-            await _scale(kube, world.set, 0)
-        case decide.Refuse(stop=True):
+        case decide.Roll():
+            await _scale(kube, world.set, 0, {marks.ROLLING: "true"})
+        case decide.Refuse(resume=True):
+            await _scale(kube, world.set, 1)
+        case decide.Stop() | decide.Refuse(stop=True):
             await _scale(kube, world.set, 0)
         case decide.GiveUp(why):
             await _scale(kube, world.set, 0, {marks.GIVEN_UP: why.render()})
@@ -112,7 +114,8 @@ async def _start(kube: Kube, driver_set: DriverSet | None, children: Children) -
     # One write for template and replicas: there is no moment at which one pod could come from two templates.
     body = deepcopy(driver_set.raw)
     wanted = children.stateful_set
-    annotations = {key: value for key, value in body["metadata"].get("annotations", {}).items() if key != marks.GIVEN_UP}
+    passing = {marks.GIVEN_UP, marks.ROLLING}
+    annotations = {key: value for key, value in body["metadata"].get("annotations", {}).items() if key not in passing}
     body["metadata"]["annotations"] = {**annotations, **wanted["metadata"]["annotations"]}
     body["spec"]["template"] = wanted["spec"]["template"]
     body["spec"]["updateStrategy"] = wanted["spec"]["updateStrategy"]
@@ -124,7 +127,7 @@ async def _scale(kube: Kube, driver_set: DriverSet | None, replicas: int, annota
     if driver_set is None:
         return
     known = driver_set.raw["metadata"].get("annotations", {})
-    merged = {**known, **(annotations or {})}
+    merged = {key: value for key, value in known.items() if key != marks.ROLLING} | (annotations or {})
     if driver_set.replicas == replicas and merged == known:
         return
     body = deepcopy(driver_set.raw)

@@ -8,7 +8,7 @@ cannot be acted on leaves a running driver alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dedup_api import names
 from dedup_api.changes import list_state_changes
@@ -66,6 +66,8 @@ class Refuse:
     reason: Reason
     message: str
     stop: bool = False
+    resume: bool = False
+    """The driver was on its way from valid settings to valid settings: it comes back with those that it had."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,21 @@ def decide(job: ValidJob | Invalid, world: World, desired: DriverInputs | None, 
     """`desired` and `children` are absent only where the job is invalid."""
     if isinstance(job, Invalid) or desired is None or children is None:
         message = job.message if isinstance(job, Invalid) else ""
-        return Refuse(Reason.INVALID_SPEC, message, stop=isinstance(job, Invalid) and job.suspend)
+        return decide_resume(world, Refuse(Reason.INVALID_SPEC, message, stop=isinstance(job, Invalid) and job.suspend))
     image = children.stateful_set["spec"]["template"]["spec"]["containers"][0]["image"]
     question = Question(job, world, desired, image, children.config_map["metadata"]["name"])
     for rule in RULES:
         decision = rule(question)
         if decision is not None:
-            return decision
+            return decide_resume(world, decision) if isinstance(decision, Refuse) else decision
     return Keep()
+
+
+def decide_resume(world: World, refusal: Refuse) -> Refuse:
+    """An edit that cannot be acted on never stops a healthy driver, also not when it comes while the driver restarts."""
+    restarting = world.set is not None and world.set.rolling and world.set.replicas == 0 and world.pod is None
+    of_the_edit = refusal.reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
+    return replace(refusal, resume=restarting and of_the_edit and not refusal.stop)
 
 
 def decide_foreign(question: Question) -> Decision | None:

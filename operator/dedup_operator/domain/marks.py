@@ -19,6 +19,8 @@ CHECKPOINT_IDENTITY = f"{names.GROUP}/checkpoint-identity"
 """On the claim: the hash that status shows, for people."""
 CHECKPOINT_BEGUN = f"{names.GROUP}/checkpoint-begun"
 """On the claim: a driver may have stored keys in it. Before that, edits of any field are free."""
+ROLLING = f"{names.GROUP}/rolling"
+"""On the StatefulSet: it is at 0 only until its pod is gone, for other settings of the same job."""
 GIVEN_UP = f"{names.GROUP}/given-up"
 """On the StatefulSet: why and at which generation the operator stopped trying."""
 

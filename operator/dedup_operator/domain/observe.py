@@ -58,6 +58,8 @@ class DriverSet:
     applied: DedupJobSpec | None
     """What its template was made from; None where the annotation is gone."""
     given_up: marks.GivenUp | None
+    rolling: bool
+    """Scaled to 0 on the way to other settings, not to rest."""
     image: str
     config_map: str
     raw: Json
@@ -193,6 +195,7 @@ def _observe_set(raw: Json) -> DriverSet:
         replicas=raw["spec"].get("replicas", 1),
         applied=parse_spec(annotations.get(marks.APPLIED_SPEC)),
         given_up=marks.parse_given_up(annotations.get(marks.GIVEN_UP)),
+        rolling=marks.ROLLING in annotations,
         image=pod["containers"][0]["image"],
         config_map=config_maps[0] if config_maps else "",
         raw=raw,
