@@ -22,14 +22,16 @@ FAKE = "tests/cluster/fake_driver"
 def cluster() -> Iterator[Cluster]:
     """The running test bed. It is started by `make cluster` and never from here: others may be at work on it.
 
-    An operator that was not there before is gone afterwards; the CRD stays, as it does for people.
+    Afterwards the operator is as it was before: with the values that it had, or gone. The CRD stays, as it does for people.
     """
     testbed = Testbed.of_this_checkout()
     assert testbed.is_up(), "the test bed is not up: run `make cluster`"
     cluster = Cluster(testbed)
-    existed = cluster.is_deployed()
+    values = cluster.find_values()
     yield cluster
-    if not existed and cluster.is_deployed():
+    if values is not None:
+        cluster.install(values)
+    elif cluster.find_values() is not None:
         cluster.helm("uninstall", RELEASE, "-n", SYSTEM, "--wait")
         cluster.kubectl("delete", "namespace", SYSTEM, "--wait=false")
 

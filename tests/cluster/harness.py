@@ -63,19 +63,25 @@ class Cluster:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.kubectl("apply", "-f", "-", document={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 
-    def is_deployed(self) -> bool:
-        return RELEASE in self.helm("list", "-n", SYSTEM, "-q").split()
+    def find_values(self) -> Json | None:
+        """What the operator was installed with; None where it is not."""
+        if RELEASE not in self.helm("list", "-n", SYSTEM, "-q").split():
+            return None
+        found: Json | None = json.loads(self.helm("get", "values", RELEASE, "-n", SYSTEM, "-o", "json"))
+        return found or {}
 
     def deploy(self, job_image: str, **more: Any) -> None:
         """The chart with this job image; waits until the operator is ready."""
-        self.create_namespace(SYSTEM)
         values = {
             "image": _image(self.testbed.image("operator")),
             "job": {"image": _image(job_image)},
             "resyncSeconds": 5,
             "logging": {"format": "text"},
-            **more,
         }
+        self.install({**values, **more})
+
+    def install(self, values: Json) -> None:
+        self.create_namespace(SYSTEM)
         path = self.testbed.layout.state / "cluster-tests-values.json"
         path.write_text(json.dumps(values))
         flags = ("--take-ownership", "--force-conflicts", "--wait", "--timeout", "180s")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain import marks
@@ -94,6 +95,21 @@ def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> 
     world = observe_world(Snapshot(job=JOB, stateful_set=SET, claim=claim, config_maps=(stored(CHILDREN.config_map, "m1"),)))
     assert world.claim is not None and not world.claim.marked
     assert world.claim.config is not None and world.claim.config.source.topic == "in"
+
+
+def test_a_state_that_has_just_begun_belongs_to_what_the_driver_runs_on() -> None:
+    """Not to an edit that was noted on the claim while the driver began."""
+    edited = DedupJobSpec.model_validate({**SPEC, "key": {"fields": ["other"]}})
+    inputs = build_inputs("ns", "demo", edited, None)
+    claim = stored(build_children(VALID, inputs, JobImage("job:1")).claim, "c1")
+    answer = DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True)
+    snapshot = Snapshot(job=JOB, stateful_set=SET, claim=claim, config_maps=(stored(CHILDREN.config_map, "m1"),), answer=answer)
+    seen = observe_world(snapshot).claim
+    assert seen is not None and seen.begun and not seen.marked
+    assert seen.config is not None and list(seen.config.key.fields) == ["id"]
+    claim["metadata"]["annotations"][marks.CHECKPOINT_BEGUN] = "true"
+    later = observe_world(snapshot).claim
+    assert later is not None and later.marked and later.config == inputs.config, "what was written once is believed"
 
 
 def test_the_newest_event_explains() -> None:

@@ -72,7 +72,7 @@ class CheckpointClaim:
     config: JobConfig | None
     """What its state belongs to; None where nobody can tell any more."""
     marked: bool
-    """It says itself what its state belongs to."""
+    """It says so itself."""
     begun: bool
     """Keys may be stored in it. A driver whose beginning went unseen looks itself, and refuses settings that do not fit."""
     owned: bool
@@ -207,11 +207,15 @@ def _observe_claim(raw: Json, uid: str, applied: JobConfig | None, answer: Drive
     annotations = metadata.get("annotations", {})
     mark = annotations.get(marks.CHECKPOINT_CONFIG)
     told = isinstance(answer, DriverStatus) and answer.checkpoint_begun
+    config = parse_config(mark) if mark is not None else applied
+    if told and marks.CHECKPOINT_BEGUN not in annotations and applied is not None:
+        # An edit may have been noted on the claim a moment ago; the keys belong to what the driver runs on.
+        config = applied
     return CheckpointClaim(
         phase=raw.get("status", {}).get("phase", "Pending"),
         deleting=_is_deleting(raw),
-        config=parse_config(mark) if mark is not None else applied,
-        marked=mark is not None,
+        config=config,
+        marked=mark is not None and parse_config(mark) == config,
         begun=told or marks.CHECKPOINT_BEGUN in annotations,
         owned=any(owner["uid"] == uid for owner in metadata.get("ownerReferences", [])),
         size=str(raw["spec"]["resources"]["requests"]["storage"]),
