@@ -35,8 +35,8 @@ class Broker:
                 "or name another broker in DEDUP_TEST_BOOTSTRAP"
             ) from error
 
-    def create(self, topic: str, partitions: int) -> None:
-        self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(20)
+    def create(self, topic: str, partitions: int, config: dict[str, str] | None = None) -> None:
+        self._admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(20)
 
     def delete(self, topic: str) -> None:
         try:

@@ -41,9 +41,11 @@ def test_every_event_comes_out_once_also_across_a_restart(broker: Broker, start_
         settings = {"bootstrapServers": broker.bootstrap, "topic": source, "maxOffsetsPerTrigger": 15_000}
         config = build_config(broker.bootstrap, source, sink, source=settings)
         with start_driver(config) as driver:
-            driver.wait_for_rows(15_000)
-            assert driver.stop() == ExitCode.DONE
+            driver.wait_until(lambda status: status.batch_running_since is not None)
+            assert driver.stop() == ExitCode.DONE  # in the middle of a batch: it is finished and committed, no other is begun
             first = driver.read_output()
+            committed = [entry.name for entry in (driver.checkpoint / "generation-1/spark/commits").iterdir() if entry.name.isdigit()]
+            assert len(committed) == first.count('"batch committed"') >= 1, first
         with start_driver(config) as driver:
             before = driver.wait_until(lambda status: status.attempt is not None)
             assert before.attempt == 2
@@ -61,6 +63,25 @@ def test_every_event_comes_out_once_also_across_a_restart(broker: Broker, start_
     assert 0 < sum_samples(metrics, "dedup_rows_in_total") < 75_000, "counters begin with the process, totals with the checkpoint"
     assert sum_samples(metrics, "dedup_unaccounted_rows") == 0
     compare(out, {build_event(number) for number in range(60_000)})
+
+
+def test_nothing_is_lost_or_counted_twice_when_the_driver_is_killed(broker: Broker, start_driver: Start) -> None:
+    """The sink is at-least-once: records may come out twice after a kill, but none may be missing and the totals stay true."""
+    plan = build_plan(events=20_000, duplicates=5_000, seed=5)
+    with use_topics(broker, 2, 1) as (source, sink):
+        broker.send(source, plan)
+        settings = {"bootstrapServers": broker.bootstrap, "topic": source, "maxOffsetsPerTrigger": 5_000}
+        config = build_config(broker.bootstrap, source, sink, source=settings)
+        with start_driver(config) as driver:
+            driver.wait_until(lambda status: (status.progress.batch or 0) >= 1 and status.batch_running_since is not None)
+            driver.kill()
+        with start_driver(config) as driver:
+            status = driver.wait_for_rows(len(plan))
+            assert driver.stop() == ExitCode.DONE
+        out = broker.read_all(sink)
+    progress = status.progress
+    assert (progress.rows_in, progress.rows_out, progress.duplicates) == (25_000, 20_000, 5_000), progress
+    assert set(out) == {build_event(number) for number in range(20_000)}
 
 
 def sum_samples(metrics: str, name: str) -> float:
@@ -177,6 +198,18 @@ def test_overlapping_fields_end_with_64(start_driver: Start) -> None:
     with start_driver(build_config("b:1", "in", None, key={"fields": ["a", "a.b"]})) as driver:
         assert driver.wait_for_end(20) == ExitCode.CONFIGURATION
         assert "spec.key.fields[1]" in driver.read_termination_message().message
+
+
+def test_an_error_inside_a_batch_ends_the_driver_with_its_cause(broker: Broker, start_driver: Start) -> None:
+    large = Record(b"k", json.dumps({"id": 1, "at": AT, "text": random.Random(1).randbytes(5000).hex()}).encode())
+    with use_topics(broker, 1, 1) as (source, sink):
+        broker.delete(sink)
+        broker.create(sink, 1, {"max.message.bytes": "1000"})
+        broker.send(source, [large])
+        with start_driver(build_config(broker.bootstrap, source, sink)) as driver:
+            assert driver.wait_for_end(60) == ExitCode.INTERNAL
+            assert "RecordTooLarge" in driver.read_termination_message().message
+            assert "\tat " not in driver.read_output(), "a stack trace says less than the cause, at greater length"
 
 
 def test_a_volume_that_takes_no_writes_ends_with_73(start_driver: Start, tmp_path: Path) -> None:
