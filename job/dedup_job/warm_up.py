@@ -3,7 +3,7 @@
 A third of the work of a driver's start is the loading of some twenty thousand classes. The JVM can map them from a file
 instead, which it writes at the end of a run that has loaded them. This is that run: a pipeline of the driver's kind on
 made-up records, no broker needed. Without the archive everything works the same, later; see
-`docs/decisions/0004-start-up.md`.
+`docs/decisions/0005-start-up.md`.
 
 It imports almost nothing of the driver, so that the image's archive layer is not made anew with every change of the source.
 """
