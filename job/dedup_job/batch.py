@@ -60,7 +60,7 @@ class BatchRunner:
         try:
             with self._gate.pass_batch(number):
                 self._run(batch, number)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever it was, main must hear of it
             self.error = error
             # Spark gets the name alone: it searches the text of a traceback with a pattern that overflows its thread's stack.
             raise BatchFailed(type(error).__name__) from None

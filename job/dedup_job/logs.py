@@ -29,7 +29,9 @@ def start_logging() -> logging.Logger:
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.WARNING)
     for noisy in ("py4j", "pyspark"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    return logging.getLogger("dedup_job")
+    own = logging.getLogger("dedup_job")
+    own.setLevel(logging.INFO)
+    return own
