@@ -70,7 +70,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Correct the field that the message names.",
     ),
     Reason.CHANGE_BLOCKED: Explanation(
-        "The edit needs a new checkpoint: the stored keys would not fit it. The driver goes on with the settings it had.",
+        "The edit needs a new checkpoint: keys are stored, and they would not fit it. The driver goes on with the settings it had.",
         "Take the edit back, or make a new DedupJob under another name with the new settings.",
     ),
     Reason.NAME_CONFLICT: Explanation(
