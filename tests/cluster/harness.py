@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from testbed.api import Testbed
 
@@ -93,7 +93,7 @@ def _image(reference: str) -> Json:
     return {"repository": repository, "tag": tag, "pullPolicy": "Never"}
 
 
-def wait_until(look: Callable[[], T], what: str, seconds: float = 120, describe: Callable[[], object] = lambda: "") -> T:
+def wait_until(look: Callable[[], T | None], what: str, seconds: float = 120, describe: Callable[[], object] = lambda: "") -> T:
     """Polls until `look` returns something true."""
     deadline = time.monotonic() + seconds
     while True:
@@ -142,13 +142,21 @@ class Jobs:
     def find(self, kind: str, name: str) -> Json | None:
         return self.cluster.find(kind, name, self.namespace)
 
+    def get_object(self, kind: str, name: str) -> Json:
+        return self.cluster.get(kind, name, self.namespace)
+
     def pod(self, name: str) -> Json | None:
         return self.find("pod", f"{name}-driver-0")
 
     def pod_uid(self, name: str) -> str:
         return str(self.cluster.get("pod", f"{name}-driver-0", self.namespace)["metadata"]["uid"])
 
-    def condition(self, name: str, kind: str = "Ready") -> Json | None:
+    def condition(self, name: str, kind: str = "Ready") -> Json:
+        found = self.find_condition(name, kind)
+        assert found is not None, f"{name} has no present condition {kind}"
+        return found
+
+    def find_condition(self, name: str, kind: str = "Ready") -> Json | None:
         """Only if it was computed from the present generation."""
         job = self.get(name)
         found = [item for item in job.get("status", {}).get("conditions", []) if item["type"] == kind]
@@ -159,7 +167,7 @@ class Jobs:
         """Until Ready has this reason; its message is worth a look too."""
 
         def look() -> Json | None:
-            ready = self.condition(name)
+            ready = self.find_condition(name)
             return ready if ready and (ready["reason"], ready["status"]) == (reason, status) else None
 
         return wait_until(look, f"{name} is {reason}", seconds, lambda: self.describe(name))
@@ -224,7 +232,9 @@ class Kafka:
                 if message.error():
                     left.discard(message.partition())
                 else:
-                    values.append(message.value())
+                    value = message.value()
+                    assert value is not None, f"a record of {topic} has no value"
+                    values.append(value)
             return values
         finally:
             consumer.close()

@@ -22,12 +22,12 @@ def test_a_job_becomes_ready_and_then_causes_no_writes(jobs: Jobs, cluster: Clus
     assert job["status"]["checkpoint"] | {"identity": ""} == {"claim": "quiet-checkpoint", "generation": 1, "attempt": 1, "identity": ""}
     assert [c["type"] for c in job["status"]["conditions"]] == ["Ready", "CheckpointReady", "DriverRunning", "ProgressRecent"]
 
-    wait_until(lambda: jobs.find("statefulset", "quiet-driver")["status"].get("readyReplicas") == 1, "the pod is ready")
+    wait_until(lambda: jobs.get_object("statefulset", "quiet-driver")["status"].get("readyReplicas") == 1, "the pod is ready")
     kinds = (("dedupjob", "quiet"), ("statefulset", "quiet-driver"), ("pvc", "quiet-checkpoint"), ("service", "quiet-driver"))
-    versions = [jobs.find(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds]
+    versions = [jobs.get_object(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds]
     rounds = _count_rounds(cluster)
     wait_until(lambda: _count_rounds(cluster) >= rounds + 4, "four more looks", 90)
-    assert [jobs.find(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds] == versions
+    assert [jobs.get_object(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds] == versions
 
 
 def _count_rounds(cluster: Cluster) -> float:
@@ -59,9 +59,9 @@ def test_suspend_resume_and_restart(jobs: Jobs) -> None:
     jobs.wait_reason("one", "Running", "True")
     assert jobs.pod_uid("one") != uid
     assert jobs.get("one")["status"]["checkpoint"]["attempt"] == 3
-    old = jobs.find("statefulset", "one-driver")["spec"]["template"]["spec"]["volumes"]
+    old = jobs.get_object("statefulset", "one-driver")["spec"]["template"]["spec"]["volumes"]
     jobs.patch("one", watermark="20m")
-    wait_until(lambda: jobs.find("statefulset", "one-driver")["spec"]["template"]["spec"]["volumes"] != old, "the template changes")
+    wait_until(lambda: jobs.get_object("statefulset", "one-driver")["spec"]["template"]["spec"]["volumes"] != old, "the template changes")
     jobs.wait_reason("one", "Running", "True")
 
     def settings() -> list[str]:
@@ -83,7 +83,7 @@ def test_a_blocked_edit_leaves_the_driver_alone(jobs: Jobs) -> None:
     assert jobs.pod_uid("kept") == uid
     jobs.patch("kept", key={"fields": ["id"]}, watermark="10m")
     jobs.wait_reason("kept", "Running", "True")
-    assert jobs.condition("kept", "Stalled") is None
+    assert jobs.find_condition("kept", "Stalled") is None
     assert jobs.pod_uid("kept") == uid
     # The default of parallelism follows the CPU limit; the checkpoint's must not.
     jobs.patch("kept", driver={"resources": {"limits": {"cpu": "2"}}})
@@ -97,9 +97,9 @@ def test_delete_retain_and_delete(jobs: Jobs) -> None:
     jobs.apply("switched", "ok", checkpoint={"claim": {"size": "1Gi"}, "reclaimPolicy": "Delete"})
     for name in ("retained", "deleted", "switched"):
         jobs.wait_reason(name, "Running", "True")
-    volume = jobs.find("pvc", "retained-checkpoint")["metadata"]["uid"]
+    volume = jobs.get_object("pvc", "retained-checkpoint")["metadata"]["uid"]
     jobs.patch("switched", checkpoint={"reclaimPolicy": "Retain"})
-    wait_until(lambda: not jobs.find("pvc", "switched-checkpoint")["metadata"].get("ownerReferences"), "the claim loses its owner")
+    wait_until(lambda: not jobs.get_object("pvc", "switched-checkpoint")["metadata"].get("ownerReferences"), "the claim loses its owner")
     jobs.delete("retained", "deleted", "switched")
     for name in ("retained", "deleted", "switched"):
         jobs.wait_gone("statefulset", f"{name}-driver")
@@ -113,7 +113,7 @@ def test_delete_retain_and_delete(jobs: Jobs) -> None:
     assert "spec.key.fields" in blocked["message"] and jobs.find("statefulset", "retained-driver") is None
     jobs.apply("retained", "ok")
     jobs.wait_reason("retained", "Running", "True")
-    assert jobs.find("pvc", "retained-checkpoint")["metadata"]["uid"] == volume
+    assert jobs.get_object("pvc", "retained-checkpoint")["metadata"]["uid"] == volume
     assert jobs.get("retained")["status"]["checkpoint"]["attempt"] == 2
 
 
@@ -163,7 +163,7 @@ def test_trouble_is_named_and_heals(jobs: Jobs, cluster: Cluster) -> None:
 def test_a_refused_pod_and_a_quota(jobs: Jobs, cluster: Cluster) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=quota)
-    wait_until(lambda: jobs.find("resourcequota", "none").get("status", {}).get("hard"), "the quota holds")
+    wait_until(lambda: jobs.get_object("resourcequota", "none").get("status", {}).get("hard"), "the quota holds")
     jobs.apply("limited", "ok")
     assert "exceeded quota" in jobs.wait_reason("limited", "PodRejected", "False")["message"]
     cluster.kubectl("delete", "resourcequota", "none", "-n", jobs.namespace)
@@ -194,7 +194,7 @@ def test_a_claim_that_cannot_grow_is_told_and_hurts_nobody(jobs: Jobs) -> None:
     jobs.patch("small", checkpoint={"claim": {"size": "2Gi"}})
 
     def told() -> bool:
-        checkpoint = jobs.condition("small", "CheckpointReady")
+        checkpoint = jobs.find_condition("small", "CheckpointReady")
         return checkpoint is not None and "could not be changed" in checkpoint["message"]
 
     wait_until(told, "the refusal is told", 60, lambda: jobs.describe("small"))

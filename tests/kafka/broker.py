@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9094"
+ANY_PARTITION = -1
 
 
 @dataclass(frozen=True)
 class Record:
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
+    headers: tuple[tuple[str, str | bytes | None], ...] = ()
 
 
 class Broker:
@@ -47,7 +48,6 @@ class Broker:
     def send(self, topic: str, records: Iterable[Record], partition: int | None = None) -> None:
         producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 20, "message.max.bytes": 100_000_000})
         failed: list[object] = []
-        extra = {} if partition is None else {"partition": partition}
         for record in records:
             while True:
                 try:
@@ -57,7 +57,7 @@ class Broker:
                         key=record.key,
                         headers=list(record.headers),
                         on_delivery=lambda error, _: failed.append(error) if error else None,
-                        **extra,
+                        partition=ANY_PARTITION if partition is None else partition,
                     )
                     break
                 except BufferError:
@@ -83,7 +83,9 @@ class Broker:
                 if message.error() is not None:
                     left -= 1
                 else:
-                    yield Record(message.key(), message.value(), tuple(message.headers() or ()))
+                    headers = message.headers() or []
+                    assert isinstance(headers, list)
+                    yield Record(message.key(), message.value(), tuple(headers))
 
 
 @contextmanager

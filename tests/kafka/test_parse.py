@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 AT = "2024-05-06T07:08:09Z"
 
 
-def parse_values(spark: SparkSession, config: JobConfig, values: list[bytes | None]) -> list[Row]:
+def parse_values(spark: SparkSession, config: JobConfig, values: Sequence[bytes | None]) -> list[Row]:
     rows = [(bytearray(b"k"), None if value is None else bytearray(value), 0, offset) for offset, value in enumerate(values)]
     frame = spark.createDataFrame(rows, "key binary, value binary, partition int, offset long").selectExpr(
         "key", "value", "partition", "offset", "cast(null as array<struct<key string, value binary>>) as headers"
@@ -32,7 +33,7 @@ def parse_values(spark: SparkSession, config: JobConfig, values: list[bytes | No
     return parsed.collect()
 
 
-def check_against_reference(spark: SparkSession, fields: list[str], values: list[bytes | None]) -> None:
+def check_against_reference(spark: SparkSession, fields: list[str], values: Sequence[bytes | None]) -> None:
     config = build_config("b:1", "in", None, key={"fields": fields}, eventTime={"field": "at"})
     for offset, (value, row) in enumerate(zip(values, parse_values(spark, config, values), strict=True)):
         text = encode_key(value, fields)

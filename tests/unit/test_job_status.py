@@ -110,7 +110,7 @@ def test_pages_over_http() -> None:
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
         opener = urllib.request.OpenerDirector()
         opener.add_handler(urllib.request.HTTPHandler())  # without the handler that raises on 503
-        with opener.open(request, timeout=5) as answer:  # type: ignore[union-attr]
+        with opener.open(request, timeout=5) as answer:
             return answer.status, answer.read().decode()
 
     assert read("/healthz") == (200, "ok\n")

@@ -154,7 +154,7 @@ def test_how_a_run_ended(terminated: dict[str, Any], reason: Reason, permanent: 
 
 
 def test_being_asked_to_stop_is_no_failure() -> None:
-    stopping = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    stopping: dict[str, Any] = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
     for code in (0, 143):
         assert observe_pod(make_pod(status=make_status(state=end(code)), **stopping)).exits == ()
     assert len(observe_pod(make_pod(status=make_status(state=end(70)), **stopping)).exits) == 1
