@@ -36,7 +36,8 @@ def produce(bootstrap: str, topic: str, events: Path, note: Path) -> None:
     """Sends the events from the noted position to the end; prints the stored position as it goes."""
     flights = read_events(events)
     start = read_note(note)
-    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20, "partitioner": "murmur2_random"})
+    settings = {"enable.idempotence": True, "linger.ms": 20, "partitioner": "murmur2_random", "log_level": 3}
+    producer = Producer({"bootstrap.servers": bootstrap, **settings})
     acknowledged: set[int] = set()
     stored = start
     reported = noted = start
