@@ -38,4 +38,7 @@ class DriverStatus(ApiModel):
     """A batch has committed since the process started."""
     batch_running_since: str | None = None
     """RFC 3339; absent between batches."""
+    pending_since: str | None = None
+    """RFC 3339: since when something outside of a batch has been due: the start-up, or records that no batch has begun to read. Absent
+    while nothing is, and while the driver is blocked."""
     progress: Progress = Progress()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-DURATION_PATTERN = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
-"""Six digits are 114 years of hours: more are a slip, and Spark's arithmetic ends somewhere beyond.
+DURATION_PATTERN = r"^([0-9]{1,6}h)?([0-9]{1,8}m)?([0-9]{1,9}s)?$"
+"""Up to 114 years of hours, 190 of minutes, 31 of seconds: more are a slip, and Spark's arithmetic ends somewhere beyond.
 Also matches the empty string, which `parse_duration` and the CRD's rules refuse by name."""
 
 _DURATION = re.compile(DURATION_PATTERN)

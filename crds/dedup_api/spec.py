@@ -27,7 +27,7 @@ MINIMUM_MEMORY = "1Gi"
 _PART = r"""[^.\\s`"\'\\[\\]]+"""
 _PATH = f"^{_PART}([.]{_PART})*$"
 """Of a field in the payload, as it stands inside a CEL string."""
-_HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?|\\[[0-9a-fA-F:]+\\])"
+_HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?[.]?|\\[[0-9a-fA-F:]+\\])"
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _BROKERS = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
 

@@ -20,6 +20,9 @@ def check_identity(checkpoint: Checkpoint, config: JobConfig) -> bool:
     try:
         begun_with = JobConfig.model_validate_json(checkpoint.identity_file.read_bytes())
     except FileNotFoundError:
+        if any((checkpoint.spark / "offsets").glob("[0-9]*")):
+            message = f"the checkpoint holds batches, and {checkpoint.identity_file.name}, which says of which job, is missing: restore it"
+            raise JobError(ExitCode.CONFIGURATION, message) from None
         return False
     except (OSError, ValidationError) as error:
         raise JobError(ExitCode.INTERNAL, f"{checkpoint.identity_file} cannot be read: {error}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Protocol
 
 from dedup_api.driver_status import Blocked
@@ -67,13 +68,16 @@ class LagProbe:
             return  # Spark chose the beginning itself and has not committed it
         starts = self._brokers.fetch_offsets(topic, partitions, End.EARLIEST)
         lag = build_lag(ends, commit.end_offsets if commit else {}, starts)
-        self._state.update(lag=lag)
+        since = self._state.read().lag_since if lag else None
+        self._state.update(lag=lag, lag_since=(since or time.time()) if lag else None)
         self._metrics.lag.set(lag)
 
     def _publish_finding(self, finding: JobError | None) -> None:
         before = self._state.read().blocked_by
         after = None if finding is None else Blocked(reason=finding.reason, message=finding.message)
         self._state.update(blocked_by=after)
+        if after is not None:
+            self._state.update(lag_since=None)  # what waits behind a broker that is away is not the driver's delay
         self._metrics.blocked.set(0 if after is None else 1)
         if (before and before.reason) == (after and after.reason):
             return

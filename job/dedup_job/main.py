@@ -91,6 +91,7 @@ def run(arguments: Arguments, gate: Gate) -> None:
     config = read_config(arguments.config)
     validate_config(config)
     state, metrics = State(), Metrics()
+    state.update(starting_since=time.time())
     port = start_server(arguments.port, Pages(state, metrics, build_stuck_bound(config.trigger_interval)))
     checkpoint = Checkpoint(arguments.checkpoint, config.generation)
     attempt = write_attempt(checkpoint)
@@ -132,6 +133,8 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     query = Query(config, driver.checkpoint, driver.gate, state)
     reporter = Reporter(config, driver.checkpoint, state, driver.metrics)
     reporter.report_start(query)
+    if driver.gate.stop_requested.is_set():
+        return  # nothing is stored yet: whoever stops the driver now may still correct its settings
     if not state.read().checkpoint_begun:
         write_identity(driver.checkpoint, config)
         state.update(checkpoint_begun=True)

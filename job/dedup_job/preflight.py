@@ -7,6 +7,7 @@ are asked through the admin interface only, which never creates a topic.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, Protocol
@@ -121,7 +122,7 @@ def wait_for_kafka(brokers: TopicLookup, config: JobConfig, state: State, wait: 
         finding = fetch_finding(brokers, config)
         found = None if finding is None else Blocked(reason=finding.reason, message=finding.message)
         if found is None:
-            state.update(phase=Phase.STARTING, blocked_by=None)
+            state.update(phase=Phase.STARTING, blocked_by=None, starting_since=time.time())
             if blocked is not None:
                 _LOG.info("what was missing is there", extra={"fields": {"reason": blocked.reason}})
             return True

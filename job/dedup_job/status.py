@@ -33,8 +33,12 @@ class Snapshot:
     """Seconds since the epoch; None between batches."""
     commit: Commit | None = None
     committed_at: float | None = None
+    starting_since: float | None = None
+    """Seconds since the epoch: the process's start, or the end of its wait for Kafka."""
     running_since: float | None = None
     """Seconds since the epoch; None until the query has started."""
+    lag_since: float | None = None
+    """Seconds since the epoch: when records were first seen that no batch had read; None while there are none or they cannot be seen."""
     totals: Totals = field(default_factory=Totals)
     rows_per_second: int | None = None
     lag: int | None = None
@@ -60,7 +64,7 @@ class State:
 
 def build_status(snapshot: Snapshot) -> DriverStatus:
     """The answer on `/status`."""
-    commit, totals = snapshot.commit, snapshot.totals
+    commit, totals, pending = snapshot.commit, snapshot.totals, find_pending_since(snapshot)
     watermark = commit.next_watermark_ms if commit else 0
     return DriverStatus(
         phase=snapshot.phase,
@@ -70,6 +74,7 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
         checkpoint_begun=snapshot.checkpoint_begun,
         committed_in_this_run=snapshot.committed_in_this_run,
         batch_running_since=None if snapshot.batch_started is None else build_rfc3339(snapshot.batch_started),
+        pending_since=None if pending is None else build_rfc3339(pending),
         progress=Progress(
             batch=commit.batch if commit else None,
             watermark=build_event_time(watermark) if watermark > 0 else None,
@@ -87,6 +92,17 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
     )
 
 
+def find_pending_since(snapshot: Snapshot) -> float | None:
+    """Since when something outside of a batch has been due, in seconds since the epoch; None while nothing is."""
+    if snapshot.blocked_by is not None or snapshot.batch_started is not None:
+        return None
+    if snapshot.phase is Phase.STARTING:
+        return snapshot.starting_since
+    if snapshot.running_since is None or snapshot.lag_since is None:
+        return None
+    return max(snapshot.lag_since, snapshot.running_since, snapshot.committed_at or 0)
+
+
 def build_stuck_bound(trigger: timedelta) -> timedelta:
     """A batch that runs for longer than this counts as stuck."""
     return max(STUCK_AFTER, STUCK_TRIGGERS * trigger)
@@ -98,10 +114,9 @@ def decide_health(snapshot: Snapshot, bound: timedelta, now: float) -> str | Non
         return "the query has ended"
     if snapshot.batch_started is not None and now - snapshot.batch_started > bound.total_seconds():
         return f"a batch has been running for {int(now - snapshot.batch_started)} s, more than {int(bound.total_seconds())} s"
-    if snapshot.batch_started is None and snapshot.running_since is not None and snapshot.lag and snapshot.blocked_by is None:
-        still = now - max(snapshot.committed_at or 0, snapshot.running_since)
-        if still > bound.total_seconds():
-            return f"records are waiting, and no batch has begun for {int(still)} s"
+    pending = find_pending_since(snapshot)
+    if snapshot.phase is Phase.RUNNING and pending is not None and now - pending > bound.total_seconds():
+        return f"records are waiting, and no batch has begun for {int(now - pending)} s"
     return None
 
 

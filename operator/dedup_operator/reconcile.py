@@ -92,7 +92,7 @@ class Reconciler:
     ) -> tuple[Decision, str]:
         note = ""
         if isinstance(job, ValidJob) and children is not None and world.claim is not None and not world.claim.deleting:
-            note = await apply_claim(self.kube, job, world.claim, children)
+            note = await apply_claim(self.kube, job, world.claim, children, settled=not world.leaving and not world.foreign)
         try:
             await apply_decision(self.kube, key.namespace, world, children, decision)
         except (ApiRefused, NameTaken) as error:

@@ -82,7 +82,7 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
 ACCEPTED: dict[str, dict[str, Any]] = {
     "the smallest": {"spec.trigger": None},
     "console": {"spec.sink": {"console": {}}},
-    "several brokers": {"spec.source.bootstrapServers": "a.b:9092,[::1]:9092,10.0.0.1:9092"},
+    "several brokers": {"spec.source.bootstrapServers": "a.b:9092,kafka.kafka.svc.cluster.local.:9092,[::1]:9092,10.0.0.1:9092"},
     "starting offsets": {"spec.source.startingOffsets": "Latest", "spec.source.maxOffsetsPerTrigger": 1},
     "nested and composite keys": {"spec.key.fields": ["order.id", "@type", "user-id", "$ref", "größe"]},
     "the time is part of the key": {"spec.key.fields": ["timestamp", "a.b", "a.c", "ab"]},
@@ -91,6 +91,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "a pattern": {"spec.eventTime.format": "yyyy-MM-dd HH:mm:ss"},
     "another pattern": {"spec.eventTime.format": "dd.MM.uuuu'T'HH:mm"},
     "a compound duration": {"spec.watermark": "1h30m"},
+    "thirty days in seconds": {"spec.watermark": "2592000s"},
     "as fast as possible": {"spec.trigger.processingTime": "0s"},
     "claim": {
         "spec.checkpoint": {

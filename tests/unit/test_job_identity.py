@@ -54,6 +54,15 @@ def test_other_keys_are_refused_by_name(tmp_path: Path) -> None:
     assert caught.value.code is ExitCode.CONFIGURATION
 
 
+def test_batches_without_a_record_are_not_taken_for_a_new_checkpoint(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    (checkpoint.spark / "offsets").mkdir(parents=True)
+    assert check_identity(checkpoint, CONFIG) is False
+    (checkpoint.spark / "offsets" / "0").write_text("v1")
+    with pytest.raises(JobError, match="restore it"):
+        check_identity(checkpoint, CONFIG)
+
+
 def test_a_damaged_record_is_not_taken_for_a_new_checkpoint(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     checkpoint.identity_file.write_bytes(b"")

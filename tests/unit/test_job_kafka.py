@@ -100,14 +100,22 @@ def test_the_probe_reports_lag_and_trouble() -> None:
     state.update(commit=Commit(3, 0, {0: 10, 1: 18}))
     probe.probe()
     assert state.read().lag == 2
+    since = state.read().lag_since
+    assert since is not None
+    probe.probe()
+    assert state.read().lag_since == since, "since they were first seen"
     brokers.up = False
     probe.probe()
     blocked = state.read().blocked_by
     assert blocked is not None and blocked.reason is Reason.SOURCE_UNAVAILABLE and state.read().lag == 2
+    assert state.read().lag_since is None, "an outage is not the driver's delay"
     assert metrics.registry.get_sample_value("dedup_blocked") == 1
     brokers.up = True
     probe.probe()
     assert state.read().blocked_by is None and metrics.registry.get_sample_value("dedup_blocked") == 0
+    state.update(commit=Commit(4, 0, {0: 10, 1: 20}))
+    probe.probe()
+    assert state.read().lag == 0 and state.read().lag_since is None
 
 
 def test_no_lag_before_the_first_batch_of_a_job_that_starts_at_the_end() -> None:

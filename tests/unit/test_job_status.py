@@ -74,11 +74,13 @@ def test_no_watermark_before_there_is_one() -> None:
         ({"phase": Phase.RUNNING, "batch_started": 100.0}, 700.0, True),
         ({"phase": Phase.RUNNING, "batch_started": 100.0}, 701.0, False),
         ({"phase": Phase.RUNNING, "query_alive": False}, 0.0, False),
-        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 5}, 700.0, True),
-        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 5}, 701.0, False),
-        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 0}, 701.0, True),
-        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 5, "committed_at": 200.0}, 701.0, True),
-        ({"phase": Phase.RUNNING, "running_since": 100.0, "lag": 5, "blocked_by": BLOCKED}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0}, 700.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0}, 701.0, False),
+        ({"phase": Phase.RUNNING, "running_since": 10.0}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0, "committed_at": 200.0}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0, "blocked_by": BLOCKED}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 9000.0, "committed_at": 20.0}, 9010.0, True),  # after a quiet night
+        ({"phase": Phase.STARTING, "starting_since": 10.0}, 701.0, True),  # kubelet's startup probe judges that
     ],
 )
 def test_health(changes: dict[str, Any], now: float, healthy: bool) -> None:

@@ -36,7 +36,9 @@ SPEC = DedupJobSpec.model_validate(
     }
 )
 SET = DriverSet(uid="set", replicas=1, applied=SPEC, given_up=None, rolling=False, image="job:1", config_map="cm", raw={})
-CLAIM = CheckpointClaim(phase="Bound", deleting=False, config=None, marked=True, begun=True, owned=False, size="10Gi", raw={})
+CLAIM = CheckpointClaim(
+    phase="Bound", deleting=False, config=None, marked=True, begun=True, doubtful=False, owned=False, size="10Gi", raw={}
+)
 POD = DriverPod(
     name="demo-driver-0",
     uid="pod",
@@ -234,7 +236,12 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
     (
         "starting for ever",
         replace(
-            answered(committed_in_this_run=False, phase=Phase.STARTING, progress=Progress()),
+            answered(
+                committed_in_this_run=False,
+                phase=Phase.STARTING,
+                pending_since=render_time(NOW - timedelta(hours=1)),
+                progress=Progress(),
+            ),
             pod=replace(POD, started_at=NOW - timedelta(hours=1)),
         ),
         None,
@@ -257,9 +264,32 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
     ),
     ("a long batch", answered(batch_running_since=render_time(NOW - timedelta(minutes=9))), None, ConditionStatus.TRUE, Reason.RUNNING),
     (
+        "starting since a moment ago, after a long wait",
+        replace(
+            answered(committed_in_this_run=False, phase=Phase.STARTING, pending_since=render_time(NOW), progress=Progress()),
+            pod=replace(POD, started_at=NOW - timedelta(hours=1)),
+        ),
+        None,
+        ConditionStatus.UNKNOWN,
+        Reason.STARTING,
+    ),
+    (
+        "records after a quiet day",
+        replace(
+            answered(
+                pending_since=render_time(NOW),
+                progress=Progress(batch=1, lag_records=9, last_progress_time=render_time(NOW - timedelta(days=1))),
+            ),
+            pod=replace(POD, started_at=NOW - timedelta(days=2)),
+        ),
+        None,
+        ConditionStatus.TRUE,
+        Reason.RUNNING,
+    ),
+    (
         "lag and no batch",
         replace(
-            answered(progress=Progress(batch=1, lag_records=9, last_progress_time=render_time(NOW - timedelta(hours=1)))),
+            answered(pending_since=render_time(NOW - timedelta(hours=1)), progress=Progress(batch=1, lag_records=9)),
             pod=replace(POD, started_at=NOW - timedelta(hours=2)),
         ),
         None,

@@ -44,7 +44,9 @@ def make_children(job: ValidJob, claim: CheckpointClaim | None = None) -> tuple[
 JOB = make_job()
 INPUTS, CHILDREN = make_children(JOB)
 CONFIG_MAP = CHILDREN.config_map["metadata"]["name"]
-CLAIM = CheckpointClaim(phase="Bound", deleting=False, config=INPUTS.config, marked=True, begun=True, owned=False, size="10Gi", raw={})
+CLAIM = CheckpointClaim(
+    phase="Bound", deleting=False, config=INPUTS.config, marked=True, begun=True, doubtful=False, owned=False, size="10Gi", raw={}
+)
 SET = DriverSet(uid="set", replicas=1, applied=JOB.spec, given_up=None, rolling=False, image="job:1", config_map=CONFIG_MAP, raw={})
 POD = DriverPod(
     name="demo-driver-0",
@@ -129,6 +131,12 @@ def test_a_change_of_the_state_is_blocked(changes: dict[str, Any], field: str, w
     decision = ask(make_job(2, **changes), world)
     assert isinstance(decision, rules.Refuse) and not decision.stop
     assert decision.reason is Reason.CHANGE_BLOCKED and field in decision.message
+
+
+def test_a_driver_that_does_not_answer_is_left_alone() -> None:
+    doubtful = replace(RUNNING, claim=replace(CLAIM, begun=False, doubtful=True))
+    decision = ask(make_job(2, key={"fields": ["other"]}), doubtful)
+    assert isinstance(decision, rules.Refuse) and not decision.stop
 
 
 @pytest.mark.parametrize("phase", ["Bound", "Pending"])

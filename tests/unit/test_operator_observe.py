@@ -10,11 +10,13 @@ import pytest
 from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
+from dedup_api.status import Progress
 from dedup_operator.domain import marks
 from dedup_operator.domain.build import JobImage, build_children
 from dedup_operator.domain.inputs import build_inputs
-from dedup_operator.domain.observe import Snapshot, observe_world
+from dedup_operator.domain.observe import Silence, Snapshot, observe_world
 from dedup_operator.domain.observe_pod import is_permanent, observe_pod
+from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.validate import ValidJob
 from dedup_operator.settings import parse_settings
 
@@ -42,6 +44,9 @@ def owner(uid: str, kind: str = "DedupJob", name: str = "demo") -> list[dict[str
 
 SET = stored(CHILDREN.stateful_set, "s1")
 POD_OWNERS = owner("s1", "StatefulSet", "demo-driver")
+
+
+LEAVING_OWNERS = owner("earlier", "StatefulSet", "demo-driver")
 
 
 def make_pod(owners: list[dict[str, Any]] = POD_OWNERS, status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
@@ -97,13 +102,33 @@ def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> 
     assert world.claim.config is not None and world.claim.config.source.topic == "in"
 
 
+@pytest.mark.parametrize(
+    ("pod", "answer", "progress", "begun", "doubtful"),
+    [
+        (make_pod(), DriverStatus(phase=Phase.WAITING), {}, False, False),
+        (make_pod(), DriverStatus(phase=Phase.RUNNING, progress=Progress(batch=9)), {}, True, False),
+        (make_pod(), DriverStatus(phase=Phase.STARTING), {"batch": 9}, True, False),
+        (make_pod(), Silence(parse_time("2026-01-01T00:00:00Z"), "refused"), {}, False, True),
+        (make_pod(LEAVING_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True), {}, False, False),
+        (None, None, {}, False, False),
+    ],
+    ids=["waits", "has committed", "had committed", "does not answer", "a pod of an earlier job", "no pod"],
+)
+def test_whether_keys_are_stored(pod: Any, answer: Any, progress: dict[str, Any], begun: bool, doubtful: bool) -> None:
+    job = {**JOB, "status": {"observedGeneration": 1, "progress": progress}}
+    snapshot = Snapshot(job=job, stateful_set=SET, pod=pod, claim=stored(CHILDREN.claim, "c1"), answer=answer)
+    claim = observe_world(snapshot).claim
+    assert claim is not None and (claim.begun, claim.doubtful) == (begun, doubtful)
+
+
 def test_a_state_that_has_just_begun_belongs_to_what_the_driver_runs_on() -> None:
     """Not to an edit that was noted on the claim while the driver began."""
     edited = DedupJobSpec.model_validate({**SPEC, "key": {"fields": ["other"]}})
     inputs = build_inputs("ns", "demo", edited, None)
     claim = stored(build_children(VALID, inputs, JobImage("job:1")).claim, "c1")
     answer = DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True)
-    snapshot = Snapshot(job=JOB, stateful_set=SET, claim=claim, config_maps=(stored(CHILDREN.config_map, "m1"),), answer=answer)
+    config_maps = (stored(CHILDREN.config_map, "m1"),)
+    snapshot = Snapshot(job=JOB, stateful_set=SET, pod=make_pod(), claim=claim, config_maps=config_maps, answer=answer)
     seen = observe_world(snapshot).claim
     assert seen is not None and seen.begun and not seen.marked
     assert seen.config is not None and list(seen.config.key.fields) == ["id"]

@@ -15,11 +15,14 @@ from dedup_operator.domain.observe import CheckpointClaim, DriverSet, World
 from dedup_operator.domain.validate import ValidJob
 
 
-async def apply_claim(kube: Kube, job: ValidJob, claim: CheckpointClaim, children: Children) -> str:
-    """Size, owner and mark of the claim, all of them live. Returns what went wrong; it does not concern the driver."""
+async def apply_claim(kube: Kube, job: ValidJob, claim: CheckpointClaim, children: Children, *, settled: bool) -> str:
+    """`settled`: no object of an earlier job of the name is left that could still write to the checkpoint.
+
+    Size, owner and mark of the claim, all of them live. Returns what went wrong; it does not concern the driver."""
     body = deepcopy(claim.raw)
     _set_owner(body, job, claim)
-    _set_marks(body, claim, children)
+    if settled and not claim.doubtful:
+        _set_marks(body, claim, children)
     wanted = children.claim["spec"]["resources"]["requests"]["storage"]
     if claim.phase == "Bound" and parse_quantity(wanted) > parse_quantity(claim.size):
         body["spec"]["resources"]["requests"]["storage"] = wanted
@@ -64,6 +67,8 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
             await _sweep(kube, namespace, world)
         case decide.Roll():
             await _scale(kube, world.set, 0, {marks.ROLLING: "true"})
+        case decide.Rest():
+            await _scale(kube, world.set, 0)
         case decide.Refuse(resume=True):
             await _scale(kube, world.set, 1)
         case decide.Stop() | decide.Refuse(stop=True):

@@ -274,12 +274,7 @@ def find_still_since(answer: DriverStatus, started_at: datetime) -> datetime | N
     """Since when a driver with work to do has committed nothing; None while it has nothing to do."""
     if answer.batch_running_since is not None:
         return parse_time(answer.batch_running_since)
-    if answer.phase is Phase.STARTING:
-        return started_at
-    if not answer.progress.lag_records:
-        return None
-    last = answer.progress.last_progress_time
-    return max(parse_time(last), started_at) if last else started_at
+    return max(parse_time(answer.pending_since), started_at) if answer.pending_since is not None else None
 
 
 def diagnose_first_batch(case: Case) -> Verdict | None:

@@ -75,6 +75,8 @@ class CheckpointClaim:
     """It says so itself."""
     begun: bool
     """Keys may be stored in it. A driver whose beginning went unseen looks itself, and refuses settings that do not fit."""
+    doubtful: bool
+    """Nobody can tell now: a driver runs and does not answer. It is left alone until it says that it has not begun."""
     owned: bool
     size: str
     raw: Json
@@ -105,7 +107,7 @@ class World:
     @property
     def pinned(self) -> JobConfig | None:
         """The configuration that the stored keys were made with; None while there are none."""
-        return self.claim.config if self.claim and self.claim.begun else None
+        return self.claim.config if self.claim and (self.claim.begun or self.claim.doubtful) else None
 
     @property
     def config_maps(self) -> tuple[str, ...]:
@@ -129,16 +131,19 @@ def observe_world(snapshot: Snapshot) -> World:
     config_maps = [item for item in snapshot.config_maps if _observe_ownership(item, uid, name) is Ownership.OURS]
     pod = snapshot.pod and ours(snapshot.pod, _observe_pod_ownership(snapshot.pod, stateful_set, name))
     claim = snapshot.claim and ours(snapshot.claim, _observe_claim_ownership(snapshot.claim, stateful_set, uid, name))
-    known = ((snapshot.job.get("status") or {}).get("checkpoint") or {}).get("claim")
+    answer = snapshot.answer if pod else None  # a pod that is not ours speaks of another job's settings
+    status = snapshot.job.get("status") or {}
+    known = (status.get("checkpoint") or {}).get("claim")
+    counted = (status.get("progress") or {}).get("batch") is not None
     return World(
         set=_observe_set(stateful_set) if stateful_set else None,
         pod=observe_pod(pod) if pod else None,
-        claim=_observe_claim(claim, uid, _find_applied_config(stateful_set, config_maps), snapshot.answer) if claim else None,
+        claim=_observe_claim(claim, uid, _find_applied_config(stateful_set, config_maps), answer, counted) if claim else None,
         has_service=service is not None,
         config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in config_maps)),
         foreign=tuple(sorted_out[Ownership.FOREIGN]),
         leaving=tuple(sorted_out[Ownership.LEAVING]),
-        answer=snapshot.answer,
+        answer=answer,
         rejection=_find_event(snapshot.events, "StatefulSet", {"FailedCreate"}),
         claim_trouble=_find_event(snapshot.events, "PersistentVolumeClaim", {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
         mount_trouble=_find_event(snapshot.events, "Pod", {"FailedMount", "FailedAttachVolume"}),
@@ -202,13 +207,17 @@ def _observe_set(raw: Json) -> DriverSet:
     )
 
 
-def _observe_claim(raw: Json, uid: str, applied: JobConfig | None, answer: DriverStatus | Silence | None) -> CheckpointClaim:
+def _observe_claim(raw: Json, uid: str, applied: JobConfig | None, answer: DriverStatus | Silence | None, counted: bool) -> CheckpointClaim:
+    """`counted`: a batch of this job stands in its status."""
     metadata = raw["metadata"]
     annotations = metadata.get("annotations", {})
     mark = annotations.get(marks.CHECKPOINT_CONFIG)
-    told = isinstance(answer, DriverStatus) and answer.checkpoint_begun
+    told = isinstance(answer, DriverStatus) and (answer.checkpoint_begun or answer.progress.batch is not None)
+    marked_begun = marks.CHECKPOINT_BEGUN in annotations
+    begun = told or counted or marked_begun
+    doubtful = isinstance(answer, Silence) and not begun
     config = parse_config(mark) if mark is not None else applied
-    if told and marks.CHECKPOINT_BEGUN not in annotations and applied is not None:
+    if (told or doubtful) and not marked_begun and applied is not None:
         # An edit may have been noted on the claim a moment ago; the keys belong to what the driver runs on.
         config = applied
     return CheckpointClaim(
@@ -216,7 +225,8 @@ def _observe_claim(raw: Json, uid: str, applied: JobConfig | None, answer: Drive
         deleting=_is_deleting(raw),
         config=config,
         marked=mark is not None and parse_config(mark) == config,
-        begun=told or marks.CHECKPOINT_BEGUN in annotations,
+        begun=begun,
+        doubtful=doubtful,
         owned=any(owner["uid"] == uid for owner in metadata.get("ownerReferences", [])),
         size=str(raw["spec"]["resources"]["requests"]["storage"]),
         raw=raw,
