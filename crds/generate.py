@@ -31,13 +31,13 @@ def build_files() -> dict[Path, str]:
 
 def main() -> int:
     check = "--check" in sys.argv[1:]
-    stale = [path for path, content in build_files().items() if not path.exists() or path.read_text() != content]
-    for path in stale:
+    stale = {path: content for path, content in build_files().items() if not path.exists() or path.read_text() != content}
+    for path, content in stale.items():
         if check:
             print(f"{path.relative_to(ROOT)} is stale: run `make generate` and commit the result", file=sys.stderr)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(build_files()[path])
+            path.write_text(content)
             print(f"wrote {path.relative_to(ROOT)}")
     return 1 if check and stale else 0
 

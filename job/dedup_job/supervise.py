@@ -48,13 +48,13 @@ class Reporter:
         self._metrics.duration.observe(duration)
         self._metrics.last_commit.set(now)
         self._publish(batch.number, batch.totals.state_rows, batch.totals.state_bytes)
-        before = self._state.update(
+        after = self._state.update(
             totals=batch.totals,
             committed_in_this_run=True,
             committed_at=now,
             rows_per_second=round(batch.counts.rows_in / duration),
         )
-        if before.batch_started == batch.started:
+        if after.batch_started == batch.started:
             self._state.update(batch_started=None)
         self._log(batch, duration)
 

@@ -148,7 +148,7 @@ _ANEW = "To begin anew, and accept duplicates of what was processed before, dele
 
 def decide_change(question: Question) -> Decision | None:
     claim = question.world.claim
-    if claim is None or not (claim.begun or claim.doubtful):
+    if claim is None or not claim.may_hold_keys:
         return None
     if claim.config is None:
         return Refuse(

@@ -81,6 +81,11 @@ class CheckpointClaim:
     size: str
     raw: Json
 
+    @property
+    def may_hold_keys(self) -> bool:
+        """An edit must fit what it was begun with."""
+        return self.begun or self.doubtful
+
 
 @dataclass(frozen=True)
 class World:
@@ -107,7 +112,7 @@ class World:
     @property
     def pinned(self) -> JobConfig | None:
         """The configuration that the stored keys were made with; None while there are none."""
-        return self.claim.config if self.claim and (self.claim.begun or self.claim.doubtful) else None
+        return self.claim.config if self.claim and self.claim.may_hold_keys else None
 
     @property
     def config_maps(self) -> tuple[str, ...]:
