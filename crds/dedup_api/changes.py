@@ -20,7 +20,7 @@ STATE_FIELDS: dict[str, str] = {
     "eventTime": "spec.eventTime",
     "parallelism": "spec.parallelism",
 }
-"""Path in `job.json` -> the field that people know. The kind of sink is a state field too, see `_state`."""
+"""Path in `job.json` -> the field that people know. The kind of sink and the transactional id's prefix too, see `_state`."""
 
 
 def _at(document: dict[str, Any], path: str) -> Any:
@@ -33,6 +33,7 @@ def _state(config: JobConfig) -> dict[str, Any]:
     document = config.to_json_dict()
     state = {field: _at(document, path) for path, field in STATE_FIELDS.items()}
     state["spec.sink"] = sorted(document["sink"])
+    state["spec.sink.kafka.transactionalIdPrefix"] = config.transactional_id_prefix
     return state
 
 

@@ -16,26 +16,53 @@ class ExitCode(IntEnum):
     DONE = 0
     CONFIGURATION = 64
     TOPIC_MISSING = 66
+    SOURCE_DATA_LOST = 67
+    SINK_REFUSED = 68
     UNAVAILABLE = 69
     INTERNAL = 70
+    SINK_PROGRESS_LOST = 71
     CHECKPOINT_NOT_WRITABLE = 73
+    CHECKPOINT_DAMAGED = 74
+    CHECKPOINT_LOCKED = 75
+    FENCED = 76
+    AUTHORIZATION = 77
 
 
 @dataclass(frozen=True)
 class ExitMeaning:
     reason: Reason
     permanent: bool
-    """Starting again cannot help: the operator waits for a change of the spec."""
+    """Starting again cannot help: the operator waits for a change of the spec or of restartNonce."""
 
 
-EXITS: dict[ExitCode, ExitMeaning] = {
-    ExitCode.CONFIGURATION: ExitMeaning(Reason.CONFIGURATION_REFUSED, permanent=True),
-    ExitCode.TOPIC_MISSING: ExitMeaning(Reason.SOURCE_TOPIC_MISSING, permanent=False),
-    ExitCode.UNAVAILABLE: ExitMeaning(Reason.SOURCE_UNAVAILABLE, permanent=False),
-    ExitCode.INTERNAL: ExitMeaning(Reason.DRIVER_FAILED, permanent=False),
-    ExitCode.CHECKPOINT_NOT_WRITABLE: ExitMeaning(Reason.CHECKPOINT_NOT_WRITABLE, permanent=False),
+EXITS: dict[ExitCode, tuple[ExitMeaning, ...]] = {
+    ExitCode.CONFIGURATION: (ExitMeaning(Reason.CONFIGURATION_REFUSED, permanent=True),),
+    ExitCode.TOPIC_MISSING: (
+        ExitMeaning(Reason.SOURCE_TOPIC_MISSING, permanent=False),
+        ExitMeaning(Reason.SINK_TOPIC_MISSING, permanent=False),
+        ExitMeaning(Reason.SOURCE_TOPIC_REPLACED, permanent=True),
+    ),
+    ExitCode.SOURCE_DATA_LOST: (ExitMeaning(Reason.SOURCE_DATA_LOST, permanent=True),),
+    ExitCode.SINK_REFUSED: (ExitMeaning(Reason.SINK_REFUSED, permanent=False),),
+    ExitCode.UNAVAILABLE: (ExitMeaning(Reason.SOURCE_UNAVAILABLE, permanent=False),),
+    ExitCode.INTERNAL: (ExitMeaning(Reason.DRIVER_FAILED, permanent=False), ExitMeaning(Reason.OUT_OF_MEMORY, permanent=False)),
+    ExitCode.SINK_PROGRESS_LOST: (ExitMeaning(Reason.SINK_PROGRESS_LOST, permanent=True),),
+    ExitCode.CHECKPOINT_NOT_WRITABLE: (ExitMeaning(Reason.CHECKPOINT_NOT_WRITABLE, permanent=False),),
+    ExitCode.CHECKPOINT_DAMAGED: (ExitMeaning(Reason.CHECKPOINT_DAMAGED, permanent=True),),
+    ExitCode.CHECKPOINT_LOCKED: (ExitMeaning(Reason.CHECKPOINT_LOCKED, permanent=False),),
+    ExitCode.FENCED: (ExitMeaning(Reason.FENCED, permanent=False),),
+    ExitCode.AUTHORIZATION: (ExitMeaning(Reason.AUTHORIZATION_FAILED, permanent=False),),
 }
-"""Every code but 0. A streaming driver that ends with 0 without being asked has failed too: DriverFailed, not permanent."""
+"""Every code but 0, its usual meaning first. A streaming driver that ends with 0 without being asked has failed too: DriverFailed,
+not permanent."""
+
+
+def find_meaning(code: int, reason: str | None = None) -> ExitMeaning | None:
+    """What an exit means: `reason`, from the termination message, tells apart what shares a code. None for a code that is not ours."""
+    if code not in set(EXITS):
+        return None
+    meanings = EXITS[ExitCode(code)]
+    return next((meaning for meaning in meanings if meaning.reason == reason), meanings[0])
 
 
 class TerminationMessage(ApiModel):

@@ -44,6 +44,25 @@ class JobConfig(ApiModel):
     def trigger_interval(self) -> timedelta:
         return parse_duration(self.processing_time)
 
+    @property
+    def default_name(self) -> str:
+        """What names at the brokers begin with. A namespace holds no dot, so no two jobs share it."""
+        return f"dedup.{self.namespace}.{self.name}"
+
+    @property
+    def consumer_group(self) -> str:
+        return self.source.consumer_group or self.default_name
+
+    @property
+    def transactional_id_prefix(self) -> str:
+        chosen = self.sink.kafka.transactional_id_prefix if self.sink.kafka else None
+        return chosen or self.default_name
+
+    @property
+    def progress_topic(self) -> str:
+        """Compacted; holds the markers of the job's transactions."""
+        return f"{self.transactional_id_prefix}-progress"
+
 
 def build_job_config(namespace: str, name: str, spec: DedupJobSpec) -> JobConfig:
     """The driver's settings for a valid spec. Deterministic: the same spec gives the same file."""

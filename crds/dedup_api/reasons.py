@@ -31,13 +31,22 @@ class Reason(StrEnum):
     # Ready is False: Kafka
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     SOURCE_TOPIC_MISSING = "SourceTopicMissing"
+    SOURCE_TOPIC_REPLACED = "SourceTopicReplaced"
+    SOURCE_DATA_LOST = "SourceDataLost"
     SINK_TOPIC_MISSING = "SinkTopicMissing"
+    SINK_REFUSED = "SinkRefused"
+    SINK_PROGRESS_LOST = "SinkProgressLost"
+    AUTHORIZATION_FAILED = "AuthorizationFailed"
     # Ready is False: the driver
     NO_PROGRESS = "NoProgress"
     DRIVER_FAILED = "DriverFailed"
     OUT_OF_MEMORY = "OutOfMemory"
     CONFIGURATION_REFUSED = "ConfigurationRefused"
     CHECKPOINT_NOT_WRITABLE = "CheckpointNotWritable"
+    CHECKPOINT_DAMAGED = "CheckpointDamaged"
+    CHECKPOINT_LOCKED = "CheckpointLocked"
+    FENCED = "Fenced"
+    GRACE_PERIOD_EXCEEDED = "GracePeriodExceeded"
     # Details of single conditions
     CHECKPOINT_BOUND = "CheckpointBound"
     NOT_STARTED = "NotStarted"
@@ -109,6 +118,33 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.SINK_TOPIC_MISSING: Explanation(
         "The topic spec.sink.kafka.topic does not exist.", "Create the topic or correct its name. The driver keeps looking."
     ),
+    Reason.SOURCE_TOPIC_REPLACED: Explanation(
+        "The topic spec.source.topic was deleted and made again: the offsets of the checkpoint belong to the old one.",
+        "If what the old topic still held may be skipped, set spec.source.onDataLoss to Continue: the job goes on at the beginning of the "
+        "new topic and remembers the keys it has seen. Otherwise bring the old topic back, and raise spec.restartNonce.",
+    ),
+    Reason.SOURCE_DATA_LOST: Explanation(
+        "The topic no longer holds records that the job has not read: retention or a deletion of records overtook it.",
+        "Lengthen the topic's retention. To skip what is gone, set spec.source.onDataLoss to Continue: it is counted in "
+        "status.progress.lost, and the driver's log names partitions and ranges.",
+    ),
+    Reason.SINK_REFUSED: Explanation(
+        "The brokers refuse to write what the job hands them: mostly a record larger than max.message.bytes of the output topic, or a "
+        "transaction.max.timeout.ms below 15 minutes. The batch is not written, nor is anything lost.",
+        "Change the setting that the message names, on the topic or the brokers. The driver tries again by itself, with growing pauses.",
+    ),
+    Reason.SINK_PROGRESS_LOST: Explanation(
+        "The marker in the progress topic, which says up to which batch the output is written, is missing or does not fit the checkpoint: "
+        "the topic or its records were deleted, or the checkpoint was restored from an older copy.",
+        "Going on could lose records or write them twice, so the driver does not guess. Restore the progress topic or the checkpoint, then "
+        "raise spec.restartNonce. To accept up to one batch of copies, set spec.sink.kafka.delivery to AtLeastOnce, wait for a committed "
+        "batch, and set it back.",
+    ),
+    Reason.AUTHORIZATION_FAILED: Explanation(
+        "The brokers refuse the driver: its credentials, or its rights on a topic, a group or a transactional id.",
+        "Grant what the message names; docs/operations.md lists the rights a job needs. The driver tries again by "
+        "itself, with growing pauses.",
+    ),
     Reason.NO_PROGRESS: Explanation(
         "Records are waiting, or the driver does not answer, and no batch has committed for a long time.",
         "Look at `kubectl logs` of the driver's pod and at the batch duration in its metrics. "
@@ -128,6 +164,25 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.CHECKPOINT_NOT_WRITABLE: Explanation(
         "The checkpoint's volume is read-only, full, or not writable for the driver's user (10001).",
         "Make room by growing spec.checkpoint.claim.size, or correct the volume's permissions.",
+    ),
+    Reason.CHECKPOINT_DAMAGED: Explanation(
+        "A file of the checkpoint is missing, empty or cut off, and what it held cannot be derived from the others.",
+        "The message names the file. Restore the volume from a backup, then raise spec.restartNonce. To begin anew, and accept copies of "
+        "what was processed before, delete the DedupJob and its claim and apply it again.",
+    ),
+    Reason.CHECKPOINT_LOCKED: Explanation(
+        "Another driver process holds the checkpoint: one whose pod was removed by force, or a pod made by hand.",
+        "Wait for it to end; the newcomer tries again by itself. If it does not end, find the process on the node that the old pod ran on.",
+    ),
+    Reason.FENCED: Explanation(
+        "A newer driver has taken over the checkpoint or the transactional id while this one was alive, so this one ended without writing.",
+        "Nothing to do where it happens once, after a node or a process was frozen. If it comes back, two jobs share a checkpoint or "
+        "a spec.sink.kafka.transactionalIdPrefix.",
+    ),
+    Reason.GRACE_PERIOD_EXCEEDED: Explanation(
+        "A batch took longer than the pod's termination grace period, so the driver was killed in the middle of it. With delivery "
+        "ExactlyOnce the batch is taken up again and nothing is lost or twice; with AtLeastOnce a part of it may be written again.",
+        "Lower spec.source.maxOffsetsPerTrigger or give the driver more CPU, so that a batch ends within the grace period.",
     ),
     Reason.CHECKPOINT_BOUND: Explanation("The claim of the checkpoint is bound to a volume.", "Nothing to do."),
     Reason.NOT_STARTED: Explanation("There is no driver at the moment.", "The condition Ready says why."),

@@ -71,8 +71,9 @@ def build_exit_codes_page() -> str:
     """docs/exit-codes.md: the driver's exit codes."""
     rows = [
         f"| {int(code)} | [{meaning.reason}](reasons.md#{meaning.reason.lower()}) | "
-        f"{'waits for a change of the spec' if meaning.permanent else 'started again'} |"
-        for code, meaning in EXITS.items()
+        f"{'waits for a change of the spec or of restartNonce' if meaning.permanent else 'started again'} |"
+        for code, meanings in EXITS.items()
+        for meaning in meanings
     ]
     return (
         f"{_NOTE}# Exit codes of the driver\n\nThe reason and a message stand as JSON in the container's termination message.\n\n"

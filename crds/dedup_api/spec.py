@@ -72,6 +72,11 @@ class StartingOffsets(StrEnum):
     LATEST = "Latest"
 
 
+class OnDataLoss(StrEnum):
+    FAIL = "Fail"
+    CONTINUE = "Continue"
+
+
 class Source(ApiModel):
     """The Kafka topic to read."""
 
@@ -98,6 +103,23 @@ class Source(ApiModel):
         le=10_000_000,
         description="Most records that one micro-batch takes from the topic, over all partitions, so that a backlog cannot exhaust "
         f"the driver's memory. Records; default {DEFAULT_MAX_OFFSETS_PER_TRIGGER}.",
+    )
+    on_data_loss: OnDataLoss = Field(
+        OnDataLoss.FAIL,
+        description="What to do when the topic no longer holds records that the job has not read, because retention overtook it or the "
+        "topic was made again: Fail (default) stops and says which; Continue skips them, counts them in status.progress.lost and logs "
+        "the ranges.",
+    )
+    consumer_group: Annotated[str, StringConstraints(min_length=1, max_length=249)] | None = Field(
+        None,
+        description="Consumer group that the job's position is copied to after each batch, so that lag tools see it. "
+        "The job itself does not read it. dedup.<namespace>.<name> when absent.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^[a-zA-Z0-9._-]+$')",
+                "spec.source.consumerGroup must hold only letters, digits, '.', '_' and '-'",
+            )
+        ),
     )
 
 
@@ -167,12 +189,45 @@ class Trigger(ApiModel):
     )
 
 
+class Delivery(StrEnum):
+    EXACTLY_ONCE = "ExactlyOnce"
+    AT_LEAST_ONCE = "AtLeastOnce"
+
+
+class Ordering(StrEnum):
+    PER_KEY = "PerKey"
+    NONE = "None"
+
+
 class KafkaSink(ApiModel):
     """A Kafka topic on the source's brokers."""
 
     topic: Topic = Field(
-        description="The topic for the deduplicated records; it must exist. Key, value and headers are written as they came. Required.",
+        description="The topic for the deduplicated records; it must exist. Key, value, headers and timestamp are written as they came. "
+        "Required.",
         json_schema_extra=_topic_rules("spec.sink.kafka.topic"),
+    )
+    delivery: Delivery = Field(
+        Delivery.EXACTLY_ONCE,
+        description="ExactlyOnce (default) writes each batch in one Kafka transaction: consumers with isolation.level=read_committed see "
+        "every event once, also when the driver is killed. AtLeastOnce writes without transactions, and a killed driver may write a "
+        "batch again.",
+    )
+    ordering: Ordering = Field(
+        Ordering.PER_KEY,
+        description="PerKey (default) writes records of one Kafka key and source partition in the order in which they were read; "
+        "None leaves the order within a batch open and saves a sort.",
+    )
+    transactional_id_prefix: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        None,
+        description="Beginning of the job's transactional id, and of the name of its progress topic <prefix>-progress, for brokers that "
+        "grant rights by prefix. Fixed for the life of a checkpoint. dedup.<namespace>.<name> when absent.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^[a-zA-Z0-9._-]+$')",
+                "spec.sink.kafka.transactionalIdPrefix must hold only letters, digits, '.', '_' and '-'",
+            )
+        ),
     )
 
 
@@ -336,6 +391,12 @@ class DedupJobSpec(ApiModel):
             (
                 "!has(self.sink.kafka) || self.sink.kafka.topic != self.source.topic",
                 "spec.sink.kafka.topic must differ from spec.source.topic: the job would read its own output for ever",
+            ),
+            (
+                "!has(self.sink.kafka) || !has(self.sink.kafka.transactionalIdPrefix) "
+                "|| (self.sink.kafka.transactionalIdPrefix + '-progress' != self.source.topic "
+                "&& self.sink.kafka.transactionalIdPrefix + '-progress' != self.sink.kafka.topic)",
+                "spec.sink.kafka.transactionalIdPrefix gives the progress topic the name of the job's own source or sink: choose another",
             ),
             (
                 "self.key.fields.all(path, !path.startsWith(self.eventTime.field + '.') && !self.eventTime.field.startsWith(path + '.'))",

@@ -94,6 +94,9 @@ class Progress(ApiModel):
     duplicates: int = Field(0, description="Copies removed.")
     late: int = Field(0, description="Records dropped because their event time was behind the watermark.")
     invalid: int = Field(0, description="Records passed by because they are not JSON or lack the key or the event time.")
+    lost: int = Field(
+        0, description="Records skipped because the topic no longer held them, with spec.source.onDataLoss: Continue. An upper bound."
+    )
     input_rows_per_second: int | None = Field(None, description="Records read per second in the last batch.")
     lag_records: int | None = Field(None, description="Records in the topic that no committed batch has read yet.")
     state_rows: int | None = Field(None, description="Keys remembered.")

@@ -39,6 +39,10 @@ class Checkpoint:
         return self.folder / "job.json"
 
     @property
+    def sink_file(self) -> Path:
+        return self.folder / "sink.json"
+
+    @property
     def totals_file(self) -> Path:
         return self.folder / "totals.json"
 
@@ -93,27 +97,46 @@ class Commit:
 
 def fetch_last_commit(checkpoint: Checkpoint) -> int | None:
     """The newest batch in the commit log; None for a new checkpoint."""
+    return _fetch_newest(checkpoint.spark / "commits")
+
+
+def fetch_last_planned(checkpoint: Checkpoint) -> int | None:
+    """The newest batch in the offset log, which is the last committed one or the one after it; None for a new checkpoint."""
+    return _fetch_newest(checkpoint.spark / "offsets")
+
+
+def _fetch_newest(folder: Path) -> int | None:
     try:
-        names = [entry.name for entry in (checkpoint.spark / "commits").iterdir()]
+        names = [entry.name for entry in folder.iterdir()]
     except FileNotFoundError:
         return None
     return max((int(name) for name in names if name.isdigit()), default=None)
 
 
+def read_entry(checkpoint: Checkpoint, batch: int) -> str:
+    """The offset log's entry of a batch as it stands on the volume: Spark writes it once, and a replay reads it again."""
+    return (checkpoint.spark / "offsets" / str(batch)).read_text()
+
+
+def read_end_offsets(entry: str, topic: str) -> dict[int, int]:
+    """By partition: the first offset that the batch of this entry does not read."""
+    ends: dict[str, int] = _parse_log(entry, "the entry")[1].get(topic, {})
+    return {int(partition): offset for partition, offset in ends.items()}
+
+
 def read_commit(checkpoint: Checkpoint, batch: int, topic: str) -> Commit:
-    commit = _read_log(checkpoint.spark / "commits" / str(batch))
-    offsets = _read_log(checkpoint.spark / "offsets" / str(batch))
-    ends: dict[str, int] = offsets[1].get(topic, {})
+    path = checkpoint.spark / "commits" / str(batch)
+    commit = _parse_log(path.read_text(), str(path))
     return Commit(
         batch=batch,
         next_watermark_ms=int(commit[0].get("nextBatchWatermarkMs", 0)),
-        end_offsets={int(partition): offset for partition, offset in ends.items()},
+        end_offsets=read_end_offsets(read_entry(checkpoint, batch), topic),
     )
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
+def _parse_log(text: str, name: str) -> list[dict[str, Any]]:
     """An entry of Spark's logs: a version line, then JSON documents, one a line."""
-    lines = path.read_text().splitlines()
+    lines = text.splitlines()
     if not lines or not lines[0].startswith("v"):
-        raise ValueError(f"{path} does not begin with a version")
+        raise ValueError(f"{name} does not begin with a version")
     return [json.loads(line) for line in lines[1:] if line.strip() and line.strip() != "-"]

@@ -13,7 +13,7 @@ class JobError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.reason = reason or EXITS[code].reason
+        self.reason = reason or EXITS[code][0].reason
 
 
 class StopRequested(Exception):

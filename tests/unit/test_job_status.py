@@ -53,6 +53,7 @@ def test_all_that_a_driver_knows() -> None:
             "duplicates": 2,
             "late": 1,
             "invalid": 1,
+            "lost": 0,
             "inputRowsPerSecond": 5,
             "lagRecords": 0,
             "stateRows": 7,

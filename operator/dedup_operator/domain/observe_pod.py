@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dedup_api import names
-from dedup_api.exits import EXITS, ExitCode, TerminationMessage
+from dedup_api.exits import TerminationMessage, find_meaning
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.status import DriverExit
 from dedup_operator.domain.times import parse_time, render_time
@@ -114,7 +114,8 @@ def _parse_message(text: str) -> TerminationMessage | None:
 def _find_reason(code: int, kubelet: str) -> Reason:
     if kubelet == OUT_OF_MEMORY:
         return Reason.OUT_OF_MEMORY
-    return EXITS[ExitCode(code)].reason if code in set(EXITS) else Reason.DRIVER_FAILED
+    meaning = find_meaning(code)
+    return meaning.reason if meaning else Reason.DRIVER_FAILED
 
 
 def _describe(code: int, end: dict[str, Any]) -> str:
@@ -127,4 +128,5 @@ def _describe(code: int, end: dict[str, Any]) -> str:
 
 def is_permanent(exit: DriverExit) -> bool:
     """Starting again cannot help."""
-    return exit.exit_code in set(EXITS) and EXITS[ExitCode(exit.exit_code)].permanent
+    meaning = find_meaning(exit.exit_code, exit.reason)
+    return meaning is not None and meaning.permanent
