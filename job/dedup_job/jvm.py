@@ -114,8 +114,11 @@ def read_path(variable: str) -> Path | None:
     return Path(text) if text and Path(text).exists() else None
 
 
-def start_jvm(memory: MemoryPlan, cpus: int, dump_archive: Path | None = None) -> tuple[Jvm, Path]:
-    """The process, and the file in which it will say how to reach it. Does not wait for it."""
+def start_jvm(memory: MemoryPlan, cpus: int, dump_archive: Path | None = None, lock_fd: int | None = None) -> tuple[Jvm, Path]:
+    """The process, and the file in which it will say how to reach it. Does not wait for it.
+
+    `lock_fd`: of the checkpoint's lock, which the JVM then holds too, see `lock`.
+    """
     spark_home = find_spark_home()
     jars = list_jars(spark_home, read_path("DEDUP_CONNECTOR_JARS"))
     archive_option = build_archive_option(dump_archive, read_path("DEDUP_CLASS_ARCHIVE"))
@@ -131,7 +134,8 @@ def start_jvm(memory: MemoryPlan, cpus: int, dump_archive: Path | None = None) -
     }
     try:
         # A session of its own: Ctrl-C in a terminal is for the Python process, which stops between batches.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+        inherited = () if lock_fd is None else (lock_fd,)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True, pass_fds=inherited)
     except FileNotFoundError as error:
         raise JobError(ExitCode.INTERNAL, "there is no java on the PATH: install a Java 17 runtime") from error
     return Jvm(process), info

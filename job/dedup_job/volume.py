@@ -1,0 +1,59 @@
+"""What it means when the checkpoint volume refuses something: one place that turns an OSError into a JobError."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from dedup_api.exits import ExitCode
+from dedup_job.errors import JobError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM}
+_LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+def build_volume_error(root: Path, error: OSError) -> JobError:
+    """CHECKPOINT_NOT_WRITABLE, with what an administrator of the volume asks first."""
+    name = errno.errorcode.get(error.errno or 0, "no errno")
+    where = "" if error.filename is None else f" at {_shorten(root, error.filename)}"
+    message = f"the checkpoint volume {root} cannot be used: {error.strerror or error} ({name}){where}: {_explain(root, error)}"
+    return JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, message)
+
+
+def _shorten(root: Path, name: str | bytes) -> str:
+    path = Path(os.fsdecode(name))
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def _explain(root: Path, error: OSError) -> str:
+    if error.errno in _FULL:
+        return _describe_space(root)
+    if error.errno in _REFUSED:
+        return f"the driver runs as user {os.geteuid()} and group {os.getegid()}, and {_describe_owner(root, error)}"
+    if error.errno == errno.EROFS:
+        return "it is mounted read-only, which a file system also does to itself after an error of its disk"
+    if error.errno in _LOCKLESS:
+        return "its file system does not offer locks (flock), without which two drivers could write to it"
+    return "the file system reports an error, look at the volume and its disk"
+
+
+def _describe_space(root: Path) -> str:
+    try:
+        found = os.statvfs(root)
+    except OSError:
+        return "it is full"
+    return f"{found.f_bavail * found.f_frsize >> 20} MiB of {found.f_blocks * found.f_frsize >> 20} MiB and {found.f_favail} files are free"
+
+
+def _describe_owner(root: Path, error: OSError) -> str:
+    """Of the nearest thing that can be looked at: the file itself, or a folder above it."""
+    path = root if error.filename is None else Path(os.fsdecode(error.filename))
+    for candidate in (path, *path.parents):
+        try:
+            found = candidate.stat()
+        except OSError:
+            continue
+        return f"{_shorten(root, str(candidate))} belongs to {found.st_uid}:{found.st_gid} with mode {found.st_mode & 0o7777:04o}"
+    return "its owner cannot be read"
