@@ -13,6 +13,9 @@ from typing import Any
 
 from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
+from dedup_job.volume import build_volume_error
+
+_ATTEMPT_REMEDY = "it holds how often drivers were started on this volume; restore it, or write a number there that is surely higher"
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,30 @@ def write_attempt(checkpoint: Checkpoint) -> int:
     """Raises the attempt number, which also shows that the volume takes writes. The number of this start."""
     try:
         checkpoint.spark.mkdir(parents=True, exist_ok=True)
-        attempt = _read_attempt(checkpoint.attempt_file) + 1
+        attempt = read_attempt(checkpoint) + 1
         write_durably(checkpoint.folder / "writable", b"")
         write_durably(checkpoint.attempt_file, f"{attempt}\n".encode())
     except OSError as error:
-        raise JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, f"cannot write to the checkpoint volume: {error}") from error
+        raise build_volume_error(checkpoint.root, error) from error
     return attempt
 
 
-def _read_attempt(path: Path) -> int:
+def read_attempt(checkpoint: Checkpoint) -> int:
+    """The number of the newest start; 0 on a new volume. Volume errors pass as OSError.
+
+    The file is replaced as a whole and on disk before the old one goes, so no crash leaves it empty or takes it from
+    beside a job's identity. Beginning at 0 again would let an older driver that is still alive pass for the newer one:
+    JobError with CHECKPOINT_DAMAGED.
+    """
     try:
-        return int(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return 0
+        content = checkpoint.attempt_file.read_bytes().strip()
+    except FileNotFoundError:
+        if not any(checkpoint.root.glob("generation-*/job.json")):
+            return 0
+        raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"the file attempt is missing: {_ATTEMPT_REMEDY}") from None
+    if not content.isdigit():
+        raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"the file attempt holds no number: {_ATTEMPT_REMEDY}")
+    return int(content)
 
 
 @dataclass(frozen=True)

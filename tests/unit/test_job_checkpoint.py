@@ -25,9 +25,22 @@ def test_each_start_raises_the_attempt(tmp_path: Path) -> None:
     assert checkpoint.spark.is_dir()
 
 
-def test_a_damaged_attempt_begins_anew(tmp_path: Path) -> None:
-    (tmp_path / "attempt").write_text("")
+@pytest.mark.parametrize("content", ["", "\n", "x", "-1", "1.5"])
+def test_a_damaged_attempt_is_not_guessed(tmp_path: Path, content: str) -> None:
+    (tmp_path / "attempt").write_text(content)
+    with pytest.raises(JobError, match="holds no number") as caught:
+        write_attempt(Checkpoint(tmp_path, 1))
+    assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
+
+
+def test_a_missing_attempt_is_not_guessed_once_a_job_has_begun(tmp_path: Path) -> None:
+    (tmp_path / "generation-2").mkdir()
     assert write_attempt(Checkpoint(tmp_path, 1)) == 1
+    (tmp_path / "generation-2/job.json").write_text("{}")
+    (tmp_path / "attempt").unlink()
+    with pytest.raises(JobError, match="attempt is missing") as caught:
+        write_attempt(Checkpoint(tmp_path, 1))
+    assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
 
 
 def test_a_volume_that_takes_no_writes(tmp_path: Path) -> None:
