@@ -53,7 +53,7 @@ async def run(settings: Settings) -> None:
             relist = asyncio.create_task(add_all_for_ever(kube, queue, settings.namespaces), name="relist")
             logger.info("version %s watches %s", VERSION, ", ".join(settings.namespaces) or "all namespaces")
             try:
-                await run_kopf(queue.add, settings.namespaces)
+                await run_kopf(queue.add, reconciler.note_departure, settings.namespaces)
             finally:
                 relist.cancel()
         finally:

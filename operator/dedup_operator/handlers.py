@@ -17,17 +17,19 @@ from dedup_operator.domain.marks import OWN_SELECTOR
 from dedup_operator.queue import Key
 
 Add = Callable[[Key], None]
+NoteDeparture = Callable[[Key, dict[str, Any]], None]
 
+PODS = ("", "v1", "pods")
 CHILDREN = (
     ("apps", "v1", "statefulsets"),
-    ("", "v1", "pods"),
+    PODS,
     ("", "v1", "persistentvolumeclaims"),
     ("", "v1", "configmaps"),
 )
 
 
-def build_registry(add: Add) -> kopf.OperatorRegistry:
-    """Watches for DedupJobs and for their children; `add` puts a job into the work queue."""
+def build_registry(add: Add, note_departure: NoteDeparture) -> kopf.OperatorRegistry:
+    """Watches for DedupJobs and for their children; `add` puts a job into the work queue, `note_departure` takes a pod that goes."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(login)
 
@@ -40,6 +42,12 @@ def build_registry(add: Add) -> kopf.OperatorRegistry:
         if namespace and job:
             add(Key(namespace, job))
 
+    async def on_leaving_pod(namespace: str | None, labels: kopf.Labels, body: kopf.Body, **_: Any) -> None:
+        job = labels.get(names.LABEL_JOB)
+        if namespace and job and "deletionTimestamp" in body["metadata"]:
+            note_departure(Key(namespace, job), dict(body))
+
+    kopf.on.event(*PODS, registry=registry)(on_leaving_pod)  # before the look that it is for
     for group, version, plural in CHILDREN:
         kopf.on.event(group, version, plural, registry=registry)(on_child)
     return registry
@@ -69,10 +77,10 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     return settings
 
 
-async def run_kopf(add: Add, namespaces: tuple[str, ...]) -> None:
+async def run_kopf(add: Add, note_departure: NoteDeparture, namespaces: tuple[str, ...]) -> None:
     """Until the process is asked to end, or a watch fails for good."""
     await kopf.operator(
-        registry=build_registry(add),
+        registry=build_registry(add, note_departure),
         settings=build_kopf_settings(),
         standalone=True,
         clusterwide=not namespaces,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dedup_api.status import ConditionStatus, DedupJobStatus
@@ -25,6 +25,7 @@ from dedup_operator.domain.diagnose import Case, diagnose
 from dedup_operator.domain.errors import ApiRefused, NameTaken
 from dedup_operator.domain.inputs import DriverInputs, build_inputs
 from dedup_operator.domain.observe import World, observe_world
+from dedup_operator.domain.observe_pod import keep_departure
 from dedup_operator.domain.status import Written, build_status, choose_status, find_ready, parse_status
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.validate import Invalid, ValidJob, validate
@@ -48,6 +49,12 @@ class Reconciler:
     clock: Callable[[], datetime]
     resync_seconds: float
     _written: dict[Key, Written] = field(default_factory=dict)
+    _departed: dict[Key, Json] = field(default_factory=dict)
+    """The pod of each job that went last. Forgotten when the operator ends: an exit is then known only if it was read live."""
+
+    def note_departure(self, key: Key, pod: Json) -> None:
+        """`pod`: as a watch shows it, on its way out or gone."""
+        self._departed[key] = keep_departure(self._departed.get(key), pod)
 
     async def look(self, key: Key) -> float | None:
         """One round, measured. Returns the seconds until the next look; None when the job is gone."""
@@ -60,7 +67,7 @@ class Reconciler:
         if snapshot is None:
             self.forget(key)
             return None
-        world = observe_world(snapshot)
+        world = observe_world(replace(snapshot, departed=self._departed.get(key)))
         job = validate(snapshot.job)
         inputs, children = self._build(job, world)
         decision = decide(job, world, inputs, children)
@@ -114,4 +121,5 @@ class Reconciler:
 
     def forget(self, key: Key) -> None:
         self._written.pop(key, None)
+        self._departed.pop(key, None)
         self.metrics.forget(key)

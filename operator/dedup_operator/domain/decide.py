@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from dedup_api import names
 from dedup_api.changes import list_state_changes
+from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import Reason
 from dedup_operator.domain.build import Children
 from dedup_operator.domain.errors import ApiRefused, NameTaken
@@ -216,10 +217,15 @@ def decide_giving_up(question: Question) -> Decision | None:
         return None
     if driver_set.given_up is not None and driver_set.given_up.generation == job.generation:
         return GiveUp(driver_set.given_up)
-    if driver_set.replicas == 0 or pod is None or not pod.exits or not is_permanent(pod.exits[0]):
+    if driver_set.replicas == 0 or pod is None or not pod.exits or not is_permanent(pod.exits[0]) or _is_at_work(question.world):
         return None
     last = pod.exits[0]
     return GiveUp(GivenUp(job.generation, Reason(last.reason), last.message))
+
+
+def _is_at_work(world: World) -> bool:
+    """What made the last run end has been put right, before the operator saw it: a driver at work is never stopped for the past."""
+    return isinstance(world.answer, DriverStatus) and world.answer.committed_in_this_run
 
 
 def decide_next_start(question: Question) -> Decision | None:

@@ -219,7 +219,8 @@ def diagnose_crashes(case: Case) -> Verdict | None:
 def _count_recent_exits(case: Case) -> int:
     known = case.before.driver.last_exits if case.before.driver else []
     exits = merge_exits(known, case.world.pod.exits if case.world.pod else ())
-    return sum(case.now - parse_time(exit.finished_at) < CRASH_WINDOW for exit in exits)
+    crashes = (exit for exit in exits if exit.reason != Reason.GRACE_PERIOD_EXCEEDED)  # that one was asked to stop
+    return sum(case.now - parse_time(exit.finished_at) < CRASH_WINDOW for exit in crashes)
 
 
 def _has_recovered(case: Case) -> bool:

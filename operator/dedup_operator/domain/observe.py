@@ -11,7 +11,9 @@ from typing import Any
 from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_api.job_config import JobConfig
+from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
+from dedup_api.status import DriverExit
 from dedup_operator.domain import marks
 from dedup_operator.domain.build.config_map import CONFIG_KEY
 from dedup_operator.domain.inputs import parse_config, parse_spec
@@ -42,6 +44,8 @@ class Snapshot:
     events: tuple[Json, ...] = ()
     """Warnings about the children; read only while something is amiss."""
     answer: DriverStatus | Silence | None = None
+    departed: Json | None = None
+    """The pod that went last, as the watch showed it: for a live read there is hardly time between its end and its removal."""
 
 
 class Ownership(Enum):
@@ -76,7 +80,8 @@ class CheckpointClaim:
     begun: bool
     """Keys may be stored in it. A driver whose beginning went unseen looks itself, and refuses settings that do not fit."""
     doubtful: bool
-    """Nobody can tell now: a driver runs and does not answer. It is left alone until it says that it has not begun."""
+    """Nobody can tell now: a driver does not answer, or waits for the one that holds the checkpoint. It is left alone until it says
+    that it has not begun."""
     owned: bool
     size: str
     raw: Json
@@ -108,6 +113,8 @@ class World:
     """Why the node cannot mount the pod's volumes."""
     claim_known: bool = False
     """The status says that this job has had a claim."""
+    last_words: tuple[DriverExit, ...] = ()
+    """How the driver ended in the pod that went last."""
 
     @property
     def pinned(self) -> JobConfig | None:
@@ -153,7 +160,14 @@ def observe_world(snapshot: Snapshot) -> World:
         claim_trouble=_find_event(snapshot.events, "PersistentVolumeClaim", {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
         mount_trouble=_find_event(snapshot.events, "Pod", {"FailedMount", "FailedAttachVolume"}),
         claim_known=bool(known),
+        last_words=_observe_last_words(snapshot.departed, stateful_set, name),
     )
+
+
+def _observe_last_words(departed: Json | None, stateful_set: Json | None, name: str) -> tuple[DriverExit, ...]:
+    if departed is None or _observe_pod_ownership(departed, stateful_set, name) is not Ownership.OURS:
+        return ()
+    return observe_pod(departed).exits
 
 
 def _controller(raw: Json) -> Json | None:
@@ -220,7 +234,8 @@ def _observe_claim(raw: Json, uid: str, applied: JobConfig | None, answer: Drive
     told = isinstance(answer, DriverStatus) and (answer.checkpoint_begun or answer.progress.batch is not None)
     marked_begun = marks.CHECKPOINT_BEGUN in annotations
     begun = told or counted or marked_begun
-    doubtful = isinstance(answer, Silence) and not begun
+    locked = isinstance(answer, DriverStatus) and answer.blocked_by is not None and answer.blocked_by.reason is Reason.CHECKPOINT_LOCKED
+    doubtful = (isinstance(answer, Silence) or locked) and not begun
     config = parse_config(mark) if mark is not None else applied
     if (told or doubtful) and not marked_begun and applied is not None:
         # An edit may have been noted on the claim a moment ago; the keys belong to what the driver runs on.

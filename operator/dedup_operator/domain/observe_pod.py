@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +17,11 @@ from dedup_operator.domain.times import parse_time, render_time
 IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "RegistryUnavailable"}
 CONTAINER_PROBLEMS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 OUT_OF_MEMORY = "OOMKilled"
+ENDED_BADLY = "Error"
+"""kubelet's word for an end with a code that it saw itself. For a container that it lost track of it makes up 137 too."""
+KILLED = 137
+CLOCKS = timedelta(seconds=5)
+"""How far the clocks of a node and the API server may be apart."""
 _NEVER = "1970-01-01T00:00:00Z"
 """kubelet leaves the times of a container empty that it lost track of."""
 MESSAGE_LENGTH = 1024
@@ -69,7 +74,7 @@ def observe_pod(raw: dict[str, Any]) -> DriverPod:
         started_at=parse_time(running["startedAt"]) if running else None,
         ready=container.get("ready", False),
         restarts=container.get("restartCount", 0),
-        exits=_observe_exits(container, deleting=deleting),
+        exits=_observe_exits(container, metadata),
     )
 
 
@@ -83,13 +88,39 @@ def _settle(message: str) -> str:
     return message.split("ErrImagePull: ")[-1]
 
 
-def _observe_exits(container: dict[str, Any], *, deleting: bool) -> tuple[DriverExit, ...]:
-    ends = [container.get(state, {}).get("terminated") for state in ("state", "lastState")]
-    seen = [end for end in ends if end]
-    if deleting:
-        # How a driver ends that was asked to stop is no failure; what it did before is.
-        seen = [end for end in seen if end.get("exitCode") not in {0, 143}]
-    return tuple(_observe_exit(end) for end in seen)
+def _observe_exits(container: dict[str, Any], metadata: dict[str, Any]) -> tuple[DriverExit, ...]:
+    last, before = (container.get(state, {}).get("terminated") for state in ("state", "lastState"))
+    exits = [_observe_exit(before)] if before else []
+    if last and not _stopped_as_asked(last, metadata):
+        exits.insert(0, _observe_overrun(last) if _is_overrun(last, metadata) else _observe_exit(last))
+    return tuple(exits)
+
+
+def _stopped_as_asked(end: dict[str, Any], metadata: dict[str, Any]) -> bool:
+    """How a driver ends that was asked to stop is no failure; what it did before is."""
+    return "deletionTimestamp" in metadata and end.get("exitCode") in {0, 143}
+
+
+def _is_overrun(end: dict[str, Any], metadata: dict[str, Any]) -> bool:
+    """Whether kubelet killed the driver because the pod's grace period was over.
+
+    deletionTimestamp is the end of the grace period, until kubelet sets the period to 0 to remove the pod. A pod that was deleted by
+    force goes before its container has ended, and shows no end at all.
+    """
+    deadline, finished = metadata.get("deletionTimestamp"), end.get("finishedAt")
+    if deadline is None or finished is None or (end.get("exitCode"), end.get("reason")) != (KILLED, ENDED_BADLY):
+        return False
+    return metadata.get("deletionGracePeriodSeconds") == 0 or parse_time(finished) >= parse_time(deadline) - CLOCKS
+
+
+def _observe_overrun(end: dict[str, Any]) -> DriverExit:
+    explanation = EXPLANATIONS[Reason.GRACE_PERIOD_EXCEEDED]
+    return DriverExit(
+        exit_code=KILLED,
+        reason=Reason.GRACE_PERIOD_EXCEEDED,
+        message=f"{explanation.meaning} {explanation.remedy}",
+        finished_at=render_time(parse_time(end["finishedAt"])),
+    )
 
 
 def _observe_exit(end: dict[str, Any]) -> DriverExit:
@@ -130,3 +161,17 @@ def is_permanent(exit: DriverExit) -> bool:
     """Starting again cannot help."""
     meaning = find_meaning(exit.exit_code, exit.reason)
     return meaning is not None and meaning.permanent
+
+
+def keep_departure(known: dict[str, Any] | None, raw: dict[str, Any]) -> dict[str, Any]:
+    """What is worth knowing of a pod on its way out. `known`: what this function kept before.
+
+    The end of the grace period is the one that was seen first: with the last write to a pod kubelet removes it.
+    """
+    metadata = {key: value for key, value in raw["metadata"].items() if key != "managedFields"}
+    if known is not None and known["metadata"]["uid"] == metadata["uid"]:
+        metadata |= {key: value for key, value in known["metadata"].items() if key in _DEADLINE}
+    return {"kind": "Pod", "metadata": metadata, "status": raw.get("status", {})}
+
+
+_DEADLINE = {"deletionTimestamp", "deletionGracePeriodSeconds"}

@@ -43,18 +43,18 @@ def _build_driver(before: DedupJobStatus, world: World) -> DriverState:
     known = before.driver.last_exits if before.driver else []
     pod = world.pod
     if pod is None:
-        return DriverState(last_exits=known)
+        return DriverState(last_exits=merge_exits(known, world.last_words))
     return DriverState(
         pod=pod.name,
         started_at=pod.started_at.strftime("%Y-%m-%dT%H:%M:%SZ") if pod.started_at else None,
         restarts=pod.restarts,
-        last_exits=merge_exits(known, pod.exits),
+        last_exits=merge_exits(known, [*world.last_words, *pod.exits]),
     )
 
 
 def merge_exits(known: Sequence[DriverExit], seen: Iterable[DriverExit]) -> list[DriverExit]:
-    """Newest first, each once. The moment tells exits apart: two runs of one pod cannot end in the same second."""
-    by_moment = {exit.finished_at: exit for exit in [*known, *seen]}
+    """Newest first, each once, as it was told first. The moment tells exits apart: two runs of one pod cannot end in the same second."""
+    by_moment = {exit.finished_at: exit for exit in [*seen, *known]}
     return [by_moment[moment] for moment in sorted(by_moment, reverse=True)][:MAX_EXITS]
 
 
