@@ -108,3 +108,30 @@ def test_the_api_package_does_no_input_or_output() -> None:
             found = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
             found |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
             assert not {name.split(".")[0] for name in found} & banned, module.name
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "meant", "permanent"),
+    [
+        (66, "SourceTopicReplaced", Reason.SOURCE_TOPIC_REPLACED, True),
+        (66, "SourceTopicMissing", Reason.SOURCE_TOPIC_MISSING, False),
+        (66, "SinkTopicMissing", Reason.SINK_TOPIC_MISSING, False),
+        (66, None, Reason.SOURCE_TOPIC_MISSING, False),
+        (66, "a reason of another code", Reason.SOURCE_TOPIC_MISSING, False),
+        (70, "OutOfMemory", Reason.OUT_OF_MEMORY, False),
+        (74, None, Reason.CHECKPOINT_DAMAGED, True),
+    ],
+)
+def test_what_an_exit_means(code: int, reason: str | None, meant: Reason, permanent: bool) -> None:
+    assert exits.find_meaning(code, reason) == exits.ExitMeaning(meant, permanent)
+
+
+@pytest.mark.parametrize("code", [0, 1, 137, 143, 255])
+def test_a_code_that_is_not_ours_has_no_meaning(code: int) -> None:
+    assert exits.find_meaning(code, "SourceTopicReplaced") is None
+
+
+def test_no_reason_stands_under_two_codes_and_every_code_is_a_byte() -> None:
+    reasons = [meaning.reason for meanings in exits.EXITS.values() for meaning in meanings]
+    assert len(reasons) == len(set(reasons))
+    assert all(0 < code < 126 for code in exits.EXITS), "above that shells and kernels have meanings of their own"
