@@ -49,6 +49,10 @@ class Checkpoint:
     def totals_file(self) -> Path:
         return self.folder / "totals.json"
 
+    @property
+    def lost_file(self) -> Path:
+        return self.folder / "lost.json"
+
     def is_committed(self, batch: int) -> bool:
         return (self.spark / "commits" / str(batch)).exists()
 
@@ -61,11 +65,16 @@ def write_durably(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Names that were given or taken in it are so on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(fd)
     finally:
-        os.close(folder)
+        os.close(fd)
 
 
 def write_attempt(checkpoint: Checkpoint) -> int:

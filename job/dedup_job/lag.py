@@ -8,26 +8,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Protocol
 
 from dedup_api.driver_status import Blocked
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import StartingOffsets
 from dedup_job.errors import JobError
 from dedup_job.metrics import Metrics
-from dedup_job.preflight import End, fetch_finding
+from dedup_job.preflight import End, OffsetLookup, fetch_finding, fetch_source
 from dedup_job.status import State
 
 INTERVAL = 10.0
 """Seconds. The operator patches the status once a minute; a dashboard scrapes every 15 to 60 s."""
 
 _LOG = logging.getLogger("dedup_job.lag")
-
-
-class OffsetLookup(Protocol):
-    def fetch_partitions(self, topic: str) -> list[int] | None: ...
-
-    def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]: ...
 
 
 def build_lag(ends: dict[int, int], committed: dict[int, int], starts: dict[int, int]) -> int:
@@ -61,7 +54,7 @@ class LagProbe:
 
     def _publish_lag(self) -> None:
         topic = self._config.source.topic
-        partitions = self._brokers.fetch_partitions(topic) or []
+        partitions = fetch_source(self._brokers, self._config).partitions
         ends = self._brokers.fetch_offsets(topic, partitions, End.LATEST)
         commit = self._state.read().commit
         if commit is None and self._config.source.starting_offsets is StartingOffsets.LATEST:

@@ -36,7 +36,19 @@ LATE = Definition("dedup_late_total", Kind.COUNTER, _ROWS, "Records dropped beca
 INVALID = Definition(
     "dedup_invalid_total", Kind.COUNTER, _ROWS, "Records passed by because they are not JSON or lack the key or the event time."
 )
+LOST = Definition(
+    "dedup_lost_records_total",
+    Kind.COUNTER,
+    _ROWS,
+    "Records skipped because the topic no longer held them, with spec.source.onDataLoss: Continue. An upper bound: offsets are counted.",
+)
 BATCHES = Definition("dedup_batches_total", Kind.COUNTER, "batches", "Batches committed.")
+SKIPPED = Definition(
+    "dedup_skipped_batches_total",
+    Kind.COUNTER,
+    "batches",
+    "Batches whose rows were in the output already when a restarted driver came to them: read again, not written again.",
+)
 UNACCOUNTED = Definition(
     "dedup_unaccounted_rows",
     Kind.GAUGE,
@@ -67,8 +79,10 @@ DEFINITIONS = (
     DUPLICATES,
     LATE,
     INVALID,
+    LOST,
     UNACCOUNTED,
     BATCHES,
+    SKIPPED,
     DURATION,
     LAST_COMMIT,
     LAG,
@@ -91,7 +105,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.rows_in, self.rows_out = self._counter(ROWS_IN), self._counter(ROWS_OUT)
         self.duplicates, self.late, self.invalid = self._counter(DUPLICATES), self._counter(LATE), self._counter(INVALID)
-        self.batches = self._counter(BATCHES)
+        self.batches, self.skipped = self._counter(BATCHES), self._counter(SKIPPED)
+        self.lost = self._counter(LOST)
         self.unaccounted = self._gauge(UNACCOUNTED)
         self.duration = Histogram(DURATION.name, DURATION.help, registry=self.registry, buckets=DURATION_BUCKETS)
         self.last_commit, self.lag, self.watermark = self._gauge(LAST_COMMIT), self._gauge(LAG), self._gauge(WATERMARK)

@@ -9,16 +9,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from dedup_api.driver_status import Blocked, Phase
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
+from dedup_api.spec import OnDataLoss
 from dedup_job.errors import JobError
 from dedup_job.status import State
 
@@ -27,7 +36,13 @@ REQUEST_TIMEOUT = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds between looks: doubled each time, so that a topic made by the same `kubectl apply` is found at once."""
 
+PATIENCE = 60.0
+"""Seconds for which a running driver asks again: longer than a broker's restart, shorter than anybody waits for a log line."""
+
+Answer = TypeVar("Answer")
 _LOG = logging.getLogger("dedup_job.preflight")
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""The id of zeros, which brokers send that know none."""
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION}
 
 
@@ -36,6 +51,13 @@ class End(Enum):
 
     EARLIEST = "earliest"
     LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    id: str
+    """Given by the brokers when the topic is made, so that one made again under the same name differs. Empty where they know none."""
+    partitions: list[int]
 
 
 class Brokers:
@@ -60,11 +82,11 @@ class Brokers:
     def _remember(self, error: KafkaError) -> None:
         self._last_error = error.str()
 
-    def fetch_partitions(self, topic: str) -> list[int] | None:
-        """The topic's partitions, None if there is no such topic; JobError when no broker answers."""
+    def fetch_topic(self, topic: str) -> TopicInfo | None:
+        """None if there is no such topic; JobError when no broker answers."""
         try:
             future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT)[topic]
-            partitions = [partition.id for partition in future.result(REQUEST_TIMEOUT + 1).partitions]
+            found = future.result(REQUEST_TIMEOUT + 1)
         except KafkaException as error:
             if error.args[0].code() in _MISSING:
                 return None
@@ -72,7 +94,8 @@ class Brokers:
         except TimeoutError as error:
             raise self._build_unavailable("no answer") from error
         self._last_error = ""
-        return partitions
+        known = str(found.topic_id)
+        return TopicInfo("" if known == _NO_ID else known, [partition.id for partition in found.partitions])
 
     def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]:
         """By partition; the latest offset is that of the last stable record, as a read-committed consumer sees it."""
@@ -86,26 +109,81 @@ class Brokers:
         except TimeoutError as error:
             raise self._build_unavailable("no answer") from error
 
+    def write_group_offsets(self, group: str, topic: str, offsets: dict[int, int]) -> KafkaError | None:
+        """Commits offsets by partition for a consumer group without joining it. What the brokers answered, None when they took them."""
+        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
+        try:
+            future = self._admin.alter_consumer_group_offsets([wanted], request_timeout=REQUEST_TIMEOUT)[group]
+            refused = [item.error for item in future.result(REQUEST_TIMEOUT + 1).topic_partitions if item.error is not None]
+        except KafkaException as error:
+            found: KafkaError = error.args[0]
+            return found
+        except TimeoutError:
+            return KafkaError(KafkaError._TIMED_OUT)
+        return refused[0] if refused else None
+
     def _build_unavailable(self, detail: str) -> JobError:
         cause = self._last_error or detail
         return JobError(ExitCode.UNAVAILABLE, f"no broker of {self._servers} answers: {cause}")
 
 
 class TopicLookup(Protocol):
-    def fetch_partitions(self, topic: str) -> list[int] | None: ...
+    def fetch_topic(self, topic: str) -> TopicInfo | None: ...
 
 
-def fetch_finding(brokers: TopicLookup, config: JobConfig) -> JobError | None:
-    """What is missing outside, the brokers first; None when a query can run."""
+class OffsetLookup(TopicLookup, Protocol):
+    def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]: ...
+
+
+def fetch_finding(brokers: TopicLookup, config: JobConfig, topic_id: str = "") -> JobError | None:
+    """What is missing outside, the brokers first; None when a query can run. `topic_id` is that of the topic that is read, where known."""
     try:
-        if brokers.fetch_partitions(config.source.topic) is None:
-            return JobError(ExitCode.TOPIC_MISSING, f"the topic {config.source.topic} does not exist")
+        source = fetch_source(brokers, config)
+        if is_replaced(topic_id, source):
+            return build_replaced(config)
         sink = config.sink.kafka
-        if sink is not None and brokers.fetch_partitions(sink.topic) is None:
+        if sink is not None and brokers.fetch_topic(sink.topic) is None:
             return JobError(ExitCode.TOPIC_MISSING, f"the topic {sink.topic} does not exist", Reason.SINK_TOPIC_MISSING)
     except JobError as error:
         return error
     return None
+
+
+def fetch_source(brokers: TopicLookup, config: JobConfig) -> TopicInfo:
+    """The topic that is read; JobError where it does not exist."""
+    found = brokers.fetch_topic(config.source.topic)
+    if found is None:
+        raise JobError(ExitCode.TOPIC_MISSING, f"the topic {config.source.topic} does not exist")
+    return found
+
+
+def is_replaced(topic_id: str, found: TopicInfo) -> bool:
+    """Whether the topic of this id was deleted and made again. Unknown ids say nothing."""
+    return bool(topic_id and found.id) and topic_id != found.id
+
+
+def build_replaced(config: JobConfig) -> JobError:
+    """What ends the driver. With Continue it is not for good: the next start moves to the new topic, see `moved_topic`."""
+    message = f"the topic {config.source.topic} was deleted and made again"
+    if config.source.on_data_loss is OnDataLoss.CONTINUE:
+        message = f"{message}: the next start of the driver goes on at the beginning of the new one"
+        return JobError(ExitCode.TOPIC_MISSING, message, Reason.SOURCE_TOPIC_MISSING)
+    message = f"{message}, and the offsets of the checkpoint belong to the old one"
+    return JobError(ExitCode.TOPIC_MISSING, message, Reason.SOURCE_TOPIC_REPLACED)
+
+
+def ask_patiently(ask: Callable[[], Answer], wait: Callable[[float], bool], patience: float = PATIENCE) -> Answer:
+    """The answer, asked for again while no broker gives one: for `patience` seconds, or until `wait(seconds)` says that a stop was
+    requested. The last JobError then."""
+    waited = 0.0
+    for pause in build_pauses():
+        try:
+            return ask()
+        except JobError as error:
+            if error.code is not ExitCode.UNAVAILABLE or waited >= patience or wait(pause):
+                raise
+        waited += pause
+    raise AssertionError("pauses never end")
 
 
 def build_pauses() -> Iterator[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dedup_api.job_config import JobConfig
-from dedup_api.spec import StartingOffsets
+from dedup_api.spec import OnDataLoss, StartingOffsets
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -21,7 +21,7 @@ def build_source_options(config: JobConfig) -> dict[str, str]:
         "startingOffsets": _STARTING[source.starting_offsets],
         "maxOffsetsPerTrigger": str(source.max_offsets_per_trigger),
         "includeHeaders": "true",
-        "failOnDataLoss": "true",
+        "failOnDataLoss": str(source.on_data_loss is OnDataLoss.FAIL).lower(),
         "kafka.isolation.level": "read_committed",
         "kafka.allow.auto.create.topics": "false",  # a topic that was deleted must be missed, not made again
         "fetchOffset.numRetries": "10",  # a broker's restart is no failure

@@ -40,6 +40,8 @@ class Snapshot:
     lag_since: float | None = None
     """Seconds since the epoch: when records were first seen that no batch had read; None while there are none or they cannot be seen."""
     totals: Totals = field(default_factory=Totals)
+    lost: int = 0
+    """Records since the checkpoint began, see `lost`."""
     rows_per_second: int | None = None
     lag: int | None = None
     query_alive: bool = True
@@ -83,6 +85,7 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
             duplicates=totals.duplicates,
             late=totals.late,
             invalid=totals.invalid,
+            lost=snapshot.lost,
             input_rows_per_second=snapshot.rows_per_second,
             lag_records=snapshot.lag,
             state_rows=totals.state_rows if commit else None,

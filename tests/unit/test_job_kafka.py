@@ -14,7 +14,7 @@ from dedup_job.checkpoint import Commit
 from dedup_job.errors import JobError
 from dedup_job.lag import LagProbe, build_lag
 from dedup_job.metrics import Metrics
-from dedup_job.preflight import LONGEST_PAUSE, End, build_pauses, fetch_finding, wait_for_kafka
+from dedup_job.preflight import LONGEST_PAUSE, End, TopicInfo, build_pauses, fetch_finding, wait_for_kafka
 from dedup_job.status import State
 from unit.test_job_session import DOCUMENT
 
@@ -28,10 +28,10 @@ class FakeBrokers:
         self.up, self.topics = up, list(topics)
         self.ends, self.starts = {0: 10, 1: 20}, {0: 0, 1: 5}
 
-    def fetch_partitions(self, topic: str) -> list[int] | None:
+    def fetch_topic(self, topic: str) -> TopicInfo | None:
         if not self.up:
             raise JobError(ExitCode.UNAVAILABLE, "no broker answers")
-        return [0, 1] if topic in self.topics else None
+        return TopicInfo(f"id of {topic}", [0, 1]) if topic in self.topics else None
 
     def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]:
         return self.ends if end is End.LATEST else self.starts

@@ -34,6 +34,7 @@ def test_all_that_a_driver_knows() -> None:
         commit=Commit(batch=12, next_watermark_ms=1_700_000_000_123, end_offsets={0: 5}),
         committed_at=1_700_000_001.9,
         totals=Totals(12, 10, 6, 2, 1, 1, 7, 4096),
+        lost=9,
         rows_per_second=5,
         lag=0,
     )
@@ -53,7 +54,7 @@ def test_all_that_a_driver_knows() -> None:
             "duplicates": 2,
             "late": 1,
             "invalid": 1,
-            "lost": 0,
+            "lost": 9,
             "inputRowsPerSecond": 5,
             "lagRecords": 0,
             "stateRows": 7,

@@ -1,0 +1,159 @@
+"""With `onDataLoss: Continue`: from a topic that was deleted to the one made again under its name, without forgetting keys.
+
+Spark's position belongs to the old topic. Left to itself Spark goes on there, and skips what the new topic holds below it.
+So the next batch is written into the offset log by the driver: one whose end names no partition at all. Spark plays it as
+an empty batch, for the partitions it began with are gone; from then on every partition is new to Spark, and it reads
+partitions that are new from their beginning. That holds whatever the new topic's partitions and offsets are by then.
+
+A planned batch of the old topic that did not commit cannot be read any more. Where its marker shows that its rows are in
+the output, its keys are in the state as well (the transaction commits after the last task), so the commit that Spark
+missed is put in its place. Otherwise the batch is dropped and its range counted as lost.
+
+Each step can be repeated: a driver that is killed on the way finds the old topic's id in the identity and begins again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dedup_api.exits import ExitCode
+from dedup_job.checkpoint import (
+    Checkpoint,
+    fetch_last_commit,
+    fetch_last_planned,
+    read_end_offsets,
+    read_entry,
+    write_durably,
+)
+from dedup_job.errors import JobError
+from dedup_job.lost import LostRange, find_unreadable, read_lost, write_lost
+from dedup_job.markers import Marker
+from dedup_job.volume import build_volume_error
+
+VERSION = "v1"
+NO_PARTITION = "{}"
+_ENTRY_LINES = 3
+"""Version, metadata, the offsets of the one source."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What was done, for the log and for tests."""
+
+    forced: int | None
+    """The batch that was written into the offset log; None where no batch has committed."""
+    dropped: int | None
+    """The planned batch of the old topic whose rows are in no output."""
+    lost: list[LostRange]
+    """What the dropped batch would have read. What else the old topic held is not known any more."""
+    adopted: int | None
+    """The planned batch of the old topic whose rows are in the output."""
+
+
+def move_to_new_topic(checkpoint: Checkpoint, topic: str, marker: Marker | None) -> Move:
+    """Before the query starts, after the checkpoint was settled. The caller then writes the new topic's id into the identity.
+
+    `marker`: the newest in the progress topic, None with AtLeastOnce.
+    """
+    try:
+        return _move(checkpoint, topic, marker)
+    except OSError as error:
+        raise build_volume_error(checkpoint.root, error) from error
+
+
+def _move(checkpoint: Checkpoint, topic: str, marker: Marker | None) -> Move:
+    committed, planned = fetch_last_commit(checkpoint), fetch_last_planned(checkpoint)
+    pending = planned if planned != committed else None
+    adopted, lost = None, []
+    if pending is not None and marker is not None and marker.batch == pending:
+        _adopt(checkpoint, pending, committed)
+        committed = adopted = pending
+    elif pending is not None:
+        lost = _find_unreadable(checkpoint, topic, pending)
+        write_lost(checkpoint.lost_file, read_lost(checkpoint.lost_file).add(lost))  # before the entry goes: it is known from there alone
+    dropped = pending if lost else None
+    if committed is None:
+        _begin_anew(checkpoint)
+        return Move(None, dropped, lost, adopted)
+    entry = build_forced_entry(read_entry(checkpoint, committed), _read_watermark(checkpoint, committed), int(time.time() * 1000))
+    _replace(checkpoint.spark / "offsets" / str(committed + 1), entry.encode())
+    return Move(committed + 1, dropped, lost, adopted)
+
+
+def build_forced_entry(last: str, watermark_ms: int, now_ms: int) -> str:
+    """The entry after `last`, which reads nothing and ends at no partition. Neither watermark nor clock goes back."""
+    lines = last.splitlines()
+    if len(lines) != _ENTRY_LINES or lines[0] != VERSION:
+        raise JobError(ExitCode.INTERNAL, f"an entry of the offset log has another form than {VERSION} with one source: {last[:100]!r}")
+    metadata: dict[str, Any] = json.loads(lines[1])
+    metadata["batchWatermarkMs"] = max(watermark_ms, metadata["batchWatermarkMs"])
+    metadata["batchTimestampMs"] = max(now_ms, metadata["batchTimestampMs"])
+    return "\n".join([VERSION, json.dumps(metadata, separators=(",", ":")), NO_PARTITION])
+
+
+def read_initial_offsets(checkpoint: Checkpoint, topic: str) -> dict[int, int] | None:
+    """Where batch 0 begins, by partition; None before Spark has chosen it."""
+    path = _initial_file(checkpoint)
+    try:
+        text = path.read_bytes().lstrip(b"\0").decode()
+        version, _, offsets = text.partition("\n")
+        if version != VERSION:
+            raise ValueError(version)
+        found: dict[str, dict[str, int]] = json.loads(offsets)
+        return {int(partition): offset for partition, offset in found.get(topic, {}).items()}
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"{path.relative_to(checkpoint.root)} cannot be read: {error}") from error
+
+
+def _initial_file(checkpoint: Checkpoint) -> Path:
+    return checkpoint.spark / "sources" / "0" / "0"
+
+
+def _adopt(checkpoint: Checkpoint, batch: int, before: int | None) -> None:
+    """Commits a batch for Spark. The watermark stays as it was: a lower one only keeps keys for longer."""
+    folder = checkpoint.spark / "commits"
+    folder.mkdir(exist_ok=True)
+    last = f"{VERSION}\n{json.dumps({'nextBatchWatermarkMs': 0})}" if before is None else (folder / str(before)).read_text()
+    _replace(folder / str(batch), last.encode())
+
+
+def _read_watermark(checkpoint: Checkpoint, batch: int) -> int:
+    lines = (checkpoint.spark / "commits" / str(batch)).read_text().splitlines()
+    return int(json.loads(lines[1]).get("nextBatchWatermarkMs", 0))
+
+
+def _find_unreadable(checkpoint: Checkpoint, topic: str, batch: int) -> list[LostRange]:
+    starts = read_initial_offsets(checkpoint, topic) if batch == 0 else read_end_offsets(read_entry(checkpoint, batch - 1), topic)
+    return find_unreadable(batch, starts or {}, read_end_offsets(read_entry(checkpoint, batch), topic))
+
+
+def _begin_anew(checkpoint: Checkpoint) -> None:
+    """Nothing has committed. What Spark chose as the beginning is replaced by every partition's; startingOffsets was for the old topic."""
+    if _initial_file(checkpoint).exists():
+        _replace(_initial_file(checkpoint), f"\0{VERSION}\n{NO_PARTITION}".encode())
+    _remove(checkpoint.spark / "offsets" / "0")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Spark's checksum file goes first: one that does not fit makes the file unreadable, none at all is not checked."""
+    _remove(path.with_name(f".{path.name}.crc"))
+    write_durably(path, content)
+
+
+def _remove(path: Path) -> None:
+    path.with_name(f".{path.name}.crc").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    if not path.parent.exists():
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
