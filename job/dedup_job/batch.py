@@ -1,4 +1,4 @@
-"""One batch, inside `foreachBatch`: refuse or write, then count."""
+"""One batch, inside `foreachBatch`: refuse it, or look that it may be written, write it, count it, and confirm it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from dedup_job.checkpoint import Checkpoint
+from dedup_job.checkpoint import Checkpoint, read_entry
+from dedup_job.guards import Guards
 from dedup_job.parse import TIME_COLUMN
 from dedup_job.sink import Sink
 from dedup_job.status import State
@@ -29,6 +30,8 @@ class FinishedBatch:
     started: float
     counts: BatchCounts
     totals: Totals
+    skipped: bool
+    """Its rows were in the output before this run."""
 
 
 class BatchFailed(Exception):
@@ -38,8 +41,11 @@ class BatchFailed(Exception):
 class BatchRunner:
     """What Spark calls for each batch. Keeps what main needs: the finished batch, and the error that Spark would flatten to text."""
 
-    def __init__(self, sink: Sink, gate: Gate, state: State, checkpoint: Checkpoint, read_counts: Callable[[], BatchCounts]) -> None:
-        self._sink, self._gate, self._state, self._checkpoint, self._read_counts = sink, gate, state, checkpoint, read_counts
+    def __init__(
+        self, sink: Sink, guards: Guards, gate: Gate, state: State, checkpoint: Checkpoint, read_counts: Callable[[], BatchCounts]
+    ) -> None:
+        self._sink, self._guards = sink, guards
+        self._gate, self._state, self._checkpoint, self._read_counts = gate, state, checkpoint, read_counts
         self._totals = read_totals(checkpoint.totals_file)
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
@@ -68,9 +74,20 @@ class BatchRunner:
     def _run(self, batch: DataFrame, number: int) -> None:
         started = time.time()
         self._state.update(batch_started=started)
-        self._sink(batch.filter(F.col(TIME_COLUMN).isNotNull()), number)
-        counts = self._read_counts()
+        entry = read_entry(self._checkpoint, number)
+        for check in self._guards.before:
+            check(number)
+        skipped = self._sink.begin(number, entry)
+        try:
+            self._sink.write(batch.filter(F.col(TIME_COLUMN).isNotNull()), number)
+            counts = self._read_counts()
+            for check in self._guards.after:
+                check(number)
+            self._sink.confirm(counts.updated - counts.invalid)
+        except BaseException:
+            self._sink.abort()
+            raise
         self._totals = self._totals.add(number, counts)
         write_totals(self._checkpoint.totals_file, self._totals)
         with self._lock:
-            self._finished.append(FinishedBatch(number, started, counts, self._totals))
+            self._finished.append(FinishedBatch(number, started, counts, self._totals, skipped))

@@ -31,7 +31,17 @@ _NOT_WRITABLE = re.compile(
 )
 _OUT_OF_MEMORY = re.compile(r"java\.lang\.OutOfMemoryError")
 _PATTERN = re.compile(r"INVALID_DATETIME_PATTERN|DATETIME_PATTERN_RECOGNITION|DATETIME_WEEK_BASED_PATTERN")
+_KAFKA_ERRORS = r"org\.apache\.kafka\.common\.errors\."
+_FENCED = re.compile(_KAFKA_ERRORS + r"(ProducerFenced|InvalidProducerEpoch|FencedInstanceId)Exception")
+"""A newer driver has opened the transactional id, or the broker has given the transaction up for its age."""
+_UNAUTHORIZED = re.compile(_KAFKA_ERRORS + r"\w*(Authorization|Authentication)Exception")
+_SINK_REFUSED = re.compile(
+    _KAFKA_ERRORS + r"(RecordTooLarge|InvalidTxnTimeout|InvalidRecord|InvalidTimestamp|PolicyViolation|UnsupportedVersion"
+    r"|UnsupportedForMessageFormat|InvalidRequiredAcks|InvalidTopic|TransactionCoordinatorFenced)Exception"
+)
+"""What trying again does not heal as long as nobody changes a setting of the topic or the brokers."""
 _TOPIC_MISSING = re.compile(r"UnknownTopicOrPartitionException|UNKNOWN_TOPIC_OR_PART|does not host this topic-partition")
+_DATA_LOST = re.compile(r"KAFKA_DATA_LOSS|OffsetOutOfRangeException")
 _KAFKA_AWAY = re.compile(
     r"org\.apache\.kafka\.common\.errors\.(Timeout|Disconnect|Network|NotLeaderOrFollower|CoordinatorNotAvailable|BrokerNotAvailable)"
     r"|No resolvable bootstrap urls"
@@ -53,10 +63,15 @@ def decide_failure(causes: list[Cause], broker_finding: JobError | None) -> JobE
         return JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, message)
     if _PATTERN.search(text):
         return JobError(ExitCode.CONFIGURATION, f"spec.eventTime.format: {message}")
+    for pattern, code in ((_FENCED, ExitCode.FENCED), (_UNAUTHORIZED, ExitCode.AUTHORIZATION), (_SINK_REFUSED, ExitCode.SINK_REFUSED)):
+        if pattern.search(text):
+            return JobError(code, message)
     if broker_finding is not None:
         return JobError(broker_finding.code, f"{broker_finding.message}. Seen as: {message}", broker_finding.reason)
     if _TOPIC_MISSING.search(text):
         return JobError(ExitCode.TOPIC_MISSING, message)
+    if _DATA_LOST.search(text):
+        return JobError(ExitCode.SOURCE_DATA_LOST, message)
     if _KAFKA_AWAY.search(text):
         return JobError(ExitCode.UNAVAILABLE, message)
     return JobError(ExitCode.INTERNAL, message)

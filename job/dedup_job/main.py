@@ -14,23 +14,29 @@ from types import FrameType
 from pydantic import ValidationError
 
 from dedup_api import names
-from dedup_api.driver_status import Phase
+from dedup_api.driver_status import Blocked, Phase
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
+from dedup_api.reasons import Reason
+from dedup_api.spec import Delivery
 from dedup_api.version import VERSION
 from dedup_job.checkpoint import Checkpoint, write_attempt
+from dedup_job.checkpoint_guards import AttemptGuard, DurabilityGuard
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause, decide_failure, write_termination_message
 from dedup_job.fields import build_paths, build_tree
+from dedup_job.guards import Guards
 from dedup_job.identity import check_identity, write_identity
 from dedup_job.jvm import Jvm, connect_gateway, start_jvm
 from dedup_job.lag import LagProbe
+from dedup_job.lock import CheckpointLock, take_lock
 from dedup_job.logs import start_logging
 from dedup_job.memory import MemoryPlan, build_memory_plan
 from dedup_job.metrics import Metrics
 from dedup_job.preflight import Brokers, fetch_finding, wait_for_kafka
 from dedup_job.server import Pages, start_server
 from dedup_job.session import build_spark_conf, start_session
+from dedup_job.sink_guard import SinkGuard
 from dedup_job.status import State, build_stuck_bound
 from dedup_job.stop import Gate
 
@@ -51,6 +57,8 @@ class Driver:
 
     config: JobConfig
     checkpoint: Checkpoint
+    lock: CheckpointLock
+    attempt: int
     gate: Gate
     state: State
     metrics: Metrics
@@ -94,18 +102,34 @@ def run(arguments: Arguments, gate: Gate) -> None:
     state.update(starting_since=time.time())
     port = start_server(arguments.port, Pages(state, metrics, build_stuck_bound(config.trigger_interval)))
     checkpoint = Checkpoint(arguments.checkpoint, config.generation)
+    lock = take_lock(arguments.checkpoint, WaitForLock(state, gate))
+    if lock is None:
+        return
     attempt = write_attempt(checkpoint)
     begun = check_identity(checkpoint, config)
-    state.update(attempt=attempt, generation=config.generation, checkpoint_begun=begun)
+    state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_begun=begun)
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
-    driver = Driver(config, checkpoint, gate, state, metrics, Brokers(config.source.bootstrap_servers))
+    driver = Driver(config, checkpoint, lock, attempt, gate, state, metrics, Brokers(config.source.bootstrap_servers))
     if wait_for_kafka(driver.brokers, config, state, gate.stop_requested.wait):
         run_jvm(driver)
 
 
+@dataclass(frozen=True)
+class WaitForLock:
+    """Waits like an event, and says on `/status` what for: another driver is alive, which people must see at once."""
+
+    state: State
+    gate: Gate
+
+    def __call__(self, seconds: float) -> bool:
+        blocked = Blocked(reason=Reason.CHECKPOINT_LOCKED, message="another driver process holds the checkpoint")
+        self.state.update(phase=Phase.WAITING, blocked_by=blocked)
+        return self.gate.stop_requested.wait(seconds)
+
+
 def run_jvm(driver: Driver) -> None:
     memory = build_memory_plan(driver.config.memory_bytes)
-    jvm, info = start_jvm(memory, driver.config.cpus)
+    jvm, info = start_jvm(memory, driver.config.cpus, lock_fd=driver.lock.fd)
     try:
         connect_gateway(jvm, info)
         run_query(driver, memory, jvm)
@@ -122,6 +146,7 @@ def run_jvm(driver: Driver) -> None:
 def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     # PySpark takes half a second to import: it is not needed to wait for a broker, and not before the JVM is on its way.
     from dedup_job.event_time import validate_format
+    from dedup_job.open_sink import SinkOpener
     from dedup_job.query import Query
     from dedup_job.supervise import Reporter, Supervisor
 
@@ -130,7 +155,10 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     take_signals(driver.gate)  # PySpark has put its own handler on Ctrl-C
     driver.metrics.build.labels(version=VERSION, spark_version=spark.version).set(1)
     validate_format(spark, config.event_time.format)
-    query = Query(config, driver.checkpoint, driver.gate, state)
+    opener = SinkOpener(spark, config, driver.checkpoint, driver.attempt, state.read().checkpoint_begun, driver.brokers)
+    opened = opener.open()
+    sink = opener.build(opened)
+    query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver))
     reporter = Reporter(config, driver.checkpoint, state, driver.metrics)
     reporter.report_start(query)
     if driver.gate.stop_requested.is_set():
@@ -143,6 +171,26 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     _LOG.info("query started")
     LagProbe(driver.brokers, config, state, driver.metrics, driver.gate.stop_requested).start()
     Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain).run_until_stopped()
+
+
+def build_guards(driver: Driver) -> Guards:
+    attempt, durability = AttemptGuard(driver.checkpoint, driver.attempt), DurabilityGuard(driver.checkpoint)
+    sink = build_sink_guard(driver)
+    return Guards(
+        before=(lambda batch: attempt.check(), durability.settle_batch, sink.check),
+        after=(sink.check, lambda batch: attempt.check()),
+    )
+
+
+def build_sink_guard(driver: Driver) -> SinkGuard:
+    kafka = driver.config.sink.kafka
+    marked = kafka is not None and kafka.delivery is Delivery.EXACTLY_ONCE
+
+    def fetch_id(topic: str) -> str | None:
+        found = driver.brokers.fetch_topic(topic)
+        return None if found is None else found.id
+
+    return SinkGuard(fetch_id, kafka.topic if kafka else None, driver.config.progress_topic if marked else None)
 
 
 def explain_exception(driver: Driver, error: Exception) -> JobError:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 KEY_COLUMN, TIME_COLUMN = "dedup_key", "event_time"
-PASSED_COLUMNS = ("key", "value", "headers")
-"""What goes on to the sink, untouched."""
+PASSED_COLUMNS = ("key", "value", "headers", "timestamp", "partition", "offset")
+"""What goes on to the sink, untouched; partition and offset for the order."""
 
 _JSON_OPTIONS = {
     "mode": "PERMISSIVE",
@@ -31,16 +31,14 @@ _JSON_OPTIONS = {
 
 
 def parse(records: DataFrame, config: JobConfig) -> DataFrame:
-    """Columns key, value, headers, `dedup_key` (16 bytes, never null) and `event_time` (null exactly for invalid records)."""
+    """Columns PASSED_COLUMNS, `dedup_key` (16 bytes, never null) and `event_time` (null exactly for invalid records)."""
     text = F.col("value").cast("string")
     # Java would read bytes that are not UTF-8 as U+FFFD, and two different keys could become one.
     json = F.from_json(F.when(F.is_valid_utf8(text), text), build_schema(build_tree(build_paths(config))), _JSON_OPTIONS)
-    read = records.select(*PASSED_COLUMNS, "partition", "offset", json.alias("json"))
+    read = records.select(*PASSED_COLUMNS, json.alias("json"))
     keys = [_leaf(path) for path in config.key.fields]
     found = read.select(
         *PASSED_COLUMNS,
-        "partition",
-        "offset",
         build_key_text(keys).alias("key_text"),
         build_event_time(_leaf(config.event_time.field), config.event_time.format).alias("time"),
     )

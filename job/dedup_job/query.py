@@ -15,9 +15,10 @@ from dedup_job.checkpoint import Checkpoint
 from dedup_job.deduplicate import deduplicate
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause
+from dedup_job.guards import Guards
 from dedup_job.operator_metrics import read_batch_counts
 from dedup_job.parse import parse
-from dedup_job.sink import build_sink
+from dedup_job.sink import Sink
 from dedup_job.source import read_source
 from dedup_job.status import State
 from dedup_job.stop import Gate
@@ -35,11 +36,11 @@ LONGEST_CHAIN = 20
 class Query:
     """The running query and its batches."""
 
-    def __init__(self, config: JobConfig, checkpoint: Checkpoint, gate: Gate, state: State) -> None:
+    def __init__(self, config: JobConfig, checkpoint: Checkpoint, gate: Gate, state: State, sink: Sink, guards: Guards) -> None:
         self._config, self._checkpoint = config, checkpoint
         self._handle: StreamingQuery | None = None
         self._started = threading.Event()
-        self.runner = BatchRunner(build_sink(config), gate, state, checkpoint, self._read_counts)
+        self.runner = BatchRunner(sink, guards, gate, state, checkpoint, self._read_counts)
 
     def start(self, spark: SparkSession) -> None:
         config = self._config
@@ -60,6 +61,11 @@ class Query:
         """Cancels whatever is running: only for a query that is idle, see `stop.Gate`."""
         if self._handle is not None:
             self._handle.stop()
+
+    @property
+    def known_error(self) -> JobError | None:
+        """What ended the last batch, where a step of it knew."""
+        return self.runner.error if isinstance(self.runner.error, JobError) else None
 
     def read_causes(self) -> list[Cause]:
         """Why the query ended; empty when it did not fail."""

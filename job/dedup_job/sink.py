@@ -1,62 +1,186 @@
 """The sinks: each writes one batch in exactly one Spark action that reads every row of every partition.
 
 A second action would run the deduplication again on changed state; one that stops early would leave it half done.
+
+A batch goes begin, write, confirm; abort where something failed on the way. Only `confirm` makes an ExactlyOnce batch visible, so whatever
+must be known before that, such as the count of rows, is checked between `write` and `confirm`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyspark.sql import functions as F
 
-from dedup_api.job_config import JobConfig
-from dedup_job.parse import PASSED_COLUMNS
+from dedup_api.exits import ExitCode
+from dedup_api.spec import Ordering
+from dedup_job.errors import JobError
+from dedup_job.markers import Marker, Step, decide_step
+from dedup_job.transactions import Transactions, build_producer_settings
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
-Sink = Callable[["DataFrame", int], None]
-"""Writes the rows of a batch; returns when they are written."""
+_LOG = logging.getLogger("dedup_job.sink")
 
 CONSOLE_ROWS = 20
 CONSOLE_CHARACTERS = 2000
 """Of each field: a log line is to be read."""
-
-_MAX_RECORD = 100 * 1024 * 1024
-"""Bytes. The producer must not refuse what the source topic took; what the sink topic takes is the broker's to say."""
+CONSOLE_COLUMNS = ("key", "value", "headers")
 
 
-def build_sink(config: JobConfig) -> Sink:
-    if config.sink.kafka is not None:
-        return build_kafka_sink(build_sink_options(config.source.bootstrap_servers, config.sink.kafka.topic))
-    return write_console
+class Sink(Protocol):
+    def begin(self, batch: int, entry: str) -> bool:
+        """`entry`: the offset log's. Whether the batch is in the output already: its rows are then only read."""
+
+    def write(self, rows: DataFrame, batch: int) -> None:
+        """The one action."""
+
+    def confirm(self, rows: int) -> None:
+        """`rows`: how many the deduplication let through; JobError where other rows were written."""
+
+    def abort(self) -> None:
+        """After a failure. Never raises."""
+
+    def close(self) -> None:
+        """At the end of the driver."""
 
 
-def build_sink_options(bootstrap_servers: str, topic: str) -> dict[str, str]:
-    return {
-        "kafka.bootstrap.servers": bootstrap_servers,
-        "topic": topic,
-        "kafka.compression.type": "lz4",
-        "kafka.linger.ms": "20",
-        "kafka.batch.size": str(256 * 1024),
-        "kafka.max.request.size": str(_MAX_RECORD),
-    }
+def order(rows: DataFrame, ordering: Ordering, partitions: int) -> DataFrame:
+    """With PerKey, rows of one Kafka key are in one task, in the order of the source. Rows without a key have no order to keep."""
+    if ordering is Ordering.NONE:
+        return rows
+    together = F.when(F.col("key").isNotNull(), F.xxhash64("key")).otherwise(F.xxhash64("partition", "offset"))
+    return rows.repartition(partitions, together).sortWithinPartitions("partition", "offset")
 
 
-def build_kafka_sink(options: dict[str, str]) -> Sink:
-    def write_kafka(batch: DataFrame, number: int) -> None:
-        batch.select(*PASSED_COLUMNS).write.format("kafka").options(**options).save()
+def build_timestamp() -> Column:
+    """Milliseconds, as the record came; null where it came without, which the producer would refuse as a negative number."""
+    millis = F.unix_millis("timestamp")
+    return F.when(millis >= 0, millis)
 
-    return write_kafka
+
+class ExactlyOnceSink:
+    """Rows and marker in one Kafka transaction."""
+
+    def __init__(self, transactions: Transactions, marker: Marker, attempt: int, ordering: Ordering, partitions: int) -> None:
+        """`marker`: the newest one, read after the transactions were opened."""
+        self._transactions, self._marker, self._attempt = transactions, marker, attempt
+        self._ordering, self._partitions = ordering, partitions
+        self._step, self._batch, self._entry, self._sent = Step.DELIVER, -1, "", 0
+
+    def begin(self, batch: int, entry: str) -> bool:
+        self._step, self._batch, self._entry = decide_step(self._marker, batch, entry), batch, entry
+        if self._step is Step.DELIVER:
+            self._transactions.begin()
+            return False
+        _LOG.info("the batch is in the output already and is only read", extra={"fields": {"batch": batch, "rows": self._marker.rows}})
+        return True
+
+    def write(self, rows: DataFrame, batch: int) -> None:
+        if self._step is Step.SKIP:
+            self._transactions.drain(rows.select("offset"))
+            return
+        ordered = order(rows, self._ordering, self._partitions)
+        self._sent = self._transactions.write(ordered.select("key", "value", "headers", build_timestamp().alias("timestamp")))
+
+    def confirm(self, rows: int) -> None:
+        if self._step is Step.SKIP:
+            return
+        if self._sent != rows:
+            message = f"batch {self._batch} has {rows} unique records, and {self._sent} were sent: it is not committed"
+            raise JobError(ExitCode.INTERNAL, message)
+        marker = Marker(batch=self._batch, entry=self._entry, attempt=self._attempt, rows=rows)
+        self._transactions.commit(marker)
+        self._marker = marker
+
+    def abort(self) -> None:
+        self._transactions.abort()
+
+    def close(self) -> None:
+        self._transactions.close()
+
+
+class AtLeastOnceSink:
+    """Spark's own writer."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, ordering: Ordering, partitions: int) -> None:
+        producer = build_producer_settings(bootstrap_servers)
+        self._options = {"topic": topic, **{f"kafka.{name}": value for name, value in producer.items()}}
+        self._ordering, self._partitions = ordering, partitions
+
+    def begin(self, batch: int, entry: str) -> bool:
+        return False
+
+    def write(self, rows: DataFrame, batch: int) -> None:
+        ordered = order(rows, self._ordering, self._partitions)
+        ordered.select("key", "value", "headers").write.format("kafka").options(**self._options).save()
+
+    def confirm(self, rows: int) -> None:
+        """Written is written."""
+
+    def abort(self) -> None:
+        """There is nothing to take back."""
+
+    def close(self) -> None:
+        """Spark closes its producers."""
+
+
+class SwitchingSink:
+    """A batch that was planned under the delivery before ends under it; those after it are written by the sink that is wanted now."""
+
+    def __init__(self, before: Sink, last: int, switch: Callable[[], Sink]) -> None:
+        """`last`: the number of the batch that is still `before`'s. `switch` is called once, when that one has committed."""
+        self._sink, self._last, self._switch = before, last, switch
+        self._switched = False
+
+    def begin(self, batch: int, entry: str) -> bool:
+        if batch > self._last and not self._switched:
+            self._sink.close()
+            self._sink = self._switch()
+            self._switched = True
+        return self._sink.begin(batch, entry)
+
+    def write(self, rows: DataFrame, batch: int) -> None:
+        self._sink.write(rows, batch)
+
+    def confirm(self, rows: int) -> None:
+        self._sink.confirm(rows)
+
+    def abort(self) -> None:
+        self._sink.abort()
+
+    def close(self) -> None:
+        self._sink.close()
+
+
+class ConsoleSink:
+    """Prints the first rows of each batch."""
+
+    def begin(self, batch: int, entry: str) -> bool:
+        return False
+
+    def write(self, rows: DataFrame, batch: int) -> None:
+        write_console(rows, batch)
+
+    def confirm(self, rows: int) -> None:
+        """Printed is printed."""
+
+    def abort(self) -> None:
+        """There is nothing to take back."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def write_console(batch: DataFrame, number: int) -> None:
     """Prints up to 20 rows as JSON lines. The index of a row in its partition picks them, so that all rows are still read."""
     index_in_partition = F.monotonically_increasing_id().bitwiseAND(F.lit((1 << 33) - 1))
-    picked = batch.select(*PASSED_COLUMNS, index_in_partition.alias("index")).agg(
-        F.collect_list(F.when(F.col("index") < CONSOLE_ROWS, F.struct(*PASSED_COLUMNS)))
+    picked = batch.select(*CONSOLE_COLUMNS, index_in_partition.alias("index")).agg(
+        F.collect_list(F.when(F.col("index") < CONSOLE_ROWS, F.struct(*CONSOLE_COLUMNS)))
     )
     for row in picked.collect()[0][0][:CONSOLE_ROWS]:
         print(json.dumps(build_console_row(number, row["key"], row["value"], row["headers"]), ensure_ascii=False), flush=True)

@@ -45,6 +45,8 @@ class Reporter:
         now = time.time()
         duration = max(now - batch.started, 0.001)
         self._metrics.count(batch.counts)
+        if batch.skipped:
+            self._metrics.skipped.inc()
         self._metrics.duration.observe(duration)
         self._metrics.last_commit.set(now)
         self._publish(batch.number, batch.totals.state_rows, batch.totals.state_bytes)
@@ -105,7 +107,7 @@ class Supervisor:
                 if stopping:
                     return
                 self.state.update(query_alive=False)
-                raise self.explain(self.query.read_causes())
+                raise self.query.known_error or self.explain(self.query.read_causes())
             if stopping and self._stop_if_idle():
                 return
 

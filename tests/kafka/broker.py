@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9094"
 ANY_PARTITION = -1
@@ -38,6 +45,12 @@ class Broker:
 
     def create(self, topic: str, partitions: int, config: dict[str, str] | None = None) -> None:
         self._admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(20)
+
+    def configure(self, topic: str, config: dict[str, str]) -> None:
+        """Changes these settings of the topic and leaves the others."""
+        entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        self._admin.incremental_alter_configs([resource])[resource].result(20)
 
     def delete(self, topic: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The connector's jars for tests that run outside the image: fetched once per content of `job/pom.xml`, kept in the cache."""
+"""The driver's jars for tests that run outside the image: built once per content of `job/pom.xml` and `job/java`, kept in the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from testbed.layout import Layout
 from testbed.packages import JAVA_COMMANDS, ensure_system_packages
 
 ROOT = Path(__file__).resolve().parents[2]
-POM = ROOT / "job" / "pom.xml"
+JOB = ROOT / "job"
+
+
+def _build_digest() -> str:
+    sources = [JOB / "pom.xml", *sorted((JOB / "java").rglob("*.java"))]
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
 def fetch_connector_jars() -> Path:
@@ -23,16 +28,15 @@ def fetch_connector_jars() -> Path:
     layout = Layout.of_this_checkout()
     ensure_system_packages(layout.log / "java.log", JAVA_COMMANDS)
     cache = layout.cache
-    folder = cache / f"jars-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
+    folder = cache / f"jars-{_build_digest()}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=cache, prefix=".jars-"))
     try:
-        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-f", str(POM), f"-DoutputDirectory={partial}"]
-        subprocess.run(command, check=True, timeout=300)
-        partial.chmod(0o755)
-        partial.rename(folder)
+        command = ["mvn", "-q", "-B", "package", "-f", str(JOB / "pom.xml"), f"-Doutput={partial}"]
+        subprocess.run(command, check=True, timeout=600)
+        (partial / "jars").rename(folder)
     except OSError:
         if not folder.is_dir():
             raise

@@ -27,7 +27,7 @@ COMMANDS = {
     "mount": "mount",
     "nsenter": "util-linux",
 }
-JAVA_COMMANDS = {"java": "openjdk-17-jre-headless", "mvn": "maven"}
+JAVA_COMMANDS = {"java": "openjdk-17-jdk-headless", "javac": "openjdk-17-jdk-headless", "mvn": "maven"}
 """For tests that run the driver outside of its image."""
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 CNI_PLUGINS = ("bridge", "host-local", "portmap", "loopback")

@@ -1,0 +1,144 @@
+"""From what the volume says about the output and what the spec wants of it to the sink of this run.
+
+Order matters: the producer is opened first, because only then does nobody else write, and only then is the marker read. A change of
+delivery happens at a committed batch, and is on the volume before the first batch is written in the new way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dedup_api.exits import ExitCode
+from dedup_api.job_config import JobConfig
+from dedup_api.spec import Delivery, KafkaSink
+from dedup_job.checkpoint import Checkpoint, fetch_last_commit, fetch_last_planned
+from dedup_job.delivery import Output, create_output, read_output, write_output
+from dedup_job.errors import JobError
+from dedup_job.markers import NOTHING_WRITTEN, Marker
+from dedup_job.preflight import TopicLookup
+from dedup_job.progress import ensure_progress_topic
+from dedup_job.sink import AtLeastOnceSink, ConsoleSink, ExactlyOnceSink, Sink, SwitchingSink
+from dedup_job.transactions import TRANSACTION_TIMEOUT, Transactions
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_LOG = logging.getLogger("dedup_job.open_sink")
+
+MakeTransactions = Callable[["SparkSession", JobConfig, str], Transactions]
+"""(session, config, name of the output)"""
+
+
+def make_transactions(spark: SparkSession, config: JobConfig, output: str, timeout: int = TRANSACTION_TIMEOUT) -> Transactions:
+    """`timeout` in seconds."""
+    return Transactions(
+        spark,
+        config.source.bootstrap_servers,
+        f"{config.transactional_id_prefix}.{output}",
+        get_kafka_sink(config).topic,
+        config.progress_topic,
+        output,
+        timeout,
+    )
+
+
+def get_kafka_sink(config: JobConfig) -> KafkaSink:
+    if config.sink.kafka is None:
+        raise JobError(ExitCode.INTERNAL, "the job has no Kafka sink")
+    return config.sink.kafka
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The transactions of the output as the volume knows it, open; no other producer of theirs can write any more."""
+
+    output: Output
+    transactions: Transactions
+    marker: Marker | None
+    """None only where the marker is lost and the job no longer wants to rely on it."""
+
+
+@dataclass(frozen=True)
+class SinkOpener:
+    """Steps between the start of Spark and that of the query."""
+
+    spark: SparkSession
+    config: JobConfig
+    checkpoint: Checkpoint
+    attempt: int
+    begun: bool
+    """Batches may have been planned on the checkpoint."""
+    brokers: TopicLookup
+    make_transactions: MakeTransactions = make_transactions
+
+    def open(self) -> Opened | None:
+        """None where the last batches were not written in transactions and the next ones are not to be."""
+        if self.config.sink.kafka is None:
+            return None
+        wanted, output = self.config.sink.kafka.delivery, read_output(self.checkpoint) if self.begun else None
+        if output is None and fetch_last_planned(self.checkpoint) is not None:
+            path = self.checkpoint.sink_file.relative_to(self.checkpoint.root)
+            raise JobError(
+                ExitCode.CHECKPOINT_DAMAGED, f"the checkpoint holds batches, and {path}, which says how they were written, is missing"
+            )
+        if output is None or (output.delivery is not Delivery.EXACTLY_ONCE and wanted is Delivery.EXACTLY_ONCE):
+            output = create_output(wanted)
+            write_output(self.checkpoint, output)
+        if output.delivery is not Delivery.EXACTLY_ONCE:
+            return None
+        return self._open_output(output, wanted)
+
+    def _open_output(self, output: Output, wanted: Delivery) -> Opened:
+        is_there = self.brokers.fetch_topic(self.config.progress_topic) is not None
+        if not is_there and not output.marked:
+            ensure_progress_topic(self.config.source.bootstrap_servers, self.config.progress_topic)
+        transactions = self.make_transactions(self.spark, self.config, output.name)
+        transactions.open()
+        marker = transactions.read_marker() if is_there or not output.marked else None
+        if marker is None and output.marked and wanted is Delivery.EXACTLY_ONCE:
+            raise JobError(ExitCode.SINK_PROGRESS_LOST, f"the progress topic {self.config.progress_topic} holds no marker of this job")
+        if marker is None and not output.marked:
+            marker = self._write_first_marker(transactions)
+        if marker is not None and not output.marked:
+            output = output.model_copy(update={"marked": True})
+            write_output(self.checkpoint, output)
+        return Opened(output, transactions, marker)
+
+    def _write_first_marker(self, transactions: Transactions) -> Marker:
+        """In a transaction of its own, so that from then on a missing marker is a lost one."""
+        last = fetch_last_commit(self.checkpoint)
+        marker = Marker(batch=NOTHING_WRITTEN if last is None else last, entry="", attempt=self.attempt, rows=0)
+        transactions.begin()
+        transactions.commit(marker)
+        return marker
+
+    def build(self, opened: Opened | None) -> Sink:
+        """After the checkpoint was checked and repaired: the sink for the batches to come."""
+        if self.config.sink.kafka is None:
+            return ConsoleSink()
+        if opened is None:
+            return self._build_at_least_once()
+        planned, committed = fetch_last_planned(self.checkpoint), fetch_last_commit(self.checkpoint)
+        due = planned is not None and planned != committed
+        if self.config.sink.kafka.delivery is Delivery.EXACTLY_ONCE and opened.marker is not None:
+            return self._build_exactly_once(opened, opened.marker)
+        if due and planned is not None and opened.marker is not None:
+            _LOG.info("the batch that is due ends in a transaction, those after it are at-least-once", extra={"fields": {"batch": planned}})
+            return SwitchingSink(self._build_exactly_once(opened, opened.marker), planned, self._switch)
+        opened.transactions.close()
+        return self._switch()
+
+    def _switch(self) -> Sink:
+        """The volume first: what was written in transactions until here never is again under this name."""
+        write_output(self.checkpoint, create_output(Delivery.AT_LEAST_ONCE))
+        return self._build_at_least_once()
+
+    def _build_exactly_once(self, opened: Opened, marker: Marker) -> Sink:
+        return ExactlyOnceSink(opened.transactions, marker, self.attempt, get_kafka_sink(self.config).ordering, self.config.parallelism)
+
+    def _build_at_least_once(self) -> Sink:
+        kafka = get_kafka_sink(self.config)
+        return AtLeastOnceSink(self.config.source.bootstrap_servers, kafka.topic, kafka.ordering, self.config.parallelism)

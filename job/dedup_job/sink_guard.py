@@ -1,0 +1,39 @@
+"""Notices that the output topic or the progress topic was deleted and made again.
+
+Rows that went to the old topic are gone with it. That is the deleter's wish where it happened between two batches; in the middle of a
+batch a part of the rows would be in the old topic and a part in the new one, so the topics are compared before and after the rows are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dedup_api.exits import ExitCode
+from dedup_api.reasons import Reason
+from dedup_job.errors import JobError
+
+FetchId = Callable[[str], str | None]
+"""From a topic's name to its id at the brokers; None if there is no such topic. Raises JobError when no broker answers."""
+
+
+class SinkGuard:
+    """The ids of the topics that the sink writes to, as they were when the driver started."""
+
+    def __init__(self, fetch_id: FetchId, topic: str | None, progress_topic: str | None) -> None:
+        self._fetch_id, self._topic, self._progress_topic = fetch_id, topic, progress_topic
+        self._ids = {name: fetch_id(name) for name in (topic, progress_topic) if name is not None}
+
+    def check(self, batch: int) -> None:
+        """JobError when a topic is another than at the start, or gone."""
+        for name, before in self._ids.items():
+            now = self._fetch_id(name)
+            if now == before:
+                continue
+            if name == self._progress_topic:
+                raise JobError(
+                    ExitCode.SINK_PROGRESS_LOST, f"the progress topic {name} was deleted{'' if now is None else ' and made again'}"
+                )
+            if now is None:
+                raise JobError(ExitCode.TOPIC_MISSING, f"the topic {name} does not exist", Reason.SINK_TOPIC_MISSING)
+            message = f"the topic {name} was deleted and made again: what it held is gone with it, and the job goes on into the new one"
+            raise JobError(ExitCode.TOPIC_MISSING, message, Reason.SINK_TOPIC_MISSING)
