@@ -1,0 +1,79 @@
+"""What the checkpoint says about the run so far, read from outside while drivers come and go."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_commit
+from dedup_job.totals import Totals, read_totals
+
+
+@dataclass(frozen=True)
+class Outage:
+    """All times are seconds since 1970."""
+
+    at: float
+    counts_from: float
+    """Commits before this are no sign of recovery: a JVM that outlives its Python process may still finish a batch."""
+
+
+@dataclass
+class Commits:
+    """Spark keeps the newest hundred entries of its commit log: look often."""
+
+    checkpoint: Checkpoint
+    topic: str
+    times: dict[int, float] = field(default_factory=dict)
+    """By batch: when it was committed."""
+
+    def look(self) -> None:
+        try:
+            with os.scandir(self.checkpoint.spark / "commits") as entries:
+                for entry in entries:
+                    if entry.name.isdigit() and int(entry.name) not in self.times:
+                        self.times[int(entry.name)] = entry.stat().st_mtime
+        except FileNotFoundError:
+            return
+
+    @property
+    def last(self) -> int:
+        return max(self.times, default=-1)
+
+    def count_read(self) -> int:
+        """Records of the source topic in committed batches."""
+        last = fetch_last_commit(self.checkpoint)
+        if last is None:
+            return 0
+        try:
+            return sum(read_commit(self.checkpoint, last, self.topic).end_offsets.values())
+        except (OSError, ValueError):
+            return 0  # just being written, or just deleted
+
+    def read_totals(self) -> Totals:
+        return read_totals(self.checkpoint.totals_file)
+
+    def has_committed_since(self, moment: float) -> bool:
+        return any(at > moment for at in self.times.values())
+
+
+def list_recoveries(outages: list[Outage], commits: list[float]) -> list[float]:
+    """Seconds from each outage to the next commit. Of several without a commit between them the last counts."""
+    found: dict[float, float] = {}
+    for outage in outages:
+        following = min((at for at in commits if at > outage.counts_from), default=None)
+        if following is not None:
+            found[following] = following - outage.at
+    return list(found.values())
+
+
+def describe_recoveries(seconds: list[float]) -> str:
+    if not seconds:
+        return "no recovery was measured"
+    return f"median {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s, of {len(seconds)} measured"
+
+
+def make_checkpoint(folder: Path) -> Checkpoint:
+    return Checkpoint(folder / "checkpoint", 1)

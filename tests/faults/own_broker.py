@@ -1,0 +1,157 @@
+"""A Kafka broker of the run's own, so that it can be killed and started again on its data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from testbed.layout import CHECKOUT, Layout
+from testbed.packages import JAVA_COMMANDS, ensure_system_packages
+
+ANSWER_SECONDS = 180
+"""Until the broker must answer: five on an idle machine."""
+
+_POM = CHECKOUT / "tests" / "testbed" / "images" / "kafka" / "pom.xml"
+_CLUSTER_ID = "ZmF1bHRzLWthZmthLS0wMQ"
+_LOWEST_PORT, _HIGHEST_PORT = 20_000, 32_000
+"""Below the range from which the kernel takes ports of clients: one that connects while the broker is away must not get its port."""
+_SETTINGS = """process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+auto.create.topics.enable=false
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=2
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=2
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+# The plan's records are years old.
+log.retention.ms=-1
+# A transaction that nobody ends is noticed soon after its time.
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+"""
+
+
+def fetch_broker_jars() -> Path:
+    """The folder with the broker's jars; whole or absent."""
+    layout = Layout.of_this_checkout()
+    ensure_system_packages(layout.log / "java.log", JAVA_COMMANDS)
+    folder = layout.cache / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+    if folder.is_dir():
+        return folder
+    layout.cache.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=layout.cache, prefix=".kafka-"))
+    try:
+        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-f", str(_POM), "-DincludeScope=runtime"]
+        subprocess.run([*command, f"-DoutputDirectory={partial}"], check=True, timeout=600)
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+class OwnBroker:
+    """Use it with `with`; the data stay in `folder`."""
+
+    def __init__(self, folder: Path, jars: Path, environment: dict[str, str]) -> None:
+        self._folder, self._jars, self._environment = folder, jars, environment
+        self._port, self._controller = _find_ports()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def log(self) -> Path:
+        return self._folder / "broker.log"
+
+    def __enter__(self) -> OwnBroker:
+        self._folder.mkdir(parents=True)
+        settings = _SETTINGS.format(port=self._port, controller=self._controller, data=self._folder / "data")
+        (self._folder / "server.properties").write_text(settings)
+        self._run_java("-Xmx128m", "kafka.tools.StorageTool", "format", "--cluster-id", _CLUSTER_ID, "--config").wait(ANSWER_SECONDS)
+        self.start()
+        self.wait_until_it_answers()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        self._process = self._run_java("-Xmx512m", "kafka.Kafka")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _run_java(self, heap: str, *words: str) -> subprocess.Popen[bytes]:
+        command = ["java", heap, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        command += ["-cp", f"{self._jars}/*", *words, str(self._folder / "server.properties")]
+        environment = {**os.environ, **self._environment}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        admin = AdminClient(self._build_client())
+        while True:
+            assert self._process is not None and self._process.poll() is None, f"the broker ended:\n{self.log.read_text()[-3000:]}"
+            try:
+                admin.list_topics(timeout=5)
+                return
+            except KafkaException:
+                assert time.monotonic() < deadline, f"the broker does not answer:\n{self.log.read_text()[-3000:]}"
+
+    def create(self, topic: str, partitions: int, config: dict[str, str] | None = None) -> None:
+        admin = AdminClient(self._build_client())
+        admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(60)
+
+    def open_reader(self, topic: str, isolation: str) -> tuple[Consumer, int]:
+        """A consumer at the beginning of all partitions, and how many they are."""
+        settings = {**self._build_client(), "group.id": "faults", "isolation.level": isolation, "enable.partition.eof": True}
+        consumer = Consumer({**settings, "enable.auto.commit": False})
+        partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        return consumer, len(partitions)
+
+    def _build_client(self) -> dict[str, Any]:
+        # librdkafka says on stderr that a broker is away, which is the purpose here.
+        return {"bootstrap.servers": self.bootstrap, "log_level": 0}
+
+
+def _find_ports() -> tuple[int, int]:
+    free: list[int] = []
+    while len(free) < 2:
+        port = random.randrange(_LOWEST_PORT, _HIGHEST_PORT)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in free:
+            free.append(port)
+    return free[0], free[1]

@@ -1,0 +1,165 @@
+"""What goes in: which events, in how many copies, in which order, down to the bytes. Pure, and the same for the same seed.
+
+Every record is a function of its event and its copy, so that millions of them are checked without being remembered.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+Header = tuple[str, bytes | None]
+
+WATERMARK = timedelta(minutes=10)
+WATERMARKS = 6
+"""How many of them the event times span: keys also expire while the faults happen."""
+COPIES_WITHIN = 25
+"""A copy comes at most 1/25 of all events after the first: closer than a watermark with much to spare, so none is late or forgotten."""
+MOST_COPIES = 3
+
+_BEGIN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+_MASK = (1 << 64) - 1
+_ID = re.compile(rb'\{"id": "e([0-9]{1,9})", ')
+_TEXTS = (
+    "",
+    "plain",
+    'quote " and \\ backslash',
+    "Zürich",
+    "e\u0301 is not é",
+    "файл",
+    "東京都",
+    "😀👩‍👩‍👧",
+    "\u2028 \u0000 \u001f",
+    "null",
+)
+_HEADERS: tuple[tuple[Header, ...], ...] = (
+    (),
+    (),
+    (("trace", b"\x00\xff\x80 no text"),),
+    (("again", b"1"), ("again", b"2"), ("again", b"1")),
+    (("empty", b""), ("null", None)),
+    (("ключ", "値".encode()), ("", b"a header without a name")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """As Kafka holds it."""
+
+    key: bytes | None
+    value: bytes
+    headers: tuple[Header, ...]
+    timestamp: int
+    """Milliseconds since 1970."""
+
+
+def find_event(value: bytes | None) -> int | None:
+    """The event that a value says it is of; None for a value that no plan has made."""
+    match = _ID.match(value or b"")
+    return int(match.group(1)) if match else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    seed: int
+    events: int
+    partitions: int = 4
+    """Of the source topic."""
+
+    def count_copies(self, event: int) -> int:
+        """One for most events, up to MOST_COPIES."""
+        return (1, 1, 1, 1, 1, 1, 2, 3)[self._mix(event, 1) & 7]
+
+    def build_record(self, event: int, copy: int) -> Record:
+        """Copies agree in key and value, and differ in timestamp and, mostly, in headers."""
+        micros = event * self._step
+        draw = self._mix(event, 2)
+        document = {
+            "id": f"e{event}",
+            "at": (_BEGIN + timedelta(microseconds=micros)).isoformat(),
+            "text": _TEXTS[draw % len(_TEXTS)] * (1 + (draw >> 8) % 4),
+            "n": draw >> 32,
+        }
+        headers = _HEADERS[self._mix(event, 16 + copy) % len(_HEADERS)]
+        value = json.dumps(document, ensure_ascii=draw & 64 == 0).encode()
+        return Record(self.find_key(event), value, headers, self._begin_ms + micros // 1000 + 1000 * copy)
+
+    def find_key(self, event: int) -> bytes | None:
+        """The Kafka key: none for one event in ten, and one in so many is empty."""
+        draw = self._mix(event, 3)
+        if draw % 10 == 0:
+            return None
+        number = (draw >> 8) % self._keys
+        return f"ключ-{number}".encode() if number else b""
+
+    def find_partition(self, event: int, copy: int) -> int:
+        """That of the key for most; records without a key, and every seventh, lie anywhere."""
+        draw = self._mix(event, 3)
+        scattered = draw % 10 == 0 or draw % 7 == 0
+        return self._mix(event, 32 + copy) % self.partitions if scattered else ((draw >> 8) % self._keys) % self.partitions
+
+    def find_position(self, event: int, copy: int) -> int:
+        """Grows in the order in which the records go in; has gaps."""
+        return (self._find_slot(event, copy) << 36) | (event << 4) | copy
+
+    def _find_slot(self, event: int, copy: int) -> int:
+        """The event before whose first copy this one goes in."""
+        if copy == 0:
+            return event
+        draw = self._mix(event, 64 + copy)
+        farthest = max(2, self.events // COPIES_WITHIN)
+        reach = (min(50, farthest), max(2, farthest // 8), farthest)[draw % 3]
+        return event + 1 + (draw >> 8) % reach
+
+    def list_all(self) -> Iterator[tuple[int, int]]:
+        """Every event and copy, in the order in which they go in."""
+        waiting: list[tuple[int, int, int]] = []
+        for event in range(self.events):
+            for copy in range(1, self.count_copies(event)):
+                heapq.heappush(waiting, (self.find_position(event, copy), event, copy))
+            here = self.find_position(event, 0)
+            while waiting and waiting[0][0] < here:
+                yield heapq.heappop(waiting)[1:]
+            yield event, 0
+        while waiting:
+            yield heapq.heappop(waiting)[1:]
+
+    @cached_property
+    def records(self) -> int:
+        """How many go in."""
+        return sum(map(self.count_copies, range(self.events)))
+
+    @cached_property
+    def _step(self) -> int:
+        """Microseconds of event time from one event to the next."""
+        return max(1, int(WATERMARK.total_seconds() * 1_000_000) * WATERMARKS // self.events)
+
+    @cached_property
+    def _begin_ms(self) -> int:
+        return int(_BEGIN.timestamp() * 1000)
+
+    @cached_property
+    def _keys(self) -> int:
+        return max(3, self.events // 100)
+
+    def _mix(self, number: int, purpose: int) -> int:
+        """64 bits that look random: the finalizer of SplitMix64."""
+        x = (self.seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + purpose * 0xD1342543DE82EF95) & _MASK
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+        return x ^ (x >> 31)
+
+
+def build_plan(seed: int, records: int) -> Plan:
+    """At least so many records, and not three more."""
+    plan = Plan(seed, 1)
+    events = count = 0
+    while count < records:
+        count += plan.count_copies(events)
+        events += 1
+    return Plan(seed, max(1, events))

@@ -1,0 +1,76 @@
+"""What a run says, while it goes on and at its end. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from dedup_api.spec import Delivery
+from dedup_job.totals import Totals
+from faults.check import Verdict
+from faults.commits import describe_recoveries
+from faults.plan import Plan
+
+
+@dataclass
+class Progress:
+    plan: Plan
+    planned_faults: int
+    faults: int = 0
+    doing: str = ""
+
+    def describe(self, seconds: float, fed: int, read: int, batch: int, totals: Totals) -> str:
+        return (
+            f"{seconds:.0f} s: fed {fed:,}, read {read:,}, out {totals.rows_out:,}, batch {batch}; "
+            f"{self.faults} of {self.planned_faults} faults, now {self.doing}"
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    seed: int
+    delivery: Delivery
+    records: int
+    events: int
+    batches: int
+    max_offsets: int
+    seconds: float
+    recoveries: tuple[float, ...]
+    totals: Totals
+    verdict: Verdict
+    done: Counter[str] = field(default_factory=Counter)
+    """How often each fault happened, by names."""
+    ends: Counter[str] = field(default_factory=Counter)
+    """How drivers ended that were not killed."""
+    violations: tuple[str, ...] = ()
+    """What else must not be."""
+
+    @property
+    def failures(self) -> list[str]:
+        """What speaks against the run; empty when the promise held."""
+        return [*self.verdict.failures, *self.violations]
+
+    @property
+    def kills(self) -> int:
+        return self.done["kill"]
+
+    def describe(self) -> str:
+        verdict = self.verdict
+        lines = [
+            f"{self.delivery}, seed {self.seed}: {self.records:,} records of {self.events:,} events in {self.batches} batches "
+            f"(maxOffsetsPerTrigger {self.max_offsets:,}), {self.seconds:.0f} s",
+            f"faults: {_list(self.done)}",
+            f"other ends of drivers: {_list(self.ends)}",
+            f"from a kill to the next committed batch: {describe_recoveries(list(self.recoveries))}",
+            f"the driver's own count: {self.totals.rows_in:,} in, {self.totals.rows_out:,} out, {self.totals.duplicates:,} duplicates, "
+            f"{self.totals.late:,} late, {self.totals.invalid:,} invalid",
+            f"out {verdict.out:,}: missing {verdict.missing:,}, twice {verdict.twice:,}, foreign {verdict.foreign:,}, "
+            f"changed {verdict.changed:,}, out of order {verdict.disordered:,}",
+            *verdict.examples,
+            *self.violations,
+        ]
+        return "\n".join(lines)
+
+
+def _list(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counter.items())) or "none"

@@ -1,0 +1,123 @@
+"""Which faults, where and in which order. Pure: a seed names the whole schedule, so a run can be repeated."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from itertools import cycle, islice
+
+from dedup_api.spec import Delivery
+
+
+class Action(StrEnum):
+    KILL = "kill"
+    """SIGKILL of the target."""
+    FREEZE = "freeze"
+    """SIGSTOP of the target for longer than a transaction may last, and a second driver meanwhile."""
+    BROKER = "broker"
+    """SIGKILL of the broker, which comes back some seconds later. The target is unused."""
+    SECOND = "second"
+    """A second driver on the same checkpoint, beside a healthy one. The target is unused."""
+
+
+class Target(StrEnum):
+    PYTHON = "python"
+    JVM = "jvm"
+    BOTH = "both"
+
+
+class Point(StrEnum):
+    """Where in the life of a batch, in its order; each is reached in every batch."""
+
+    PLANNED = "planned"
+    """foreachBatch is entered, nothing is written."""
+    AFTER_OFFSETS = "after-offsets"
+    """The offset log is on disk, the transaction has not begun."""
+    MID_TASK = "mid-task"
+    """While tasks send rows."""
+    IN_STATE_UPLOAD = "in-state-upload"
+    """The first state file of the batch has appeared on the volume."""
+    IN_TRANSACTION = "in-transaction"
+    """All rows are sent, the marker is not."""
+    BEFORE_COMMIT = "before-commit"
+    """The marker is sent, the transaction is not committed."""
+    AFTER_COMMIT = "after-commit"
+    """The rows are in the output, Spark has not heard of it."""
+    RETURNED = "returned"
+    """foreachBatch has returned, Spark is about to commit."""
+    STOPPING = "stopping"
+    """SIGTERM was sent a moment ago."""
+    RANDOM = "random"
+    """Some seconds after the start, wherever the driver is then."""
+
+
+ALL_POINTS = tuple(Point)
+WITHOUT_TRANSACTION = tuple(point for point in Point if point not in (Point.AFTER_OFFSETS, Point.IN_TRANSACTION, Point.BEFORE_COMMIT))
+MOST_VISITS = 4
+_FROZEN = (Point.IN_TRANSACTION, Point.MID_TASK, Point.BEFORE_COMMIT, Point.PLANNED)
+_WITHOUT_BROKER = (Point.MID_TASK, Point.AFTER_OFFSETS, Point.IN_TRANSACTION, Point.BEFORE_COMMIT, Point.RANDOM, Point.AFTER_COMMIT)
+
+
+def list_points(delivery: Delivery) -> tuple[Point, ...]:
+    return ALL_POINTS if delivery is Delivery.EXACTLY_ONCE else WITHOUT_TRANSACTION
+
+
+@dataclass(frozen=True)
+class Fault:
+    action: Action
+    point: Point
+    target: Target
+    visit: int
+    """Which time a run of the driver reaches the point, from 1: often that is in a batch which is repeated."""
+    fraction: float
+    """From 0 to 1: how far into the point's span of time, and how long a broker stays away."""
+
+    def __str__(self) -> str:
+        target = "" if self.action in (Action.BROKER, Action.SECOND) else f" {self.target}"
+        return f"{self.action}{target} at {self.point}, visit {self.visit}, {self.fraction:.2f}"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def parse_fault(text: str) -> Fault:
+    found = json.loads(text)
+    return Fault(Action(found["action"]), Point(found["point"]), Target(found["target"]), found["visit"], found["fraction"])
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many of each."""
+
+    kills: int
+    broker_kills: int = 0
+    freezes: int = 0
+    second_drivers: int = 0
+    """Besides those that every freeze brings."""
+
+
+def build_schedule(seed: int, counts: Counts, points: tuple[Point, ...]) -> list[Fault]:
+    """Every point comes up before one comes up again, with every target in turn."""
+    draw = random.Random(f"faults {seed}")
+    frozen = tuple(point for point in _FROZEN if point in points)
+    brokerless = tuple(point for point in _WITHOUT_BROKER if point in points)
+    faults = [
+        *_build(draw, Action.KILL, counts.kills, points),
+        *_build(draw, Action.FREEZE, counts.freezes, frozen),
+        *_build(draw, Action.BROKER, counts.broker_kills, brokerless),
+        *_build(draw, Action.SECOND, counts.second_drivers, (Point.PLANNED, Point.RETURNED)),
+    ]
+    draw.shuffle(faults)
+    return faults
+
+
+def _build(draw: random.Random, action: Action, count: int, points: tuple[Point, ...]) -> list[Fault]:
+    faults: list[Fault] = []
+    targets = cycle(draw.sample(list(Target), len(Target)))
+    for place in islice(cycle(draw.sample(points, len(points))), count):
+        # A repeated batch is where mistakes show, so the first visit is twice as likely as another.
+        visit = draw.choice((1, 1, *range(2, MOST_VISITS + 1)))
+        faults.append(Fault(action, place, next(targets), visit, draw.random()))
+    return faults

@@ -1,0 +1,330 @@
+"""The run: a broker, a producer, and drivers that are killed one after the other until the schedule is done. Then the verdict."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaError, Message
+
+from dedup_api.exits import ExitCode, find_meaning
+from dedup_api.spec import Delivery
+from faults.check import check
+from faults.commits import Commits, Outage, list_recoveries, make_checkpoint
+from faults.feed import Feeder
+from faults.own_broker import ANSWER_SECONDS, OwnBroker, fetch_broker_jars
+from faults.plan import WATERMARK, Plan, Record, build_plan
+from faults.processes import TRANSACTION_SECONDS, FaultyDriver, Tag
+from faults.report import Progress, Report
+from faults.schedule import MOST_VISITS, Action, Counts, Fault, Point, Target, build_schedule, list_points
+from kafka.driver import build_config
+from kafka.jars import fetch_connector_jars, make_class_archive
+
+SOURCE, SINK = "faults-in", "faults-out"
+SINK_PARTITIONS = 3
+
+POLL = 0.1
+REPORT_SECONDS = 5.0
+STILL_SECONDS = 300.0
+"""Without a commit, a fault or an end of the driver: the run has failed. Ten on an idle machine."""
+MOST_ENDS = 10
+"""In a row, of drivers that end by themselves before anything else has happened."""
+FROZEN_SECONDS = TRANSACTION_SECONDS + 5.0
+LOCK_SECONDS = 60.0
+SECOND_LOCK_SECONDS = 5.0
+"""The second driver gives up while the first one still holds the checkpoint."""
+OWN_COMMITS_AFTER = 2.0
+"""Seconds after its start: no driver commits sooner."""
+LONGEST_AWAY = 8.0
+"""Seconds that the broker stays away."""
+
+
+class SoakFailed(Exception):
+    """The run could not go on: not a verdict, but as bad."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    seed: int
+    records: int
+    counts: Counts
+    delivery: Delivery = Delivery.EXACTLY_ONCE
+    points: tuple[Point, ...] | None = None
+    """Where drivers are killed; everywhere that the delivery knows if None."""
+    keep: bool = False
+    """Leave the folder of the run where it is."""
+
+
+@dataclass
+class Soak:
+    """One run in `folder`."""
+
+    settings: Settings
+    folder: Path
+    tag: Tag = field(default_factory=Tag)
+    began: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.plan: Plan = build_plan(settings.seed, settings.records)
+        self.schedule = build_schedule(settings.seed, settings.counts, settings.points or list_points(settings.delivery))
+        self.share = self.plan.records // (len(self.schedule) + 1)
+        self.batch = max(100, self.share // MOST_VISITS)
+        self.progress = Progress(self.plan, len(self.schedule))
+        self.outages: list[Outage] = []
+        self.kills: list[float] = []
+        """Times of those that no driver has followed yet."""
+        self.done: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
+        self.violations: list[str] = []
+        self._told = 0.0
+
+    def run(self) -> Report:
+        note(f"seed {self.settings.seed}: {self.plan.records:,} records of {self.plan.events:,} events, {len(self.schedule)} faults")
+        note(f"maxOffsetsPerTrigger {self.batch:,}; {self.folder}")
+        with ExitStack() as stack:
+            stack.callback(self.tag.kill_all)
+            self.jars = fetch_connector_jars()
+            archive = make_class_archive(self.jars)
+            self.environment = {"DEDUP_CLASS_ARCHIVE": str(archive), "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
+            self.broker = stack.enter_context(OwnBroker(self.folder / "broker", fetch_broker_jars(), self.tag.environment))
+            self._prepare()
+            self.feeder = stack.enter_context(Feeder(self.folder / "feed", self.broker.bootstrap, SOURCE, self.plan, self.tag.environment))
+            for index, fault in enumerate(self.schedule):
+                self.feeder.allow(self.share * (index + 1))
+                self._suffer(fault)
+                self.progress.faults = index + 1
+            self._finish()
+            return self._judge()
+
+    def _prepare(self) -> None:
+        # The plan's records are years old, and the default would delete them.
+        self.broker.create(SOURCE, self.plan.partitions, {"retention.ms": "-1"})
+        self.broker.create(SINK, SINK_PARTITIONS, {"retention.ms": "-1"})
+        self.config = build_config(
+            self.broker.bootstrap,
+            SOURCE,
+            SINK,
+            source={"bootstrapServers": self.broker.bootstrap, "topic": SOURCE, "maxOffsetsPerTrigger": self.batch},
+            sink={"kafka": {"topic": SINK, "delivery": self.settings.delivery}},
+            watermark=f"{int(WATERMARK.total_seconds())}s",
+        )
+        self.home = self.folder / "driver"
+        self.home.mkdir()
+        self.commits = Commits(make_checkpoint(self.home), SOURCE)
+
+    def _start(self, fault: Fault | None, folder: Path | None = None, lock_seconds: float = LOCK_SECONDS) -> FaultyDriver:
+        return FaultyDriver(folder or self.home, self.config, self.jars, self.tag, self.environment, fault, lock_seconds)
+
+    def _suffer(self, fault: Fault) -> None:
+        """Starts drivers until one has met the fault, and leaves none running."""
+        self.progress.doing = str(fault)
+        for attempt in range(MOST_ENDS):
+            # A driver that stops before it can be killed is given less time for it.
+            tried = replace(fault, fraction=fault.fraction / 2**attempt) if fault.point is Point.STOPPING else fault
+            with self._start(tried) as driver:
+                self._count_from(driver)
+                if self._wait_for_fault(driver):
+                    self._act(fault, driver)
+                    return
+                self._note_end(driver, asked=fault.point is Point.STOPPING)
+        raise SoakFailed(f"{MOST_ENDS} drivers ended by themselves before this could happen: {fault}")
+
+    def _count_from(self, driver: FaultyDriver) -> None:
+        """From when commits are this driver's own, and not those of a JVM that outlives the kill of its Python process."""
+        self.outages += [Outage(at, driver.started + OWN_COMMITS_AFTER) for at in self.kills]
+        self.kills.clear()
+
+    def _wait_for_fault(self, driver: FaultyDriver) -> bool:
+        """False when the driver has ended without it."""
+        self._wait(lambda: driver.read_mark() is not None or driver.poll() is not None, driver)
+        return driver.read_mark() is not None
+
+    def _act(self, fault: Fault, driver: FaultyDriver) -> None:
+        at = driver.read_mark() or time.time()
+        self.done[str(fault.action)] += 1
+        match fault.action:
+            case Action.KILL:
+                self.done[f"kill {fault.target}"] += 1
+                self.done[f"kill at {fault.point}"] += 1
+                self.kills.append(at)
+                self._wait_for_end(driver, fault)
+                return
+            case Action.FREEZE:
+                self._start_second(driver)
+                self._wait(lambda: time.time() > at + FROZEN_SECONDS)
+                driver.thaw()
+            case Action.BROKER:
+                self.broker.kill()
+                killed = time.time()
+                driver.mark.unlink()
+                self._wait(lambda: time.time() > killed + LONGEST_AWAY * fault.fraction)
+                self.broker.start()
+                self.broker.wait_until_it_answers()
+                self.outages.append(Outage(killed, killed))
+            case Action.SECOND:
+                self._start_second(driver)
+        self._stop_after_next_commit(driver)
+
+    def _wait_for_end(self, driver: FaultyDriver, fault: Fault) -> None:
+        """A Python process whose JVM was killed ends by itself."""
+        self._wait(lambda: driver.poll() is not None, driver)
+        if fault.target is Target.JVM:
+            self._note_end(driver, asked=fault.point is Point.STOPPING)
+
+    def _start_second(self, first: FaultyDriver) -> None:
+        """On the same checkpoint: it must end, and say why."""
+        folder = self.folder / f"second-{self.done['second driver']}"
+        folder.mkdir()
+        (folder / "checkpoint").symlink_to(first.checkpoint)
+        self.done["second driver"] += 1
+        with self._start(None, folder, SECOND_LOCK_SECONDS) as second:
+            self._wait(lambda: second.poll() is not None or first.poll() is not None, second)
+            if second.poll() not in (ExitCode.CHECKPOINT_LOCKED, ExitCode.FENCED):
+                self.violations.append(f"a second driver on the checkpoint ended with {second.poll()}:\n{second.read_output()[-2000:]}")
+
+    def _stop_after_next_commit(self, driver: FaultyDriver) -> None:
+        """What the fault has left alive must go on, or end in a way that the next start puts right; then it is stopped."""
+        moment = time.time()
+        self._wait(lambda: self.commits.has_committed_since(moment) or self._is_caught_up() or driver.poll() is not None, driver)
+        if driver.poll() is None:
+            driver.terminate()
+            self._wait(lambda: driver.poll() is not None, driver)
+            self._note_end(driver, asked=True)
+        else:
+            self._note_end(driver, asked=False)
+
+    def _is_caught_up(self) -> bool:
+        fed = self.feeder.read_fed()
+        return fed >= self.feeder.allowed and self.commits.count_read() >= fed
+
+    def _note_end(self, driver: FaultyDriver, asked: bool) -> None:
+        code, reason = driver.poll(), driver.find_reason()
+        self.ends["stopped as asked" if code == 0 and asked else f"{code} {reason}"] += 1
+        meaning = find_meaning(code, reason) if code is not None else None
+        if not (code == 0 and asked) and (meaning is None or meaning.permanent):
+            raise SoakFailed(f"a driver ended with {code} {reason}:\n{driver.read_output()}")
+
+    def _finish(self) -> None:
+        """A healthy driver reads the rest, and is stopped as a pod is."""
+        self.feeder.allow(self.plan.records)
+        self.progress.doing = "reading the rest"
+        for _ in range(MOST_ENDS):
+            with self._start(None) as driver:
+                self._count_from(driver)
+                self._wait(lambda: self.commits.count_read() >= self.plan.records or driver.poll() is not None, driver)
+                if driver.poll() is None:
+                    driver.terminate()
+                    self._wait(lambda: driver.poll() is not None, driver)
+                    self._note_end(driver, asked=True)
+                    return
+                self._note_end(driver, asked=False)
+        raise SoakFailed("no driver reads the rest")
+
+    def _wait(self, condition: Callable[[], bool], driver: FaultyDriver | None = None) -> None:
+        """Until the condition holds; SoakFailed when for long neither that nor a commit or a record of the producer has come."""
+        deadline, last = time.monotonic() + STILL_SECONDS, None
+        while not condition():
+            self.commits.look()
+            self.feeder.check()
+            self._tell()
+            state = (self.commits.last, self.feeder.read_fed())
+            if state != last:
+                deadline, last = time.monotonic() + STILL_SECONDS, state
+            if time.monotonic() > deadline:
+                output = "" if driver is None else driver.read_output()
+                raise SoakFailed(f"nothing has happened for {STILL_SECONDS:.0f} s: {self.progress.doing}\n{output}")
+            time.sleep(POLL)
+        self.commits.look()
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told > REPORT_SECONDS:
+            self._told = time.monotonic()
+            totals = self.commits.read_totals()
+            note(
+                self.progress.describe(
+                    time.time() - self.began, self.feeder.read_fed(), self.commits.count_read(), self.commits.last, totals
+                )
+            )
+
+    def _judge(self) -> Report:
+        note("comparing the output with the plan")
+        verdict = check(self.plan, read_output(self.broker))
+        hanging = count_hanging(self.broker)
+        totals = self.commits.read_totals()
+        violations = [*self.violations, *([f"{hanging} records lie behind an open transaction"] if hanging else [])]
+        return Report(
+            seed=self.settings.seed,
+            delivery=self.settings.delivery,
+            records=self.plan.records,
+            events=self.plan.events,
+            batches=self.commits.last + 1,
+            max_offsets=self.batch,
+            seconds=time.time() - self.began,
+            done=self.done,
+            ends=self.ends,
+            recoveries=tuple(list_recoveries(self.outages, list(self.commits.times.values()))),
+            totals=totals,
+            verdict=verdict,
+            violations=tuple(violations),
+        )
+
+
+def read_output(broker: OwnBroker, isolation: str = "read_committed") -> Iterator[Record]:
+    """All records of the sink, in the order of each partition."""
+    consumer, left = broker.open_reader(SINK, isolation)
+    try:
+        while left:
+            for message in consumer.consume(5000, timeout=ANSWER_SECONDS):
+                error = message.error()
+                if error is None:
+                    yield build_record(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left -= 1
+                else:
+                    raise SoakFailed(f"the output cannot be read: {error}")
+    finally:
+        consumer.close()
+
+
+def build_record(message: Message) -> Record:
+    headers: Any = message.headers() or ()
+    return Record(message.key(), message.value() or b"", tuple(headers), message.timestamp()[1])
+
+
+def count_hanging(broker: OwnBroker) -> int:
+    """Offsets that a read-committed consumer cannot reach, because a transaction before them has not ended."""
+    left = 0
+    consumers = {isolation: broker.open_reader(SINK, isolation)[0] for isolation in ("read_committed", "read_uncommitted")}
+    try:
+        for partition in consumers["read_committed"].assignment():
+            ends = {name: consumer.get_watermark_offsets(partition, timeout=60)[1] for name, consumer in consumers.items()}
+            left += ends["read_uncommitted"] - ends["read_committed"]
+    finally:
+        for consumer in consumers.values():
+            consumer.close()
+    return left
+
+
+def run_soak(settings: Settings) -> Report:
+    folder = Path(tempfile.mkdtemp(prefix="dedup-faults-"))
+    try:
+        return Soak(settings, folder).run()
+    finally:
+        if settings.keep:
+            note(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def note(text: str) -> None:
+    os.write(sys.stderr.fileno(), f"{text}\n".encode())
