@@ -1,6 +1,7 @@
 """Plays a driver: answers the probes and /status, keeps its attempt on the volume, and does what the name of its topic says.
 
-`ok` is healthy, `busy` counts on for ever, `blocked` waits for a topic, `exit.<code>.<reason>` ends after a second.
+`ok` is healthy, `busy` counts on for ever, `blocked` waits for a topic, `locked` for another driver, `stubborn` is healthy and does not
+stop when it is asked to, `exit.<code>.<reason>` ends after a second, until somebody puts a file `repaired` on its volume.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 ATTEMPT = Path("/checkpoint/attempt")
+REPAIRED = Path("/checkpoint/repaired")
+NOT_BEGUN = {"checkpointBegun": False, "committedInThisRun": False, "progress": {}}
 
 
 def now() -> str:
@@ -38,10 +41,17 @@ def build_status(action: str, attempt: int) -> dict[str, Any]:
     status: dict[str, Any] = {"phase": "Running", "checkpointBegun": True, "committedInThisRun": True, "attempt": attempt, "generation": 1}
     counts = {"rowsIn": 10, "rowsOut": 8, "duplicates": 2, "late": 0, "invalid": 0, "lagRecords": 0}
     status["progress"] = {"batch": attempt, "lastProgressTime": now(), **counts}
-    if action == "blocked":
-        reason = {"reason": "SourceTopicMissing", "message": "Topic blocked does not exist."}
-        status.update(phase="Waiting", checkpointBegun=False, committedInThisRun=False, blockedBy=reason, progress={})
+    if action in BLOCKS:
+        status.update(NOT_BEGUN, phase="Waiting", blockedBy=BLOCKS[action])
+    if action == "exit":
+        status.update(NOT_BEGUN, phase="Starting")
     return status
+
+
+BLOCKS = {
+    "blocked": {"reason": "SourceTopicMissing", "message": "Topic blocked does not exist."},
+    "locked": {"reason": "CheckpointLocked", "message": "Another process holds the lock."},
+}
 
 
 def count_on(status: dict[str, Any]) -> None:
@@ -52,7 +62,9 @@ def count_on(status: dict[str, Any]) -> None:
 
 def main() -> None:
     action, *arguments = json.loads(Path("/etc/dedup/job.json").read_text())["source"]["topic"].split(".")
-    signal.signal(signal.SIGTERM, lambda *_: end(0))
+    if action == "exit" and REPAIRED.exists():
+        action = "ok"
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if action == "stubborn" else lambda *_: end(0))
     status = build_status(action, raise_attempt())
     if action == "exit":
         threading.Timer(1, lambda: end(int(arguments[0]), *arguments[1:])).start()
