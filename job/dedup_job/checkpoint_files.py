@@ -1,0 +1,174 @@
+"""Whether a file of Spark's checkpoint is whole. Reads single files and knows their formats; decides nothing.
+
+A crash of a process leaves each file whole or absent. A power cut can leave it empty or cut off, and an administrator can
+leave anything. The formats are those of Spark 4.2 with the settings of `session`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_SIDECAR_HEADER = struct.Struct(">4sI")
+_SIDECAR_MAGIC = b"crc\0"
+_SUM_BYTES = 4
+_CHUNKS_AT_ONCE = 2048
+_LZ4_HEADER = struct.Struct("<8sBIII")
+_LZ4_MAGIC = b"LZ4Block"
+_CUT_OFF = "is cut off"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    fault: str | None
+    """What is wrong, to follow the file's name in a sentence; None for a whole file."""
+    torn_sidecar: bool = False
+    """The file is whole, but its checksums are cut off, and Hadoop would refuse to read it."""
+
+
+def build_sidecar_path(path: Path) -> Path:
+    """Where Hadoop keeps a file's checksums."""
+    return path.with_name(f".{path.name}.crc")
+
+
+def inspect_file(path: Path, find_fault: Callable[[BinaryIO], str | None]) -> Inspection:
+    """By its own format first, by Hadoop's checksums then."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            fault = "is empty" if size == 0 else find_fault(file)
+            if fault is not None:
+                return Inspection(fault)
+            file.seek(0)
+            return _compare_with_sidecar(file, size, build_sidecar_path(path))
+    except FileNotFoundError:
+        return Inspection("is missing")
+
+
+def _compare_with_sidecar(file: BinaryIO, size: int, sidecar: Path) -> Inspection:
+    """Without a sidecar Hadoop reads a file as it is."""
+    try:
+        content = sidecar.read_bytes()
+    except FileNotFoundError:
+        return Inspection(None)
+    if len(content) < _SIDECAR_HEADER.size or not content.startswith(_SIDECAR_MAGIC):
+        return Inspection(None, torn_sidecar=True)
+    chunk = _SIDECAR_HEADER.unpack_from(content)[1]
+    if chunk == 0:
+        return Inspection(None, torn_sidecar=True)
+    sums = content[_SIDECAR_HEADER.size :]
+    complete = sums[: len(sums) - len(sums) % _SUM_BYTES]
+    chunks = -(-size // chunk)
+    if _build_sums(file, chunk, len(complete) // _SUM_BYTES) != complete:
+        return Inspection("does not match its checksums")
+    return Inspection(None, torn_sidecar=len(sums) < chunks * _SUM_BYTES)
+
+
+def _build_sums(file: BinaryIO, chunk: int, limit: int) -> bytes:
+    sums: list[bytes] = []
+    while len(sums) < limit and (block := file.read(chunk * _CHUNKS_AT_ONCE)):
+        starts = range(0, len(block), chunk)
+        sums += [zlib.crc32(block[start : start + chunk]).to_bytes(_SUM_BYTES, "big") for start in starts]
+    return b"".join(sums[:limit])
+
+
+def find_commit_fault(file: BinaryIO) -> str | None:
+    """A version, and one JSON object."""
+    lines = _read_log(file)
+    return None if lines is not None and len(lines) == 1 and _is_object(lines[0]) else _CUT_OFF
+
+
+def find_entry_fault(file: BinaryIO) -> str | None:
+    """Of the offset log: a version, the batch's settings, and the end of each source's range. Ours has one source."""
+    lines = _read_log(file)
+    return None if lines is not None and len(lines) == 2 and all(_is_object(line) for line in lines) else _CUT_OFF
+
+
+def find_start_fault(file: BinaryIO) -> str | None:
+    """Of a source's first offsets: a zero byte for old readers, then as the logs."""
+    if file.read(1) != b"\0":
+        file.seek(0)
+    return find_commit_fault(file)
+
+
+def find_object_fault(file: BinaryIO) -> str | None:
+    return None if _is_object(file.read().decode("utf-8", "replace")) else _CUT_OFF
+
+
+def _read_log(file: BinaryIO) -> list[str] | None:
+    lines = file.read().decode("utf-8", "replace").splitlines()
+    return lines[1:] if lines and lines[0][:1] == "v" and lines[0][1:].isdigit() else None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def find_schema_fault(file: BinaryIO) -> str | None:
+    """Of the state schema: Java's `writeUTF` of the version, then for key and value a count and so many strings."""
+    content = file.read()
+    try:
+        at = _skip_strings(content, 0, 1)
+        while at < len(content):
+            count = int(struct.unpack_from(">I", content, at)[0])
+            at = _skip_strings(content, at + 4, count)
+    except (struct.error, EOFError):
+        return _CUT_OFF
+    return None
+
+
+def _skip_strings(content: bytes, at: int, count: int) -> int:
+    for _ in range(count):
+        at += 2 + int(struct.unpack_from(">H", content, at)[0])
+        if at > len(content):
+            raise EOFError
+    return at
+
+
+def find_changelog_fault(file: BinaryIO) -> str | None:
+    """Blocks of lz4-java, each with its length, and an empty one at the end. Their content is left to the checksums."""
+    at = 0
+    while True:
+        header = file.read(_LZ4_HEADER.size)
+        if len(header) < _LZ4_HEADER.size:
+            return _CUT_OFF
+        magic, _, compressed, original, _ = _LZ4_HEADER.unpack(header)
+        if magic != _LZ4_MAGIC:
+            return f"holds no block at byte {at}"
+        if original == 0:
+            return None
+        at = file.seek(compressed, 1)
+
+
+def find_snapshot_fault(file: BinaryIO) -> str | None:
+    """A ZIP archive of small files, and the SST files that it names, beside it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+            if broken is not None:
+                return f"is damaged at {broken}"
+            metadata = json.loads(archive.read("metadata").split(b"\n", 1)[1])
+    except (zipfile.BadZipFile, EOFError, KeyError, IndexError, ValueError, zlib.error):
+        return _CUT_OFF
+    return _find_missing_sst(Path(file.name).parent / "SSTs", metadata.get("sstFiles", []))
+
+
+def _find_missing_sst(folder: Path, files: list[dict[str, Any]]) -> str | None:
+    for entry in files:
+        path = folder / str(entry["dfsSstFileName"])
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            return f"needs SSTs/{path.name}, which is missing"
+        if size != entry["sizeBytes"]:
+            return f"needs SSTs/{path.name}, which has {size} bytes instead of {entry['sizeBytes']}"
+    return None
