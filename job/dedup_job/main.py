@@ -26,7 +26,7 @@ from dedup_job.errors import JobError
 from dedup_job.exits import Cause, decide_failure, write_termination_message
 from dedup_job.fields import build_paths, build_tree
 from dedup_job.guards import Guards
-from dedup_job.identity import check_identity, write_identity
+from dedup_job.identity import Identity, check_identity, read_spark_version, write_identity
 from dedup_job.jvm import Jvm, connect_gateway, start_jvm
 from dedup_job.lag import LagProbe
 from dedup_job.lock import CheckpointLock, take_lock
@@ -106,7 +106,7 @@ def run(arguments: Arguments, gate: Gate) -> None:
     if lock is None:
         return
     attempt = write_attempt(checkpoint)
-    begun = check_identity(checkpoint, config)
+    begun = check_identity(checkpoint, config, read_spark_version()) is not None
     state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_begun=begun)
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
     driver = Driver(config, checkpoint, lock, attempt, gate, state, metrics, Brokers(config.source.bootstrap_servers))
@@ -164,7 +164,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     if driver.gate.stop_requested.is_set():
         return  # nothing is stored yet: whoever stops the driver now may still correct its settings
     if not state.read().checkpoint_begun:
-        write_identity(driver.checkpoint, config)
+        write_identity(driver.checkpoint, Identity(config=config, spark_version=spark.version))
         state.update(checkpoint_begun=True)
     query.start(spark)
     state.update(phase=Phase.RUNNING, running_since=time.time())
