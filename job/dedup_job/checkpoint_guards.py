@@ -28,7 +28,7 @@ class AttemptGuard:
     attempt: int
     """Of this driver."""
 
-    def check(self) -> None:
+    def check(self, batch: int) -> None:
         """JobError with FENCED when a newer driver has started."""
         try:
             newest = read_attempt(self.checkpoint)

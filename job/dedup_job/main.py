@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -22,23 +23,29 @@ from dedup_api.spec import Delivery
 from dedup_api.version import VERSION
 from dedup_job.checkpoint import Checkpoint, write_attempt
 from dedup_job.checkpoint_guards import AttemptGuard, DurabilityGuard
+from dedup_job.consumer_group import GroupMirror
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause, decide_failure, write_termination_message
 from dedup_job.fields import build_paths, build_tree
 from dedup_job.guards import Guards
-from dedup_job.identity import Identity, check_identity, read_spark_version, write_identity
+from dedup_job.identity import Identity, check_identity, write_identity
 from dedup_job.jvm import Jvm, connect_gateway, start_jvm
 from dedup_job.lag import LagProbe
 from dedup_job.lock import CheckpointLock, take_lock
 from dedup_job.logs import start_logging
+from dedup_job.markers import Marker
 from dedup_job.memory import MemoryPlan, build_memory_plan
 from dedup_job.metrics import Metrics
-from dedup_job.preflight import Brokers, fetch_finding, wait_for_kafka
+from dedup_job.preflight import Brokers, ask_patiently, fetch_finding, wait_for_kafka
 from dedup_job.server import Pages, start_server
 from dedup_job.session import build_spark_conf, start_session
+from dedup_job.settle import settle_checkpoint
 from dedup_job.sink_guard import SinkGuard
+from dedup_job.source_guard import SourceGuard
 from dedup_job.status import State, build_stuck_bound
 from dedup_job.stop import Gate
+
+SPARK_VERSION = version("pyspark")
 
 _LOG = logging.getLogger("dedup_job")
 
@@ -63,10 +70,13 @@ class Driver:
     state: State
     metrics: Metrics
     brokers: Brokers
+    source: SourceGuard
+    identity: Identity | None
+    """None before the first batch was planned."""
 
     def explain(self, causes: list[Cause]) -> JobError:
         """Looks at the brokers once: whether they and the topics are there says more than the exception of whoever missed them."""
-        return decide_failure(causes, fetch_finding(self.brokers, self.config))
+        return decide_failure(causes, fetch_finding(self.brokers, self.config, self.source.topic_id))
 
 
 def read_arguments(words: list[str] | None = None) -> Arguments:
@@ -106,12 +116,16 @@ def run(arguments: Arguments, gate: Gate) -> None:
     if lock is None:
         return
     attempt = write_attempt(checkpoint)
-    begun = check_identity(checkpoint, config, read_spark_version()) is not None
+    identity = check_identity(checkpoint, config, SPARK_VERSION)
+    begun = identity is not None
     state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_begun=begun)
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
-    driver = Driver(config, checkpoint, lock, attempt, gate, state, metrics, Brokers(config.source.bootstrap_servers))
-    if wait_for_kafka(driver.brokers, config, state, gate.stop_requested.wait):
-        run_jvm(driver)
+    brokers, wait = Brokers(config.source.bootstrap_servers), gate.stop_requested.wait
+    if not wait_for_kafka(brokers, config, state, wait):
+        return
+    source = SourceGuard(brokers, config, checkpoint, (identity and identity.topic_id) or "", state, metrics, wait)
+    source.check_start()
+    run_jvm(Driver(config, checkpoint, lock, attempt, gate, state, metrics, brokers, source, identity))
 
 
 @dataclass(frozen=True)
@@ -155,30 +169,45 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     take_signals(driver.gate)  # PySpark has put its own handler on Ctrl-C
     driver.metrics.build.labels(version=VERSION, spark_version=spark.version).set(1)
     validate_format(spark, config.event_time.format)
-    opener = SinkOpener(spark, config, driver.checkpoint, driver.attempt, state.read().checkpoint_begun, driver.brokers)
+    opener = SinkOpener(spark, config, driver.checkpoint, driver.attempt, driver.identity is not None, driver.brokers)
     opened = opener.open()
+    identity = settle(driver, opened.marker if opened else None)
     sink = opener.build(opened)
     query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver))
-    reporter = Reporter(config, driver.checkpoint, state, driver.metrics)
+    mirror = GroupMirror(driver.brokers, config)
+    reporter = Reporter(config, driver.checkpoint, state, driver.metrics, mirror)
     reporter.report_start(query)
     if driver.gate.stop_requested.is_set():
         return  # nothing is stored yet: whoever stops the driver now may still correct its settings
-    if not state.read().checkpoint_begun:
-        write_identity(driver.checkpoint, Identity(config=config, spark_version=spark.version))
+    if identity != driver.identity:
+        write_identity(driver.checkpoint, identity)
         state.update(checkpoint_begun=True)
+    mirror.start()
     query.start(spark)
     state.update(phase=Phase.RUNNING, running_since=time.time())
     _LOG.info("query started")
     LagProbe(driver.brokers, config, state, driver.metrics, driver.gate.stop_requested).start()
-    Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain).run_until_stopped()
+    try:
+        Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain).run_until_stopped()
+    finally:
+        mirror.close()
+
+
+def settle(driver: Driver, marker: Marker | None) -> Identity:
+    """Repairs what can be derived, and follows the source topic where it was made again. What the checkpoint is to say it belongs to."""
+    for repair in settle_checkpoint(driver.checkpoint, marker):
+        _LOG.warning("the checkpoint was repaired: %s", repair)
+    topic_id = driver.source.follow_topic(marker) or None
+    config = driver.identity.config if driver.identity else driver.config
+    return Identity(config=config, topic_id=topic_id, spark_version=SPARK_VERSION)
 
 
 def build_guards(driver: Driver) -> Guards:
     attempt, durability = AttemptGuard(driver.checkpoint, driver.attempt), DurabilityGuard(driver.checkpoint)
     sink = build_sink_guard(driver)
     return Guards(
-        before=(lambda batch: attempt.check(), durability.settle_batch, sink.check),
-        after=(sink.check, lambda batch: attempt.check()),
+        before=(attempt.check, durability.settle_batch, driver.source.check_before, sink.check),
+        after=(driver.source.check_after, sink.check, attempt.check),
     )
 
 
@@ -187,7 +216,7 @@ def build_sink_guard(driver: Driver) -> SinkGuard:
     marked = kafka is not None and kafka.delivery is Delivery.EXACTLY_ONCE
 
     def fetch_id(topic: str) -> str | None:
-        found = driver.brokers.fetch_topic(topic)
+        found = ask_patiently(lambda: driver.brokers.fetch_topic(topic), driver.gate.stop_requested.wait)
         return None if found is None else found.id
 
     return SinkGuard(fetch_id, kafka.topic if kafka else None, driver.config.progress_topic if marked else None)

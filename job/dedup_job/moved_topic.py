@@ -7,15 +7,16 @@ partitions that are new from their beginning. That holds whatever the new topic'
 
 A planned batch of the old topic that did not commit cannot be read any more. Where its marker shows that its rows are in
 the output, its keys are in the state as well (the transaction commits after the last task), so the commit that Spark
-missed is put in its place. Otherwise the batch is dropped and its range counted as lost.
+missed is put in its place: before the checkpoint is looked through (`settle`), which would remove that state and run the
+batch again. Otherwise the batch is dropped and its range counted as lost.
 
 Each step can be repeated: a driver that is killed on the way finds the old topic's id in the identity and begins again.
+What the forced batch begins from is on the disk before it: to step back behind it would be to read old offsets again.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,11 @@ from dedup_job.checkpoint import (
     fetch_last_planned,
     read_end_offsets,
     read_entry,
+    sync_folder,
     write_durably,
 )
+from dedup_job.checkpoint_files import build_sidecar_path
+from dedup_job.checkpoint_guards import DurabilityGuard
 from dedup_job.errors import JobError
 from dedup_job.lost import LostRange, find_unreadable, read_lost, write_lost
 from dedup_job.markers import Marker
@@ -51,14 +55,25 @@ class Move:
     """The planned batch of the old topic whose rows are in no output."""
     lost: list[LostRange]
     """What the dropped batch would have read. What else the old topic held is not known any more."""
-    adopted: int | None
-    """The planned batch of the old topic whose rows are in the output."""
+
+
+def adopt_batch(checkpoint: Checkpoint, marker: Marker | None) -> int | None:
+    """Before the checkpoint is looked through: commits the planned batch of the old topic if its rows are in the output. Its number."""
+    committed, planned = fetch_last_commit(checkpoint), fetch_last_planned(checkpoint)
+    if marker is None or planned == committed or marker.batch != planned:
+        return None
+    try:
+        _commit(checkpoint, planned, committed)
+    except OSError as error:
+        raise build_volume_error(checkpoint.root, error) from error
+    return planned
 
 
 def move_to_new_topic(checkpoint: Checkpoint, topic: str, marker: Marker | None) -> Move:
-    """Before the query starts, after the checkpoint was settled. The caller then writes the new topic's id into the identity.
+    """Before the query starts, after the checkpoint was looked through. The caller then writes the new topic's id into the identity.
 
-    `marker`: the newest in the progress topic, None with AtLeastOnce.
+    `marker`: the newest in the progress topic, None with AtLeastOnce. JobError with CHECKPOINT_DAMAGED where a batch is in the
+    output, and neither its keys nor its records can be read.
     """
     try:
         return _move(checkpoint, topic, marker)
@@ -68,21 +83,21 @@ def move_to_new_topic(checkpoint: Checkpoint, topic: str, marker: Marker | None)
 
 def _move(checkpoint: Checkpoint, topic: str, marker: Marker | None) -> Move:
     committed, planned = fetch_last_commit(checkpoint), fetch_last_planned(checkpoint)
-    pending = planned if planned != committed else None
-    adopted, lost = None, []
-    if pending is not None and marker is not None and marker.batch == pending:
-        _adopt(checkpoint, pending, committed)
-        committed = adopted = pending
-    elif pending is not None:
-        lost = _find_unreadable(checkpoint, topic, pending)
+    lost: list[LostRange] = []
+    if planned is not None and planned != committed:
+        if marker is not None and marker.batch == planned:
+            message = f"batch {planned} is in the output, its state cannot be read, and its records went with the topic that was deleted"
+            raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
+        lost = _find_unreadable(checkpoint, topic, planned)
         write_lost(checkpoint.lost_file, read_lost(checkpoint.lost_file).add(lost))  # before the entry goes: it is known from there alone
-    dropped = pending if lost else None
+    dropped = planned if lost else None
     if committed is None:
         _begin_anew(checkpoint)
-        return Move(None, dropped, lost, adopted)
+        return Move(None, dropped, lost)
+    DurabilityGuard(checkpoint).settle_batch(committed)
     entry = build_forced_entry(read_entry(checkpoint, committed), _read_watermark(checkpoint, committed), int(time.time() * 1000))
     _replace(checkpoint.spark / "offsets" / str(committed + 1), entry.encode())
-    return Move(committed + 1, dropped, lost, adopted)
+    return Move(committed + 1, dropped, lost)
 
 
 def build_forced_entry(last: str, watermark_ms: int, now_ms: int) -> str:
@@ -116,8 +131,8 @@ def _initial_file(checkpoint: Checkpoint) -> Path:
     return checkpoint.spark / "sources" / "0" / "0"
 
 
-def _adopt(checkpoint: Checkpoint, batch: int, before: int | None) -> None:
-    """Commits a batch for Spark. The watermark stays as it was: a lower one only keeps keys for longer."""
+def _commit(checkpoint: Checkpoint, batch: int, before: int | None) -> None:
+    """What Spark would have written. The watermark stays as it was: a lower one only keeps keys for longer."""
     folder = checkpoint.spark / "commits"
     folder.mkdir(exist_ok=True)
     last = f"{VERSION}\n{json.dumps({'nextBatchWatermarkMs': 0})}" if before is None else (folder / str(before)).read_text()
@@ -142,18 +157,13 @@ def _begin_anew(checkpoint: Checkpoint) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Spark's checksum file goes first: one that does not fit makes the file unreadable, none at all is not checked."""
-    _remove(path.with_name(f".{path.name}.crc"))
+    """Spark's checksums go first: a file that does not match them cannot be read, one without them is read as it is."""
+    _remove(path)
     write_durably(path, content)
 
 
 def _remove(path: Path) -> None:
-    path.with_name(f".{path.name}.crc").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-    if not path.parent.exists():
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    build_sidecar_path(path).unlink(missing_ok=True)
+    if path.exists():
+        path.unlink()
+        sync_folder(path.parent)

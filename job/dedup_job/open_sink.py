@@ -136,7 +136,7 @@ class SinkOpener:
         write_output(self.checkpoint, create_output(Delivery.AT_LEAST_ONCE))
         return self._build_at_least_once()
 
-    def _build_exactly_once(self, opened: Opened, marker: Marker) -> Sink:
+    def _build_exactly_once(self, opened: Opened, marker: Marker) -> ExactlyOnceSink:
         return ExactlyOnceSink(opened.transactions, marker, self.attempt, get_kafka_sink(self.config).ordering, self.config.parallelism)
 
     def _build_at_least_once(self) -> Sink:

@@ -45,9 +45,6 @@ class Sink(Protocol):
     def abort(self) -> None:
         """After a failure. Never raises."""
 
-    def close(self) -> None:
-        """At the end of the driver."""
-
 
 def order(rows: DataFrame, ordering: Ordering, partitions: int) -> DataFrame:
     """With PerKey, rows of one Kafka key are in one task, in the order of the source. Rows without a key have no order to keep."""
@@ -125,23 +122,19 @@ class AtLeastOnceSink:
     def abort(self) -> None:
         """There is nothing to take back."""
 
-    def close(self) -> None:
-        """Spark closes its producers."""
-
 
 class SwitchingSink:
     """A batch that was planned under the delivery before ends under it; those after it are written by the sink that is wanted now."""
 
-    def __init__(self, before: Sink, last: int, switch: Callable[[], Sink]) -> None:
+    def __init__(self, before: ExactlyOnceSink, last: int, switch: Callable[[], Sink]) -> None:
         """`last`: the number of the batch that is still `before`'s. `switch` is called once, when that one has committed."""
-        self._sink, self._last, self._switch = before, last, switch
-        self._switched = False
+        self._before, self._last, self._switch = before, last, switch
+        self._sink: Sink = before
 
     def begin(self, batch: int, entry: str) -> bool:
-        if batch > self._last and not self._switched:
-            self._sink.close()
+        if batch > self._last and self._sink is self._before:
+            self._before.close()
             self._sink = self._switch()
-            self._switched = True
         return self._sink.begin(batch, entry)
 
     def write(self, rows: DataFrame, batch: int) -> None:
@@ -152,9 +145,6 @@ class SwitchingSink:
 
     def abort(self) -> None:
         self._sink.abort()
-
-    def close(self) -> None:
-        self._sink.close()
 
 
 class ConsoleSink:
@@ -171,9 +161,6 @@ class ConsoleSink:
 
     def abort(self) -> None:
         """There is nothing to take back."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def write_console(batch: DataFrame, number: int) -> None:

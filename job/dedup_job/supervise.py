@@ -11,6 +11,7 @@ from dedup_api.driver_status import Phase
 from dedup_api.job_config import JobConfig
 from dedup_job.batch import FinishedBatch
 from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_commit
+from dedup_job.consumer_group import GroupMirror
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause
 from dedup_job.jvm import Jvm
@@ -30,8 +31,8 @@ _LOG = logging.getLogger("dedup_job.supervise")
 class Reporter:
     """Turns commits into status and metrics."""
 
-    def __init__(self, config: JobConfig, checkpoint: Checkpoint, state: State, metrics: Metrics) -> None:
-        self._config, self._checkpoint, self._state, self._metrics = config, checkpoint, state, metrics
+    def __init__(self, config: JobConfig, checkpoint: Checkpoint, state: State, metrics: Metrics, mirror: GroupMirror) -> None:
+        self._config, self._checkpoint, self._state, self._metrics, self._mirror = config, checkpoint, state, metrics, mirror
 
     def report_start(self, query: Query) -> None:
         """What earlier runs have left."""
@@ -63,6 +64,7 @@ class Reporter:
     def _publish(self, number: int, state_rows: int, state_bytes: int) -> None:
         commit = read_commit(self._checkpoint, number, self._config.source.topic)
         self._state.update(commit=commit)
+        self._mirror.mirror(commit.end_offsets)
         self._metrics.watermark.set(commit.next_watermark_ms / 1000)
         self._metrics.state_rows.set(state_rows)
         self._metrics.state_bytes.set(state_bytes)

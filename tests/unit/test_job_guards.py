@@ -39,17 +39,17 @@ def write(checkpoint: Checkpoint, *names: str) -> None:
 
 def test_only_the_newest_attempt_goes_on(checkpoint: Checkpoint) -> None:
     guard = AttemptGuard(checkpoint, write_attempt(checkpoint))
-    guard.check()
+    guard.check(0)
     write_attempt(checkpoint)
     with pytest.raises(JobError, match="attempt 2 has taken over") as caught:
-        guard.check()
+        guard.check(0)
     assert caught.value.code is ExitCode.FENCED
 
 
 def test_an_attempt_that_goes_back_is_damage(checkpoint: Checkpoint) -> None:
     guard = AttemptGuard(checkpoint, write_attempt(checkpoint) + 1)
     with pytest.raises(JobError, match="went back from 2 to 1") as caught:
-        guard.check()
+        guard.check(0)
     assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
 
 
