@@ -20,6 +20,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9094"
 ANY_PARTITION = -1
+NAMESPACE = "tests"
+"""Of the jobs that tests start; each bears the name of its source topic."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Broker:
 
 @contextmanager
 def use_topics(broker: Broker, *partitions: int) -> Iterator[list[str]]:
-    """New topics, each with so many partitions; gone afterwards."""
+    """New topics, each with so many partitions; gone afterwards, with the progress topic of a job that reads one."""
     names = [f"test-{uuid.uuid4().hex[:10]}" for _ in partitions]
     for name, count in zip(names, partitions, strict=True):
         broker.create(name, count)
@@ -112,6 +114,7 @@ def use_topics(broker: Broker, *partitions: int) -> Iterator[list[str]]:
     finally:
         for name in names:
             broker.delete(name)
+            broker.delete(f"dedup.{NAMESPACE}.{name}-progress")
 
 
 def find_broker() -> Broker:

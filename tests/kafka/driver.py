@@ -18,6 +18,7 @@ from typing import Any
 from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.exits import TerminationMessage
 from dedup_api.job_config import JobConfig
+from kafka.broker import NAMESPACE
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90
@@ -25,10 +26,10 @@ START_SECONDS = 90
 
 
 def build_config(bootstrap: str, source_topic: str, sink_topic: str | None, **changes: Any) -> JobConfig:
-    """A small job; `changes` are top-level fields of `job.json`."""
+    """A small job of its own name, so that none waits for the transactions of another; `changes` are top-level fields of `job.json`."""
     document: dict[str, Any] = {
-        "namespace": "tests",
-        "name": "job",
+        "namespace": NAMESPACE,
+        "name": source_topic,
         "source": {"bootstrapServers": bootstrap, "topic": source_topic},
         "format": "Json",
         "key": {"fields": ["id"]},
@@ -52,6 +53,9 @@ def find_free_port() -> int:
 class Driver:
     """One run. `folder` holds the checkpoint and is kept from run to run."""
 
+    command_prefix: tuple[str, ...] = ()
+    """What the driver is started under."""
+
     def __init__(self, folder: Path, config: JobConfig | str, jars: Path) -> None:
         self.folder, self.port = folder, find_free_port()
         self.checkpoint, self.termination_log = folder / "checkpoint", folder / "termination-log"
@@ -63,7 +67,7 @@ class Driver:
         self._process = self._start(jars)
 
     def _start(self, jars: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-W", "ignore", "-m", "dedup_job", "--config", str(self.folder / "job.json")]
+        command = [*self.command_prefix, sys.executable, "-W", "ignore", "-m", "dedup_job", "--config", str(self.folder / "job.json")]
         command += ["--checkpoint", str(self.checkpoint), "--port", str(self.port), "--termination-log", str(self.termination_log)]
         paths = os.pathsep.join(str(ROOT / name) for name in ("crds", "job"))
         environment = {**os.environ, "PYTHONPATH": paths, "DEDUP_CONNECTOR_JARS": str(jars)}

@@ -32,15 +32,8 @@ def topics(broker: Broker) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def config(broker: Broker, topics: tuple[str, str]) -> Iterator[Callable[..., JobConfig]]:
-    """A job of this test; its progress topic is removed with it."""
-    name = topics[0]
-
-    def build(**sink: Any) -> JobConfig:
-        return build_config(broker.bootstrap, topics[0], topics[1], name=name, sink={"kafka": {"topic": topics[1], **sink}})
-
-    yield build
-    broker.delete(build().progress_topic)
+def config(broker: Broker, topics: tuple[str, str]) -> Callable[..., JobConfig]:
+    return lambda **sink: build_config(broker.bootstrap, topics[0], topics[1], sink={"kafka": {"topic": topics[1], **sink}})
 
 
 def build_records(first: int, last: int) -> list[Record]:
