@@ -20,7 +20,7 @@ from dedup_job.lost import LostRange, build_sentence, find_lost, read_lost, writ
 from dedup_job.markers import Marker
 from dedup_job.metrics import Metrics
 from dedup_job.moved_topic import adopt_batch, move_to_new_topic, read_initial_offsets
-from dedup_job.preflight import End, OffsetLookup, ask_patiently, build_replaced, fetch_source, is_replaced
+from dedup_job.preflight import End, OffsetLookup, TopicInfo, ask_patiently, build_replaced, fetch_source, is_replaced
 from dedup_job.status import State
 from dedup_job.volume import build_volume_error
 
@@ -72,7 +72,7 @@ class SourceGuard:
 
     def adopt_batch(self, marker: Marker | None) -> None:
         """Before the checkpoint is looked through: see `moved_topic.adopt_batch`. Nothing where the topic is what it was."""
-        if self._continues and self._is_replaced():
+        if self._continues and is_replaced(self._topic_id, self._fetch_topic()):
             adopted = adopt_batch(self._checkpoint, marker)
             if adopted is not None:
                 _LOG.warning("a batch of the topic that was deleted is in the output: committed", extra={"fields": {"batch": adopted}})
@@ -83,20 +83,19 @@ class SourceGuard:
         The id to be recorded in the identity before the query starts. `marker`: the newest in the progress topic, None with
         AtLeastOnce. JobError as of `check_before`.
         """
-        if self._is_replaced():
+        found = self._fetch_topic()
+        if is_replaced(self._topic_id, found):
             if not self._continues:
                 raise build_replaced(self._config)
             move = move_to_new_topic(self._checkpoint, self._config.source.topic, marker)
             self._take(move.lost)
             fields = {"emptyBatch": move.forced, "droppedBatch": move.dropped}
             _LOG.warning("the topic was deleted and made again: going on at its beginning", extra={"fields": fields})
-        self._topic_id = self._seen_id or self._topic_id
+        self._topic_id = found.id or self._topic_id
         return self._topic_id
 
-    def _is_replaced(self) -> bool:
-        found = ask_patiently(lambda: fetch_source(self._brokers, self._config), self._wait)
-        self._seen_id = found.id
-        return is_replaced(self._topic_id, found)
+    def _fetch_topic(self) -> TopicInfo:
+        return ask_patiently(lambda: fetch_source(self._brokers, self._config), self._wait)
 
     def check_before(self, batch: int) -> None:
         """Before anything of the batch is read or written.

@@ -17,7 +17,7 @@ from dedup_job.errors import JobError
 from dedup_job.lost import read_lost
 from dedup_job.markers import Marker
 from dedup_job.metrics import Metrics
-from dedup_job.moved_topic import Move, build_forced_entry, move_to_new_topic, read_initial_offsets
+from dedup_job.moved_topic import Move, adopt_batch, build_forced_entry, move_to_new_topic, read_initial_offsets
 from dedup_job.preflight import End, TopicInfo, ask_patiently
 from dedup_job.source import build_source_options
 from dedup_job.source_guard import SourceGuard
@@ -203,12 +203,24 @@ def test_the_start_follows_a_topic_made_again_with_continue(volume: Volume) -> N
     bed = Bed(volume, "Continue")
     bed.topic.id, bed.topic.earliest = NEW, {0: 0}
     bed.guard.check_start()
+    bed.guard.adopt_batch(None)
     assert bed.guard.follow_topic(None) == NEW
     assert bed.lost == 10
     assert read_end_offsets(read_entry(volume, 1), "orders") == {}
     bed.guard.check_before(1)
     bed.guard.check_after(1)
     assert bed.lost == 10, "the empty batch has lost nothing"
+
+
+def test_the_start_keeps_a_batch_that_is_in_the_output(volume: Volume) -> None:
+    volume.add(1, {0: 20, 1: 5}, committed=False)
+    bed = Bed(volume, "Continue")
+    bed.guard.adopt_batch(build_marker(1))
+    assert fetch_last_commit(volume) == 0, "the topic is still what it was: Spark reads the batch again"
+    bed.topic.id = NEW
+    bed.guard.adopt_batch(build_marker(1))
+    assert bed.guard.follow_topic(build_marker(1)) == NEW
+    assert (fetch_last_commit(volume), fetch_last_planned(volume), bed.lost) == (1, 2, 0)
 
 
 @pytest.mark.parametrize(("recorded", "found", "after"), [("", NEW, NEW), (OLD, "", OLD), ("", "", "")])
@@ -266,7 +278,7 @@ def build_marker(batch: int) -> Marker:
 
 def test_the_forced_batch_ends_nowhere_and_turns_nothing_back(volume: Volume) -> None:
     (volume.spark / "offsets" / ".1.crc").write_text("of a planned batch that was dropped")
-    assert move_to_new_topic(volume, "orders", build_marker(0)) == Move(1, None, [], None)
+    assert move_to_new_topic(volume, "orders", build_marker(0)) == Move(1, None, [])
     version, metadata, offsets = read_entry(volume, 1).split("\n")
     document = json.loads(metadata)
     assert (version, offsets) == ("v1", "{}")
@@ -291,7 +303,7 @@ def test_an_entry_of_another_form_is_not_guessed_at(entry: str) -> None:
 def test_a_planned_batch_that_is_not_in_the_output_is_dropped_and_counted(volume: Volume, marker: Marker | None) -> None:
     volume.add(1, {0: 13, 1: 9}, committed=False)
     move = move_to_new_topic(volume, "orders", marker)
-    assert (move.forced, move.dropped, move.adopted) == (1, 1, None)
+    assert (move.forced, move.dropped) == (1, 1)
     assert [(item.batch, item.partition, item.start, item.end) for item in move.lost] == [(1, 0, 10, 13), (1, 1, 5, 9)]
     assert read_end_offsets(read_entry(volume, 1), "orders") == {}
     assert read_lost(volume.lost_file).total == 7
@@ -300,20 +312,37 @@ def test_a_planned_batch_that_is_not_in_the_output_is_dropped_and_counted(volume
 def test_a_planned_batch_that_is_in_the_output_is_committed(volume: Volume) -> None:
     volume.add(1, {0: 13, 1: 9}, committed=False)
     (volume.spark / "commits" / ".1.crc").write_text("x")
-    assert move_to_new_topic(volume, "orders", build_marker(1)) == Move(2, None, [], 1)
-    assert fetch_last_commit(volume) == 1
+    assert adopt_batch(volume, build_marker(1)) == 1
     assert (volume.spark / "commits" / "1").read_text() == (volume.spark / "commits" / "0").read_text()
     assert not (volume.spark / "commits" / ".1.crc").exists()
+    assert adopt_batch(volume, build_marker(1)) is None
+    assert move_to_new_topic(volume, "orders", build_marker(1)) == Move(2, None, [])
     assert read_end_offsets(read_entry(volume, 1), "orders") == {0: 13, 1: 9}
     assert read_end_offsets(read_entry(volume, 2), "orders") == {}
+
+
+@pytest.mark.parametrize("marker", [build_marker(0), None])
+def test_no_other_batch_is_committed(volume: Volume, marker: Marker | None) -> None:
+    assert adopt_batch(volume, marker) is None
+    volume.add(1, {0: 13, 1: 9}, committed=False)
+    assert adopt_batch(volume, marker) is None
+    assert fetch_last_commit(volume) == 0
+
+
+def test_a_batch_in_the_output_is_never_dropped(volume: Volume) -> None:
+    """Its state was found damaged after it had been adopted, and its commit taken back."""
+    volume.add(1, {0: 13, 1: 9}, committed=False)
+    assert catch(lambda: move_to_new_topic(volume, "orders", build_marker(1))).code is ExitCode.CHECKPOINT_DAMAGED
 
 
 @pytest.mark.parametrize("marker", [build_marker(0), build_marker(1), None])
 def test_a_move_can_be_repeated(volume: Volume, marker: Marker | None) -> None:
     volume.add(1, {0: 13, 1: 9}, committed=False)
+    adopt_batch(volume, marker)
     forced = move_to_new_topic(volume, "orders", marker).forced
+    adopt_batch(volume, marker)
     commits, total = fetch_last_commit(volume), read_lost(volume.lost_file).total
-    assert move_to_new_topic(volume, "orders", marker) == Move(forced, None, [], None)
+    assert move_to_new_topic(volume, "orders", marker) == Move(forced, None, [])
     assert (fetch_last_commit(volume), read_lost(volume.lost_file).total) == (commits, total)
 
 
@@ -322,7 +351,7 @@ def test_before_the_first_commit_the_job_begins_anew(tmp_path: Path) -> None:
     volume.begin({0: 3})
     volume.add(0, {0: 10}, committed=False)
     move = move_to_new_topic(volume, "orders", build_marker(-1))
-    assert (move.forced, move.dropped, move.adopted, [item.records for item in move.lost]) == (None, 0, None, [7])
+    assert (move.forced, move.dropped, [item.records for item in move.lost]) == (None, 0, [7])
     assert fetch_last_planned(volume) is None
     assert (volume.spark / "sources" / "0" / "0").read_bytes() == b"\0v1\n{}"
     assert not (volume.spark / "sources" / "0" / ".0.crc").exists()
@@ -336,7 +365,8 @@ def test_a_first_batch_that_is_in_the_output_is_committed(tmp_path: Path) -> Non
     volume.add(0, {0: 10}, committed=False)
     (volume.spark / "commits" / ".0.crc").unlink()
     (volume.spark / "commits").rmdir()
-    assert move_to_new_topic(volume, "orders", build_marker(0)) == Move(1, None, [], 0)
+    assert adopt_batch(volume, build_marker(0)) == 0
+    assert move_to_new_topic(volume, "orders", build_marker(0)) == Move(1, None, [])
     assert json.loads((volume.spark / "commits" / "0").read_text().removeprefix("v1\n")) == {"nextBatchWatermarkMs": 0}
 
 
@@ -344,7 +374,7 @@ def test_a_checkpoint_without_a_batch_is_left_alone(tmp_path: Path) -> None:
     volume = Volume(tmp_path, 1)
     volume.spark.mkdir(parents=True)
     volume.folder.joinpath("x").touch()
-    assert move_to_new_topic(volume, "orders", None) == Move(None, None, [], None)
+    assert move_to_new_topic(volume, "orders", None) == Move(None, None, [])
     assert not list(volume.spark.iterdir())
 
 
