@@ -195,6 +195,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
 
 def settle(driver: Driver, marker: Marker | None) -> Identity:
     """Repairs what can be derived, and follows the source topic where it was made again. What the checkpoint is to say it belongs to."""
+    driver.source.adopt_batch(marker)
     for repair in settle_checkpoint(driver.checkpoint, marker):
         _LOG.warning("the checkpoint was repaired: %s", repair)
     topic_id = driver.source.follow_topic(marker) or None
