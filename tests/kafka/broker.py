@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -57,6 +57,23 @@ class Broker:
     def delete(self, topic: str) -> None:
         try:
             self._admin.delete_topics([topic])[topic].result(20)
+        except KafkaException:
+            return
+
+    def delete_records(self, topic: str, before: dict[int, int]) -> None:
+        """As retention does: by partition, all records before an offset."""
+        wanted = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
+        for future in self._admin.delete_records(wanted).values():
+            future.result(20)
+
+    def read_group(self, group: str, topic: str) -> dict[int, int]:
+        """Committed offsets of a consumer group, by partition."""
+        found = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(20).topic_partitions
+        return {item.partition: item.offset for item in found if item.topic == topic}
+
+    def delete_group(self, group: str) -> None:
+        try:
+            self._admin.delete_consumer_groups([group])[group].result(20)
         except KafkaException:
             return
 
