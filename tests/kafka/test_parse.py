@@ -27,7 +27,12 @@ AT = "2024-05-06T07:08:09Z"
 def parse_values(spark: SparkSession, config: JobConfig, values: Sequence[bytes | None]) -> list[Row]:
     rows = [(bytearray(b"k"), None if value is None else bytearray(value), 0, offset) for offset, value in enumerate(values)]
     frame = spark.createDataFrame(rows, "key binary, value binary, partition int, offset long").selectExpr(
-        "key", "value", "partition", "offset", "cast(null as array<struct<key string, value binary>>) as headers"
+        "key",
+        "value",
+        "partition",
+        "offset",
+        "cast(null as array<struct<key string, value binary>>) as headers",
+        "current_timestamp() as timestamp",
     )
     parsed = parse(frame, config).selectExpr("dedup_key", "unix_micros(event_time) as micros")
     return parsed.collect()
