@@ -97,7 +97,7 @@ class SinkOpener:
             ensure_progress_topic(self.config.source.bootstrap_servers, self.config.progress_topic)
         transactions = self.make_transactions(self.spark, self.config, output.name)
         transactions.open()
-        marker = transactions.read_marker() if is_there or not output.marked else None
+        marker = transactions.read_marker() if is_there else None
         if marker is None and output.marked and wanted is Delivery.EXACTLY_ONCE:
             raise JobError(ExitCode.SINK_PROGRESS_LOST, f"the progress topic {self.config.progress_topic} holds no marker of this job")
         if marker is None and not output.marked:

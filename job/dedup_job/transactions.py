@@ -117,8 +117,8 @@ class Transactions:
     def commit(self, marker: Marker) -> None:
         """When this returns, rows and marker are in the output; when it raises, the marker says whether they are."""
         self.mark(marker)
+        self._open = False  # a commit that was asked for is never taken back: nobody knows whether it went through
         self._producer.commit()
-        self._open = False
         self._used = self._clock()
 
     def abort(self) -> None:

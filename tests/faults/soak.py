@@ -137,7 +137,7 @@ class Soak:
                     self._act(fault, driver)
                     return
                 self._note_end(driver, asked=fault.point is Point.STOPPING)
-        raise SoakFailed(f"{MOST_ENDS} drivers ended by themselves before this could happen: {fault}")
+        raise SoakFailed(f"{MOST_ENDS} drivers ended by themselves before this could happen: {fault}\n{driver.read_output()}")
 
     def _count_from(self, driver: FaultyDriver) -> None:
         """From when commits are this driver's own, and not those of a JVM that outlives the kill of its Python process."""
@@ -228,7 +228,7 @@ class Soak:
                     self._note_end(driver, asked=True)
                     return
                 self._note_end(driver, asked=False)
-        raise SoakFailed("no driver reads the rest")
+        raise SoakFailed(f"no driver reads the rest:\n{driver.read_output()}")
 
     def _wait(self, condition: Callable[[], bool], driver: FaultyDriver | None = None) -> None:
         """Until the condition holds; SoakFailed when for long neither that nor a commit or a record of the producer has come."""
