@@ -1,0 +1,221 @@
+"""What a program does to the files of a folder, as strace saw it, and what a crash after each step would leave of them.
+
+A crash of the processes leaves what was done so far. A power cut takes from that what was not put on the disk by name: the
+content of files (fsync of the file) and names given or taken (fsync of the folder).
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CALLS = (
+    "openat,open,creat,write,writev,pwrite64,ftruncate,copy_file_range,sendfile,rename,renameat,renameat2,unlink,unlinkat,fsync,fdatasync"
+)
+STRING_BYTES = 1 << 20
+
+_LINE = re.compile(r"(\d+) +(?:<\.\.\. (\w+) resumed>|(\w+)\()(.*)", re.DOTALL)
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"(\.\.\.)?')
+_HANDLE = re.compile(rb"^(\d+|AT_FDCWD)<([^>]*)>")
+_UNFINISHED = " <unfinished ...>"
+
+Tree = dict[str, bytes]
+"""Path below the folder -> content."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """The effect of one system call on the folder. Paths are relative to it."""
+
+    call: str
+    path: str
+    target: str = ""
+    data: bytes = b""
+
+    def __str__(self) -> str:
+        return f"{self.call} {self.path}" + (f" -> {self.target}" if self.target else "")
+
+
+def build_strace_prefix(output: Path) -> tuple[str, ...]:
+    """The program stays the process that was started; strace is beside it and ends with the last process of the program."""
+    options = ("-f", "-D", "-y", "-qq", "--seccomp-bpf", "-s", str(STRING_BYTES), "-e", f"trace={CALLS}", "-e", "signal=none")
+    return ("strace", *options, "-o", str(output))
+
+
+def wait_for_recording(output: Path, seconds: float = 60) -> None:
+    """Until no strace writes to the file any more."""
+    deadline = time.monotonic() + seconds
+    while any(_is_open_in(process, output) for process in Path("/proc").glob("[0-9]*")):
+        assert time.monotonic() < deadline, "strace has not ended"
+        time.sleep(0.05)
+
+
+def _is_open_in(process: Path, output: Path) -> bool:
+    try:
+        return (process / "comm").read_text().strip() == "strace" and any(
+            handle.resolve() == output.resolve() for handle in (process / "fd").iterdir()
+        )
+    except OSError:
+        return False
+
+
+def read_events(recording: Path, folder: Path) -> list[Event]:
+    """Of successful calls on files in `folder`, in the order in which they ended."""
+    begun: dict[str, str] = {}
+    events: list[Event] = []
+    with recording.open(encoding="latin-1") as lines:
+        for line in lines:
+            match = _LINE.match(line.rstrip("\n"))
+            if match is None:
+                continue
+            process, resumed, call, rest = match.groups()
+            if rest.endswith(_UNFINISHED):
+                begun[process] = rest.removesuffix(_UNFINISHED)
+                continue
+            text = begun.pop(process, "") + rest if resumed else rest
+            if str(folder) in text:
+                event = _parse_call(resumed or call, text.encode("latin-1"), str(folder).encode())
+                if event is not None:
+                    events.append(event)
+    return events
+
+
+def _parse_call(call: str, text: bytes, folder: bytes) -> Event | None:
+    arguments, _, result = text.rpartition(b" = ")
+    if not result or result.startswith((b"-", b"?")):
+        return None
+    strings = [(ast.literal_eval(f'b"{part.decode("latin-1")}"'), bool(cut)) for part, cut in _STRING.findall(arguments)]
+    if call in ("open", "openat", "creat"):
+        return _build(folder, "create", strings[0][0]) if b"O_CREAT" in arguments or call == "creat" else None
+    if call in ("rename", "renameat", "renameat2"):
+        return _build(folder, "rename", strings[0][0], strings[1][0])
+    if call in ("unlink", "unlinkat"):
+        place = _HANDLE.match(arguments)
+        path = strings[0][0] if place is None or strings[0][0].startswith(b"/") else place[2] + b"/" + strings[0][0]
+        return None if b"AT_REMOVEDIR" in arguments else _build(folder, "unlink", path)
+    handle = _HANDLE.match(arguments)
+    if handle is None or not handle[2].startswith(folder):
+        assert call != "sendfile" or folder not in text, f"an effect that is not followed: {text[:300]!r}"
+        return None
+    if call in ("fsync", "fdatasync"):
+        return _build(folder, "sync", handle[2])
+    if call == "write":
+        assert not strings[0][1], "strace has cut a write"
+        return _build(folder, "write", handle[2], data=strings[0][0][: int(result.split()[0])])
+    assert handle[2].endswith(b"/lock"), f"an effect that is not followed: {call} {text[:300]!r}"
+    return None
+
+
+def _build(folder: bytes, call: str, path: bytes, target: bytes = b"", data: bytes = b"") -> Event | None:
+    if not path.startswith(folder + b"/") and path != folder:
+        return None
+
+    def shorten(name: bytes) -> str:
+        return name[len(folder) + 1 :].decode()
+
+    return Event(call, shorten(path), shorten(target), data)
+
+
+@dataclass
+class _File:
+    content: bytes = b""
+    on_disk: bytes | None = None
+    """At the last fsync; None before."""
+
+
+@dataclass
+class Disk:
+    """The folder as programs see it, and as it is on the disk."""
+
+    seen: dict[str, _File] = field(default_factory=dict)
+    named: dict[str, _File] = field(default_factory=dict)
+    """Names that are on the disk."""
+
+    def apply(self, event: Event) -> None:
+        if event.call == "create":
+            self.seen.setdefault(event.path, _File()).content = b""
+        elif event.call == "write":
+            self.seen[event.path].content += event.data
+        elif event.call == "rename":
+            self.seen[event.target] = self.seen.pop(event.path)
+        elif event.call == "unlink":
+            self.seen.pop(event.path, None)
+        elif event.path in self.seen:
+            self.seen[event.path].on_disk = self.seen[event.path].content
+        else:
+            self._name_all_in(event.path)
+
+    def _name_all_in(self, folder: str) -> None:
+        """Folders themselves are taken to be named as soon as one of their files is: what is lost with one are its files."""
+        for names in (self.named, self.seen):
+            for path in [path for path in names if _get_folder(path) == folder]:
+                if path in self.seen:
+                    self.named[path] = self.seen[path]
+                else:
+                    self.named.pop(path, None)
+
+    def crash(self) -> Tree:
+        return {path: file.content for path, file in self.seen.items()}
+
+    def cut_power(self, choice: random.Random | str) -> Tree:
+        """`empty`, `half`: what becomes of contents that are not on the disk; `names`: no name that is not; or anything, by chance."""
+        tree: Tree = {}
+        for path in sorted(self.seen.keys() | self.named.keys()):
+            left = choice.choice(_build_outcomes(self.seen.get(path), self.named.get(path))) if isinstance(choice, random.Random) else None
+            if isinstance(choice, str):
+                left = _choose(self.seen.get(path), self.named.get(path), choice)
+            if left is not None:
+                tree[path] = left
+        return tree
+
+
+def _get_folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _build_contents(file: _File) -> list[bytes]:
+    if file.on_disk == file.content:
+        return [file.content]
+    return [file.content, b"", file.content[: len(file.content) // 2]]
+
+
+def _build_outcomes(seen: _File | None, named: _File | None) -> list[bytes | None]:
+    outcomes: list[bytes | None] = [] if seen is None else [*_build_contents(seen)]
+    if named is not seen:
+        outcomes += [None] if named is None else _build_contents(named)
+        outcomes += [None] if seen is None else []
+    return outcomes
+
+
+def _choose(seen: _File | None, named: _File | None, choice: str) -> bytes | None:
+    if choice == "names":
+        return None if named is None else named.content
+    if seen is None or seen.on_disk == seen.content:
+        return None if seen is None else seen.content
+    return b"" if choice == "empty" else seen.content[: len(seen.content) // 2]
+
+
+def write_tree(tree: Tree, folder: Path) -> None:
+    made: set[Path] = set()
+    for name, content in tree.items():
+        path = folder / name
+        if path.parent not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(path.parent)
+        path.write_bytes(content)
+
+
+def read_tree(folder: Path) -> Tree:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def replay(events: Iterable[Event], disk: Disk) -> Iterator[Event]:
+    """Each event after its effect on `disk`."""
+    for event in events:
+        disk.apply(event)
+        yield event
