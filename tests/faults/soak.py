@@ -258,7 +258,7 @@ class Soak:
 
     def _judge(self) -> Report:
         note("comparing the output with the plan")
-        verdict = check(self.plan, read_output(self.broker))
+        verdict = check(self.plan, read_output(self.broker), with_timestamps=self.settings.delivery is Delivery.EXACTLY_ONCE)
         hanging = count_hanging(self.broker)
         totals = self.commits.read_totals()
         violations = [*self.violations, *([f"{hanging} records lie behind an open transaction"] if hanging else [])]
@@ -282,9 +282,15 @@ class Soak:
 def read_output(broker: OwnBroker, isolation: str = "read_committed") -> Iterator[Record]:
     """All records of the sink, in the order of each partition."""
     consumer, left = broker.open_reader(SINK, isolation)
+    deadline = time.monotonic() + ANSWER_SECONDS
     try:
         while left:
-            for message in consumer.consume(5000, timeout=ANSWER_SECONDS):
+            messages = consumer.consume(5000, timeout=0.5)
+            if messages:
+                deadline = time.monotonic() + ANSWER_SECONDS
+            if time.monotonic() > deadline:
+                raise SoakFailed("the output cannot be read: the broker is silent")
+            for message in messages:
                 error = message.error()
                 if error is None:
                     yield build_record(message)
