@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 _SIDECAR_HEADER = struct.Struct(">4sI")
 _SIDECAR_MAGIC = b"crc\0"
@@ -149,26 +149,31 @@ def find_changelog_fault(file: BinaryIO) -> str | None:
         at = file.seek(compressed, 1)
 
 
-def find_snapshot_fault(file: BinaryIO) -> str | None:
-    """A ZIP archive of small files, and the SST files that it names, beside it."""
+def find_archive_fault(file: BinaryIO) -> str | None:
+    """Of a snapshot: a ZIP archive of small files. The SST files that it names lie beside it."""
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
-            if broken is not None:
-                return f"is damaged at {broken}"
-            metadata = json.loads(archive.read("metadata").split(b"\n", 1)[1])
+            _parse_sst_sizes(archive)
     except (zipfile.BadZipFile, EOFError, KeyError, IndexError, ValueError, zlib.error):
         return _CUT_OFF
-    return _find_missing_sst(Path(file.name).parent / "SSTs", metadata.get("sstFiles", []))
+    return None if broken is None else f"is damaged at {broken}"
 
 
-def _find_missing_sst(folder: Path, files: list[dict[str, Any]]) -> str | None:
-    for entry in files:
-        path = folder / str(entry["dfsSstFileName"])
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            return f"needs SSTs/{path.name}, which is missing"
-        if size != entry["sizeBytes"]:
-            return f"needs SSTs/{path.name}, which has {size} bytes instead of {entry['sizeBytes']}"
-    return None
+def read_sst_sizes(path: Path) -> dict[str, int]:
+    """Of a snapshot that is whole: name in the folder SSTs -> bytes."""
+    with zipfile.ZipFile(path) as archive:
+        return _parse_sst_sizes(archive)
+
+
+def _parse_sst_sizes(archive: zipfile.ZipFile) -> dict[str, int]:
+    document = json.loads(archive.read("metadata").split(b"\n", 1)[1])
+    return {str(file["dfsSstFileName"]): int(file["sizeBytes"]) for file in document["sstFiles"]}
+
+
+def build_size_check(size: int) -> Callable[[BinaryIO], str | None]:
+    def find_size_fault(file: BinaryIO) -> str | None:
+        found = file.seek(0, 2)
+        return None if found == size else f"has {found} bytes instead of {size}"
+
+    return find_size_fault

@@ -19,8 +19,8 @@ from dedup_job.delivery import Output, create_output, read_output, write_output
 from dedup_job.errors import JobError
 from dedup_job.markers import NOTHING_WRITTEN, Marker
 from dedup_job.preflight import TopicLookup
-from dedup_job.progress import ensure_progress_topic
 from dedup_job.sink import AtLeastOnceSink, ConsoleSink, ExactlyOnceSink, Sink, SwitchingSink
+from dedup_job.sink_topics import ensure_progress_topic, fetch_batch_bytes
 from dedup_job.transactions import TRANSACTION_TIMEOUT, Transactions
 
 if TYPE_CHECKING:
@@ -34,15 +34,10 @@ MakeTransactions = Callable[["SparkSession", JobConfig, str], Transactions]
 
 def make_transactions(spark: SparkSession, config: JobConfig, output: str, timeout: int = TRANSACTION_TIMEOUT) -> Transactions:
     """`timeout` in seconds."""
-    return Transactions(
-        spark,
-        config.source.bootstrap_servers,
-        f"{config.transactional_id_prefix}.{output}",
-        get_kafka_sink(config).topic,
-        config.progress_topic,
-        output,
-        timeout,
-    )
+    topic, bootstrap_servers = get_kafka_sink(config).topic, config.source.bootstrap_servers
+    batch_bytes = fetch_batch_bytes(bootstrap_servers, topic)
+    identity = f"{config.transactional_id_prefix}.{output}"
+    return Transactions(spark, bootstrap_servers, identity, topic, config.progress_topic, output, batch_bytes, timeout)
 
 
 def get_kafka_sink(config: JobConfig) -> KafkaSink:
@@ -141,4 +136,5 @@ class SinkOpener:
 
     def _build_at_least_once(self) -> Sink:
         kafka = get_kafka_sink(self.config)
-        return AtLeastOnceSink(self.config.source.bootstrap_servers, kafka.topic, kafka.ordering, self.config.parallelism)
+        batch_bytes = fetch_batch_bytes(self.config.source.bootstrap_servers, kafka.topic)
+        return AtLeastOnceSink(self.config.source.bootstrap_servers, kafka.topic, batch_bytes, kafka.ordering, self.config.parallelism)

@@ -104,8 +104,8 @@ class ExactlyOnceSink:
 class AtLeastOnceSink:
     """Spark's own writer."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, ordering: Ordering, partitions: int) -> None:
-        producer = build_producer_settings(bootstrap_servers)
+    def __init__(self, bootstrap_servers: str, topic: str, batch_bytes: int, ordering: Ordering, partitions: int) -> None:
+        producer = build_producer_settings(bootstrap_servers, batch_bytes)
         self._options = {"topic": topic, **{f"kafka.{name}": value for name, value in producer.items()}}
         self._ordering, self._partitions = ordering, partitions
 

@@ -39,15 +39,18 @@ def build_client_settings(bootstrap_servers: str) -> dict[str, str]:
     }
 
 
-def build_producer_settings(bootstrap_servers: str) -> dict[str, str]:
-    """Beside the transactional id. The partitioner is Java's own, so that a key lands where other producers put it."""
+def build_producer_settings(bootstrap_servers: str, batch_bytes: int) -> dict[str, str]:
+    """Beside the transactional id. `batch_bytes`: of records sent together, see `sink_topics`.
+
+    The partitioner is Java's own, so that a key lands where other producers put it.
+    """
     return {
         "bootstrap.servers": bootstrap_servers,
         "acks": "all",
         "enable.idempotence": "true",
         "compression.type": "lz4",
         "linger.ms": "20",
-        "batch.size": str(256 * 1024),
+        "batch.size": str(batch_bytes),
         "max.request.size": str(MAX_RECORD),
         "max.block.ms": str(BLOCK_TIMEOUT * 1000),
     }
@@ -64,6 +67,7 @@ class Transactions:
         topic: str,
         progress_topic: str,
         output: str,
+        batch_bytes: int,
         timeout: int = TRANSACTION_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,7 +76,7 @@ class Transactions:
         self._bootstrap_servers, self._topic, self._progress_topic = bootstrap_servers, topic, progress_topic
         self._key = output.encode()
         self._settings = {
-            **build_producer_settings(bootstrap_servers),
+            **build_producer_settings(bootstrap_servers, batch_bytes),
             "transactional.id": transactional_id,
             "transaction.timeout.ms": str(timeout * 1000),
         }

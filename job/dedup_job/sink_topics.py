@@ -1,9 +1,12 @@
-"""The progress topic: compacted, one partition, made by the driver unless it is there."""
+"""What the driver asks the brokers about the topics it writes to: the progress topic, which it makes unless it is there (compacted, one
+partition), and how large a batch of records the output topic takes."""
 
 from __future__ import annotations
 
+import logging
+
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
@@ -19,12 +22,18 @@ TOPIC_SETTINGS = {
     "max.message.bytes": str(8 * 1024 * 1024),  # a marker holds the offsets of all partitions of the source
 }
 
+BATCH_BYTES = 256 * 1024
+"""Of records that a producer sends together: fewer requests and better compression than with its default of 16 KiB."""
+BATCH_OVERHEAD = 1024
+"""Bytes of a batch that are not records."""
+
+_LOG = logging.getLogger("dedup_job.sink_topics")
 _AUTHORIZATION = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 
 def ensure_progress_topic(bootstrap_servers: str, topic: str) -> None:
     """Makes the topic; JobError when the brokers refuse."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": "dedup-driver-progress"})
+    admin = _open_admin(bootstrap_servers)
     wanted = NewTopic(topic, 1, DEFAULT_REPLICATION, config=TOPIC_SETTINGS)
     try:
         admin.create_topics([wanted], request_timeout=REQUEST_TIMEOUT)[topic].result(REQUEST_TIMEOUT + 1)
@@ -43,3 +52,28 @@ def _explain(error: KafkaError, bootstrap_servers: str, topic: str) -> None:
     if error.code() in {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}:
         raise JobError(ExitCode.UNAVAILABLE, f"no broker of {bootstrap_servers} makes the progress topic {topic}: {error.str()}")
     raise JobError(ExitCode.SINK_REFUSED, f"the brokers do not make the progress topic {topic}: {error.str()}")
+
+
+def _open_admin(bootstrap_servers: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": "dedup-driver-sink"})
+
+
+def fetch_batch_bytes(bootstrap_servers: str, topic: str) -> int:
+    """At most what the topic takes in one batch; BATCH_BYTES where the brokers do not tell.
+
+    A producer whose batches are larger splits them into equal ones and sends them again, without end, and never says that a record
+    is too large.
+    """
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    asked = _open_admin(bootstrap_servers).describe_configs([resource], request_timeout=REQUEST_TIMEOUT)
+    try:
+        found = asked[resource].result(REQUEST_TIMEOUT + 1)
+    except (KafkaException, TimeoutError) as error:
+        _LOG.warning("the settings of topic %s cannot be read: %s", topic, error)
+        return BATCH_BYTES
+    return build_batch_bytes(int(found["max.message.bytes"].value))
+
+
+def build_batch_bytes(limit: int) -> int:
+    """`limit`: the topic's max.message.bytes."""
+    return max(1, min(BATCH_BYTES, limit - BATCH_OVERHEAD))
