@@ -1,0 +1,87 @@
+"""The test bed's node from below: the processes of a pod as this machine sees them, and faults that no API can cause."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.daemons import start_time
+from testbed.layout import RUN
+
+RUNC = RUN / "runc" / "k8s.io"
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    started: int
+    """Clock ticks after boot: tells the process from a later one with its number."""
+    parent: int
+    container: str
+    command: str
+
+    def is_alive(self) -> bool:
+        return start_time(self.pid) == self.started
+
+    def kill(self) -> None:
+        if self.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def list_processes(pod_uid: str) -> list[Process]:
+    """By the cgroup, whose path is …/pod<uid>/<container>."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            path = (folder / "cgroup").read_text()
+            started = start_time(int(folder.name))
+            if f"/pod{pod_uid}/" in path and started is not None:
+                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                container = path.split(f"/pod{pod_uid}/")[1].split()[0]
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                found.append(Process(int(folder.name), started, parent, container, command))
+    return found
+
+
+def list_driver(pod_uid: str) -> list[Process]:
+    """All processes of the driver's container, Python and the JVM among them."""
+    processes = list_processes(pod_uid)
+    containers = {process.container for process in processes if "dedup_job" in process.command}
+    assert len(containers) == 1, f"pod {pod_uid} has no running driver: {processes}"
+    return [process for process in processes if process.container in containers]
+
+
+def kill_driver(pod_uid: str) -> None:
+    """SIGKILL for the Python process alone, as an out-of-memory killer would choose one."""
+    for process in list_driver(pod_uid):
+        if process.command.startswith("python"):
+            process.kill()
+
+
+@contextlib.contextmanager
+def orphan_driver(pod_uid: str) -> Iterator[list[Process]]:
+    """Kills the shim that holds the pod's containers, while the driver lives on under init. At the end the driver is killed.
+
+    containerd ends the containers of a dead shim through runc; where runc has lost its record of one, it can not.
+    """
+    driver = list_driver(pod_uid)
+    inside = {process.pid for process in list_processes(pod_uid)}
+    shims = {process.parent for process in driver} - inside
+    assert len(shims) == 1, f"one shim is expected: {shims}"
+    (shim,) = shims
+    container = driver[0].container
+    hidden = RUN / f"hidden-{container}"
+    try:
+        (RUNC / container).rename(hidden)
+        os.kill(shim, signal.SIGKILL)
+        yield driver
+    finally:
+        for process in driver:
+            process.kill()
+        shutil.rmtree(hidden, ignore_errors=True)
