@@ -168,7 +168,7 @@ def read_sst_sizes(path: Path) -> dict[str, int]:
 
 def _parse_sst_sizes(archive: zipfile.ZipFile) -> dict[str, int]:
     document = json.loads(archive.read("metadata").split(b"\n", 1)[1])
-    return {str(file["dfsSstFileName"]): int(file["sizeBytes"]) for file in document["sstFiles"]}
+    return {str(file["dfsSstFileName"]): int(file["sizeBytes"]) for file in document.get("sstFiles", [])}
 
 
 def build_size_check(size: int) -> Callable[[BinaryIO], str | None]:

@@ -21,6 +21,7 @@ PARTITIONS = 2
 LAST = 12
 """The newest committed batch; the next one is planned."""
 SNAPSHOT = 10
+SST = "state/0/1/SSTs/1-a.sst"
 
 
 def build_entry(batch: int) -> str:
@@ -213,7 +214,7 @@ def test_older_state_is_only_named(checkpoint: Checkpoint, name: str, damage: Ca
     expect_damage(checkpoint, build_marker(LAST), f"state/0/{name}")
 
 
-@pytest.mark.parametrize("damage", [cut, empty, remove])
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", [f"{SNAPSHOT}.zip", "SSTs/1-a.sst"])
 def test_a_snapshot_is_spared_while_the_changelogs_reach_past_it(checkpoint: Checkpoint, name: str, damage: Callable[[Path], None]) -> None:
     damage(checkpoint.spark / "state/0/1" / name)
@@ -265,7 +266,9 @@ def test_logs_that_are_gone_are_not_taken_for_a_new_checkpoint(checkpoint: Check
 
 
 @pytest.mark.parametrize("damage", [cut, empty, remove])
-@pytest.mark.parametrize("name", ["metadata", f"commits/{LAST}", f"offsets/{LAST + 1}", f"state/0/0/{LAST}.changelog", "state/0/1/10.zip"])
+@pytest.mark.parametrize(
+    "name", ["metadata", f"commits/{LAST}", f"offsets/{LAST + 1}", f"state/0/0/{LAST}.changelog", "state/0/1/10.zip", SST]
+)
 def test_torn_checksums_do_not_condemn_a_whole_file(checkpoint: Checkpoint, name: str, damage: Callable[[Path], None]) -> None:
     damage(build_sidecar_path(checkpoint.spark / name))
     settle_checkpoint(checkpoint, None)
