@@ -10,6 +10,8 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -38,6 +40,8 @@ public final class TransactionalSink implements AutoCloseable {
 
   private final String topic;
   private final int commitTries;
+  private final int batchBytes;
+  private final ReadWriteLock batches = new ReentrantReadWriteLock();
   private final Producer<byte[], byte[]> producer;
   private final AtomicLong sent = new AtomicLong();
   private final AtomicReference<Exception> failure = new AtomicReference<>();
@@ -45,6 +49,7 @@ public final class TransactionalSink implements AutoCloseable {
   private TransactionalSink(Map<String, Object> settings, String topic, int commitTries) {
     this.topic = topic;
     this.commitTries = commitTries;
+    this.batchBytes = Integer.parseInt((String) settings.get("batch.size"));
     this.producer = new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
   }
 
@@ -91,8 +96,40 @@ public final class TransactionalSink implements AutoCloseable {
     Long timestamp = row.isNullAt(3) ? null : row.getLong(3);
     ProducerRecord<byte[], byte[]> record =
         new ProducerRecord<>(topic, null, timestamp, (byte[]) row.get(0), (byte[]) row.get(1), readHeaders(row));
-    send(record);
+    if (isLarge(record)) {
+      sendAlone(record);
+    } else {
+      batches.readLock().lock();
+      try {
+        send(record);
+      } finally {
+        batches.readLock().unlock();
+      }
+    }
     sent.incrementAndGet();
+  }
+
+  private boolean isLarge(ProducerRecord<byte[], byte[]> record) {
+    long bytes = (record.key() == null ? 0L : record.key().length) + (record.value() == null ? 0L : record.value().length);
+    for (Header header : record.headers()) {
+      bytes += header.key().length() + (header.value() == null ? 0L : header.value().length);
+    }
+    return bytes > batchBytes;
+  }
+
+  /**
+   * A record that fills more than a batch goes in a batch of its own. With others in it, a producer that is told that the batch is too large
+   * splits it into the same batch again, without end, and never says that the record is too large.
+   */
+  private void sendAlone(ProducerRecord<byte[], byte[]> record) throws Exception {
+    batches.writeLock().lock();
+    try {
+      producer.flush();
+      send(record);
+      producer.flush();
+    } finally {
+      batches.writeLock().unlock();
+    }
   }
 
   private void send(ProducerRecord<byte[], byte[]> record) throws Exception {
