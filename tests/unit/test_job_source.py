@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -286,6 +287,17 @@ def test_the_forced_batch_ends_nowhere_and_turns_nothing_back(volume: Volume) ->
     assert document["batchTimestampMs"] > 1_700_000_000_000
     assert document["conf"] == {"spark.sql.shuffle.partitions": "3"}
     assert not (volume.spark / "offsets" / ".1.crc").exists(), "a checksum of other bytes would make the entry unreadable"
+
+
+def test_what_the_forced_batch_begins_from_is_on_the_disk_before_it(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could tear the state, and the batch before would be run again: old offsets, read from the new topic."""
+    changelog = volume.spark / "state" / "0" / "0" / "1.changelog"
+    changelog.parent.mkdir(parents=True)
+    changelog.write_text("keys")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+    move_to_new_topic(volume, "orders", build_marker(0))
+    assert synced.index("1.changelog") < synced.index(".1.tmp")
 
 
 @given(st.integers(0, 10**13), st.integers(0, 10**13), st.integers(0, 10**13), st.integers(0, 10**13))
