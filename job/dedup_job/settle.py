@@ -126,8 +126,8 @@ class _Settlement:
 
     def _replay(self, batch: int, path: Path, fault: str) -> None:
         """Takes back that `batch` is committed and the next one planned; `path` is why."""
-        if self._is_past(batch):
-            raise self._build_damage(path, f"{fault}, and batch {batch} cannot run again: a later one is in the output")
+        if not self._can_run_again(batch):
+            raise self._build_damage(path, f"{fault}, and batch {batch} cannot run again: the output is past it")
         self._remove(self._get_entry(batch + 1), "is taken back")
         self._remove(self._get_commit(batch), "is taken back")
         self._done.append(f"{self._name(path)} {fault}: batch {batch} is run again")
@@ -191,6 +191,11 @@ class _Settlement:
         if fetch_last_planned(self._checkpoint) is not None:
             build_sidecar_path(path).unlink(missing_ok=True)
             write_durably(path, json.dumps({"id": str(uuid.uuid4())}).encode())
+
+    def _can_run_again(self, batch: int) -> bool:
+        """A first marker has no entry: its batch was written without transactions, and could not be told from another."""
+        marker = self._marker
+        return marker is None or marker.batch < batch or (marker.batch == batch and bool(marker.entry))
 
     def _is_past(self, batch: int) -> bool:
         """The output holds a batch after this one."""

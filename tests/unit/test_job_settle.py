@@ -179,6 +179,7 @@ def test_a_torn_commit_is_run_again(checkpoint: Checkpoint, marker: Marker | Non
 def test_no_batch_runs_again_below_the_marker(checkpoint: Checkpoint, name: str, damage: Callable[[Path], None]) -> None:
     damage(checkpoint.spark / name)
     expect_damage(checkpoint, build_marker(LAST + 1), name)
+    expect_damage(checkpoint, Marker(batch=LAST, entry="", attempt=1, rows=0), name)
 
 
 def test_two_lost_commits_are_damage(checkpoint: Checkpoint) -> None:
