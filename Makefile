@@ -60,6 +60,14 @@ test-kafka: setup cluster ## The driver with real Kafka and Spark
 test-cluster: setup cluster images ## CRD, operator and chart on the test bed
 	$(PYTEST) tests/cluster
 
+.PHONY: test-faults
+test-faults: setup ## Delivery while driver, JVM and broker are killed: the short form of soak
+	$(PYTEST) tests/faults
+
+.PHONY: soak
+soak: setup ## Delivery of two million records while driver, JVM and broker are killed; SEED=n repeats a run
+	$(PY) -m faults $(if $(SEED),--seed $(SEED))
+
 .PHONY: test
 test: setup ## Everything that CI runs
 	@$(MAKE) lint

@@ -117,14 +117,19 @@ class OwnBroker:
 
     def wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + ANSWER_SECONDS
-        admin = AdminClient(self._build_client())
-        while True:
-            assert self._process is not None and self._process.poll() is None, f"the broker ended:\n{self.log.read_text()[-3000:]}"
-            try:
-                admin.list_topics(timeout=5)
-                return
-            except KafkaException:
-                assert time.monotonic() < deadline, f"the broker does not answer:\n{self.log.read_text()[-3000:]}"
+        while not self.answers():
+            assert time.monotonic() < deadline, f"the broker does not answer:\n{self._read_log()}"
+
+    def answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, f"the broker has ended:\n{self._read_log()}"
+        try:
+            AdminClient(self._build_client()).list_topics(timeout=2)
+        except KafkaException:
+            return False
+        return True
+
+    def _read_log(self) -> str:
+        return self.log.read_text()[-3000:]
 
     def create(self, topic: str, partitions: int, config: dict[str, str] | None = None) -> None:
         admin = AdminClient(self._build_client())

@@ -22,7 +22,7 @@ class Progress:
     def describe(self, seconds: float, fed: int, read: int, batch: int, totals: Totals) -> str:
         return (
             f"{seconds:.0f} s: fed {fed:,}, read {read:,}, out {totals.rows_out:,}, batch {batch}; "
-            f"{self.faults} of {self.planned_faults} faults, now {self.doing}"
+            f"faults {self.faults} of {self.planned_faults}, now {self.doing}"
         )
 
 

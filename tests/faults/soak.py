@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaError, Message
 
 from dedup_api.exits import ExitCode, find_meaning
+from dedup_api.job_config import JobConfig
 from dedup_api.spec import Delivery
 from faults.check import check
 from faults.commits import Commits, Outage, list_recoveries, make_checkpoint
@@ -44,6 +45,8 @@ SECOND_LOCK_SECONDS = 5.0
 """The second driver gives up while the first one still holds the checkpoint."""
 OWN_COMMITS_AFTER = 2.0
 """Seconds after its start: no driver commits sooner."""
+REST_FACTOR = 8
+"""How much larger batches are when no fault is to come: small ones are there to have many for each fault."""
 LONGEST_AWAY = 8.0
 """Seconds that the broker stays away."""
 
@@ -110,17 +113,16 @@ class Soak:
         # The plan's records are years old, and the default would delete them.
         self.broker.create(SOURCE, self.plan.partitions, {"retention.ms": "-1"})
         self.broker.create(SINK, SINK_PARTITIONS, {"retention.ms": "-1"})
-        self.config = build_config(
-            self.broker.bootstrap,
-            SOURCE,
-            SINK,
-            source={"bootstrapServers": self.broker.bootstrap, "topic": SOURCE, "maxOffsetsPerTrigger": self.batch},
-            sink={"kafka": {"topic": SINK, "delivery": self.settings.delivery}},
-            watermark=f"{int(WATERMARK.total_seconds())}s",
-        )
+        self.config = self._build_config(self.batch)
         self.home = self.folder / "driver"
         self.home.mkdir()
         self.commits = Commits(make_checkpoint(self.home), SOURCE)
+
+    def _build_config(self, max_offsets: int) -> JobConfig:
+        source = {"bootstrapServers": self.broker.bootstrap, "topic": SOURCE, "maxOffsetsPerTrigger": max_offsets}
+        sink = {"kafka": {"topic": SINK, "delivery": self.settings.delivery}}
+        watermark = f"{int(WATERMARK.total_seconds())}s"
+        return build_config(self.broker.bootstrap, SOURCE, SINK, source=source, sink=sink, watermark=watermark)
 
     def _start(self, fault: Fault | None, folder: Path | None = None, lock_seconds: float = LOCK_SECONDS) -> FaultyDriver:
         return FaultyDriver(folder or self.home, self.config, self.jars, self.tag, self.environment, fault, lock_seconds)
@@ -169,7 +171,7 @@ class Soak:
                 driver.mark.unlink()
                 self._wait(lambda: time.time() > killed + LONGEST_AWAY * fault.fraction)
                 self.broker.start()
-                self.broker.wait_until_it_answers()
+                self._wait(self.broker.answers)
                 self.outages.append(Outage(killed, killed))
             case Action.SECOND:
                 self._start_second(driver)
@@ -217,6 +219,7 @@ class Soak:
     def _finish(self) -> None:
         """A healthy driver reads the rest, and is stopped as a pod is."""
         self.feeder.allow(self.plan.records)
+        self.config = self._build_config(self.batch * REST_FACTOR)
         self.progress.doing = "reading the rest"
         for _ in range(MOST_ENDS):
             with self._start(None) as driver:
