@@ -51,6 +51,20 @@ def test_findings(brokers: FakeBrokers, reason: Reason | None) -> None:
     assert (finding and finding.reason) == reason
 
 
+@pytest.mark.parametrize(
+    ("topic_id", "on_data_loss", "reason"),
+    [
+        ("id of orders", "Fail", None),
+        ("", "Fail", None),
+        ("id of another", "Fail", Reason.SOURCE_TOPIC_REPLACED),
+        ("id of another", "Continue", Reason.SOURCE_TOPIC_MISSING),
+    ],
+)
+def test_a_topic_made_again_explains_a_failure(topic_id: str, on_data_loss: str, reason: Reason | None) -> None:
+    finding = fetch_finding(FakeBrokers(), build_config(onDataLoss=on_data_loss), topic_id)
+    assert (finding and finding.reason) == reason
+
+
 def test_waits_for_one_thing_after_another() -> None:
     brokers, state, seen = FakeBrokers(up=False, topics=()), State(), []
 
