@@ -65,9 +65,9 @@ def fetch_batch_bytes(bootstrap_servers: str, topic: str) -> int:
     is too large.
     """
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    asked = _open_admin(bootstrap_servers).describe_configs([resource], request_timeout=REQUEST_TIMEOUT)
+    admin = _open_admin(bootstrap_servers)  # bound to a name: what it was asked ends with it
     try:
-        found = asked[resource].result(REQUEST_TIMEOUT + 1)
+        found = admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT)[resource].result(REQUEST_TIMEOUT + 1)
     except (KafkaException, TimeoutError) as error:
         _LOG.warning("the settings of topic %s cannot be read: %s", topic, error)
         return BATCH_BYTES
