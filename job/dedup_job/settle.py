@@ -12,6 +12,7 @@ it is built from. Every repair can be interrupted and begun again.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -65,11 +66,11 @@ class _Settlement:
 
     def _remove_leftovers(self) -> None:
         """Files that never got their name, and checksums of files that are gone: the next file of that name would not match them."""
-        for path in list(self._spark.rglob(".*")):
-            name = path.name
-            orphan = name.endswith(".crc") and not path.with_name(name[1 : -len(".crc")]).exists()
-            if path.is_file() and (orphan or name.endswith((".tmp", ".tmp.crc"))):
-                path.unlink(missing_ok=True)
+        for folder, _, names in os.walk(self._spark):
+            for name in names:
+                orphan = name.startswith(".") and name.endswith(".crc") and name[1 : -len(".crc")] not in names
+                if orphan or name.endswith((".tmp", ".tmp.crc")):
+                    Path(folder, name).unlink(missing_ok=True)
 
     def _settle_commits(self) -> int:
         """The batch that is due: the one after the newest whole commit."""

@@ -7,6 +7,7 @@ content of files (fsync of the file) and names given or taken (fsync of the fold
 from __future__ import annotations
 
 import ast
+import os
 import random
 import re
 import time
@@ -201,17 +202,41 @@ def _choose(seen: _File | None, named: _File | None, choice: str) -> bytes | Non
 
 
 def write_tree(tree: Tree, folder: Path) -> None:
-    made: set[Path] = set()
     for name, content in tree.items():
         path = folder / name
-        if path.parent not in made:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made.add(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
 
-def read_tree(folder: Path) -> Tree:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+class Pool:
+    """Writes trees that have most of their files in common: each content once, as links. For programs that change no file in place."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+        self._known: dict[bytes, str] = {}
+
+    def write_tree(self, tree: Tree, folder: Path) -> None:
+        made: set[str] = set()
+        for name, content in tree.items():
+            path = f"{folder}/{name}"
+            parent = _get_folder(path)
+            if parent not in made:
+                os.makedirs(parent, exist_ok=True)  # noqa: PTH103  ten thousands of paths: pathlib takes longer than the system calls
+                made.add(parent)
+            os.link(self._keep(content), path)
+
+    def _keep(self, content: bytes) -> str:
+        path = self._known.get(content)
+        if path is None:
+            path = self._known[content] = f"{self._folder}/{len(self._known)}"
+            Path(path).write_bytes(content)
+        return path
+
+
+def list_names(folder: Path) -> set[str]:
+    """Of files below the folder."""
+    start = len(str(folder)) + 1
+    return {f"{place}/{name}"[start:] for place, _, names in os.walk(folder) for name in names}
 
 
 def replay(events: Iterable[Event], disk: Disk) -> Iterator[Event]:

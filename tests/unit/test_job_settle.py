@@ -189,6 +189,7 @@ def test_two_lost_commits_are_damage(checkpoint: Checkpoint) -> None:
     for batch in (LAST, LAST - 1):
         (checkpoint.spark / f"commits/{batch}").unlink()
     expect_damage(checkpoint, None, f"commits/{LAST}")
+    assert list_batches(checkpoint, "offsets")[-1] == LAST + 1, "what is beyond repair is left as it was found"
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
