@@ -73,10 +73,11 @@ test: setup ## Everything that CI runs
 	@$(MAKE) lint
 	@$(MAKE) test-unit
 	@$(MAKE) cluster images
-	$(PYTEST) tests/kafka tests/cluster
+	$(PYTEST) tests/kafka tests/faults tests/cluster
 
 .PHONY: test-full
-test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data
+test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data, long tests
+	$(PYTEST) -m full tests/kafka tests/faults tests/cluster
 
 .PHONY: cluster
 cluster: setup ## One-node Kubernetes with Kafka on this machine; state in .testbed/

@@ -1,5 +1,6 @@
 """A driver looks itself whether a checkpoint fits its settings."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,11 @@ def test_a_damaged_record_is_not_taken_for_a_new_checkpoint(tmp_path: Path, cont
 def test_a_volume_that_cannot_be_used(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     checkpoint.identity_file.mkdir()
-    for use in (lambda: check_identity(checkpoint, CONFIG, "4.2.0"), lambda: write_identity(checkpoint, build_identity())):
+    uses: list[Callable[[], object]] = [
+        lambda: check_identity(checkpoint, CONFIG, "4.2.0"),
+        lambda: write_identity(checkpoint, build_identity()),
+    ]
+    for use in uses:
         with pytest.raises(JobError, match="EISDIR") as caught:
             use()
         assert caught.value.code is ExitCode.CHECKPOINT_NOT_WRITABLE
