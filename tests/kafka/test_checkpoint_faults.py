@@ -250,7 +250,7 @@ def restart(recording: Recording, broker: Broker, folder: Path, copy: Copy) -> N
             broker.send(
                 recording.config.progress_topic, [Record(output.name.encode(), copy.marker.model_dump_json(by_alias=True).encode())]
             )
-        config = recording.config.model_copy(update={"sink": build_config(broker.bootstrap, "", sink).sink})
+        config = recording.config.model_copy(update={"sink": build_config(broker.bootstrap, recording.source, sink).sink})
         with Driver(folder, config, recording.jars) as driver:
             driver.wait_until(lambda status: read_position(checkpoint, recording.source) == dict.fromkeys(range(PARTITIONS), ROWS))
             assert driver.stop() == ExitCode.DONE, driver.read_output()
