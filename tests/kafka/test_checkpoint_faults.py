@@ -220,7 +220,7 @@ def list_state_files(root: Path, names: set[str], version: int) -> set[str]:
 
 
 def test_a_driver_goes_on_from_any_copy(recording: Recording, broker: Broker, tmp_path: Path, seed: int) -> None:
-    restart_from_some(recording, broker, tmp_path, seed, 3)
+    restart_from_some(recording, broker, tmp_path, seed, 2)
 
 
 @pytest.mark.full
