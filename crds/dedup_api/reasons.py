@@ -137,8 +137,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The marker in the progress topic, which says up to which batch the output is written, is missing or does not fit the checkpoint: "
         "the topic or its records were deleted, or the checkpoint was restored from an older copy.",
         "Going on could lose records or write them twice, so the driver does not guess. Restore the progress topic or the checkpoint, then "
-        "raise spec.restartNonce. To accept up to one batch of copies, set spec.sink.kafka.delivery to AtLeastOnce, wait for a committed "
-        "batch, and set it back.",
+        "raise spec.restartNonce. To accept copies of what the output is ahead by, set spec.sink.kafka.delivery to AtLeastOnce, wait for a "
+        "committed batch, and set it back.",
     ),
     Reason.AUTHORIZATION_FAILED: Explanation(
         "The brokers refuse the driver: its credentials, or its rights on a topic, a group or a transactional id.",
@@ -175,9 +175,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Wait for it to end; the newcomer tries again by itself. If it does not end, find the process on the node that the old pod ran on.",
     ),
     Reason.FENCED: Explanation(
-        "A newer driver has taken over the checkpoint or the transactional id while this one was alive, so this one ended without writing.",
-        "Nothing to do where it happens once, after a node or a process was frozen. If it comes back, two jobs share a checkpoint or "
-        "a spec.sink.kafka.transactionalIdPrefix.",
+        "A newer driver has taken over the checkpoint or the transactional id while this one was alive, or a batch took longer than the 15 "
+        "minutes that its transaction may last. This driver ended without writing.",
+        "Nothing to do where it happens once, after a node or a process was frozen. If it comes back after a "
+        "quarter of an hour each time, lower spec.source.maxOffsetsPerTrigger; otherwise two drivers share a checkpoint: look for a pod "
+        "made by hand.",
     ),
     Reason.GRACE_PERIOD_EXCEEDED: Explanation(
         "A batch took longer than the pod's termination grace period, so the driver was killed in the middle of it. With delivery "

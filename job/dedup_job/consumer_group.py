@@ -10,9 +10,10 @@ import logging
 import threading
 from typing import Protocol
 
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from dedup_api.job_config import JobConfig
+from dedup_job.preflight import get_silent_logger
 
 REPEAT = 3600.0
 """Seconds after which an unchanged position is written again: brokers forget a group without members after offsets.retention.minutes,
@@ -40,6 +41,36 @@ _LOG = logging.getLogger("dedup_job.consumer_group")
 
 class GroupWriter(Protocol):
     def write_group_offsets(self, group: str, topic: str, offsets: dict[int, int]) -> KafkaError | None: ...
+
+
+class GroupOffsets:
+    """Commits offsets for a group without joining it. By a consumer, not by the admin client: librdkafka's requests of that kind end the
+    process where the connection to the coordinator breaks (github.com/confluentinc/librdkafka/issues/4605)."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._servers = bootstrap_servers
+        self._consumer: Consumer | None = None
+
+    def write_group_offsets(self, group: str, topic: str, offsets: dict[int, int]) -> KafkaError | None:
+        """What the brokers answered, None when they took them. Always for the same group."""
+        wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        try:
+            answers = self._open(group).commit(offsets=wanted, asynchronous=False) or []
+        except KafkaException as error:
+            found: KafkaError = error.args[0]
+            return found
+        return next((answer.error for answer in answers if answer.error is not None), None)
+
+    def _open(self, group: str) -> Consumer:
+        if self._consumer is None:
+            settings = {
+                "bootstrap.servers": self._servers,
+                "client.id": "dedup-driver-group",
+                "group.id": group,
+                "enable.auto.commit": False,
+            }
+            self._consumer = Consumer(settings, logger=get_silent_logger())
+        return self._consumer
 
 
 class GroupMirror:

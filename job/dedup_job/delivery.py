@@ -15,6 +15,7 @@ from dedup_api.model import ApiModel
 from dedup_api.spec import Delivery
 from dedup_job.checkpoint import Checkpoint, write_durably
 from dedup_job.errors import JobError
+from dedup_job.volume import build_volume_error
 
 
 class Output(ApiModel):
@@ -37,13 +38,15 @@ def read_output(checkpoint: Checkpoint) -> Output | None:
         return Output.model_validate_json(checkpoint.sink_file.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except ValidationError as error:
         path = checkpoint.sink_file.relative_to(checkpoint.root)
-        raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"{path} cannot be read: {error}") from error
+        raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"{path} cannot be understood: {error.errors()[0]['msg']}") from error
+    except OSError as error:
+        raise build_volume_error(checkpoint.root, error) from error
 
 
 def write_output(checkpoint: Checkpoint, output: Output) -> None:
     try:
         write_durably(checkpoint.sink_file, output.model_dump_json(by_alias=True).encode())
     except OSError as error:
-        raise JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, f"cannot write to the checkpoint volume: {error}") from error
+        raise build_volume_error(checkpoint.root, error) from error

@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -19,16 +18,15 @@ from dedup_api.driver_status import Blocked, Phase
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_api.spec import Delivery
 from dedup_api.version import VERSION
 from dedup_job.checkpoint import Checkpoint, write_attempt
 from dedup_job.checkpoint_guards import AttemptGuard, DurabilityGuard
-from dedup_job.consumer_group import GroupMirror
+from dedup_job.consumer_group import GroupMirror, GroupOffsets
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause, decide_failure, write_termination_message
 from dedup_job.fields import build_paths, build_tree
 from dedup_job.guards import Guards
-from dedup_job.identity import Identity, check_identity, write_identity
+from dedup_job.identity import Identity, check_identity, read_spark_version, write_identity
 from dedup_job.jvm import Jvm, connect_gateway, start_jvm
 from dedup_job.lag import LagProbe
 from dedup_job.lock import CheckpointLock, take_lock
@@ -45,7 +43,7 @@ from dedup_job.source_guard import SourceGuard
 from dedup_job.status import State, build_stuck_bound
 from dedup_job.stop import Gate
 
-SPARK_VERSION = version("pyspark")
+SPARK_VERSION = read_spark_version()
 
 _LOG = logging.getLogger("dedup_job")
 
@@ -124,7 +122,6 @@ def run(arguments: Arguments, gate: Gate) -> None:
     if not wait_for_kafka(brokers, config, state, wait):
         return
     source = SourceGuard(brokers, config, checkpoint, (identity and identity.topic_id) or "", state, metrics, wait)
-    source.check_start()
     run_jvm(Driver(config, checkpoint, lock, attempt, gate, state, metrics, brokers, source, identity))
 
 
@@ -173,8 +170,8 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     opened = opener.open()
     identity = settle(driver, opened.marker if opened else None)
     sink = opener.build(opened)
-    query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver))
-    mirror = GroupMirror(driver.brokers, config)
+    query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver, marked=opened is not None))
+    mirror = GroupMirror(GroupOffsets(config.source.bootstrap_servers), config)
     reporter = Reporter(config, driver.checkpoint, state, driver.metrics, mirror)
     reporter.report_start(query)
     if driver.gate.stop_requested.is_set():
@@ -199,28 +196,30 @@ def settle(driver: Driver, marker: Marker | None) -> Identity:
     for repair in settle_checkpoint(driver.checkpoint, marker):
         _LOG.warning("the checkpoint was repaired: %s", repair)
     topic_id = driver.source.follow_topic(marker) or None
+    driver.source.check_start()
     config = driver.identity.config if driver.identity else driver.config
     return Identity(config=config, topic_id=topic_id, spark_version=SPARK_VERSION)
 
 
-def build_guards(driver: Driver) -> Guards:
+def build_guards(driver: Driver, *, marked: bool) -> Guards:
+    """`marked`: the next batch, or all of them, put a marker into the progress topic."""
     attempt, durability = AttemptGuard(driver.checkpoint, driver.attempt), DurabilityGuard(driver.checkpoint)
-    sink = build_sink_guard(driver)
+    sink = build_sink_guard(driver, marked=marked)
     return Guards(
         before=(attempt.check, durability.settle_batch, driver.source.check_before, sink.check),
         after=(driver.source.check_after, sink.check, attempt.check),
     )
 
 
-def build_sink_guard(driver: Driver) -> SinkGuard:
+def build_sink_guard(driver: Driver, *, marked: bool) -> SinkGuard:
     kafka = driver.config.sink.kafka
-    marked = kafka is not None and kafka.delivery is Delivery.EXACTLY_ONCE
 
     def fetch_id(topic: str) -> str | None:
         found = ask_patiently(lambda: driver.brokers.fetch_topic(topic), driver.gate.stop_requested.wait)
         return None if found is None else found.id
 
-    return SinkGuard(fetch_id, kafka.topic if kafka else None, driver.config.progress_topic if marked else None)
+    topic, progress_topic = kafka.topic if kafka else None, driver.config.progress_topic if marked else None
+    return SinkGuard(fetch_id, driver.gate.stop_requested.wait, topic, progress_topic)
 
 
 def explain_exception(driver: Driver, error: Exception) -> JobError:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import Delivery, KafkaSink
-from dedup_job.checkpoint import Checkpoint, fetch_last_commit, fetch_last_planned
+from dedup_job.checkpoint import Checkpoint, fetch_last_commit, fetch_last_planned, read_entry
 from dedup_job.delivery import Output, create_output, read_output, write_output
 from dedup_job.errors import JobError
-from dedup_job.markers import NOTHING_WRITTEN, Marker
+from dedup_job.markers import NOTHING_WRITTEN, Marker, decide_step
 from dedup_job.preflight import TopicLookup
 from dedup_job.sink import AtLeastOnceSink, ConsoleSink, ExactlyOnceSink, Sink, SwitchingSink
-from dedup_job.sink_topics import ensure_progress_topic, fetch_batch_bytes
+from dedup_job.sink_topics import check_progress_topic, ensure_progress_topic, fetch_batch_bytes
 from dedup_job.transactions import TRANSACTION_TIMEOUT, Transactions
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class SinkOpener:
         is_there = self.brokers.fetch_topic(self.config.progress_topic) is not None
         if not is_there and not output.marked:
             ensure_progress_topic(self.config.source.bootstrap_servers, self.config.progress_topic)
+        if is_there:
+            check_progress_topic(self.config.source.bootstrap_servers, self.config.progress_topic)
         transactions = self.make_transactions(self.spark, self.config, output.name)
         transactions.open()
         marker = transactions.read_marker() if is_there else None
@@ -120,11 +122,23 @@ class SinkOpener:
         due = planned is not None and planned != committed
         if self.config.sink.kafka.delivery is Delivery.EXACTLY_ONCE and opened.marker is not None:
             return self._build_exactly_once(opened, opened.marker)
-        if due and planned is not None and opened.marker is not None:
+        if due and planned is not None and opened.marker is not None and self._fits(opened.marker, planned):
             _LOG.info("the batch that is due ends in a transaction, those after it are at-least-once", extra={"fields": {"batch": planned}})
             return SwitchingSink(self._build_exactly_once(opened, opened.marker), planned, self._switch)
+        if due:
+            _LOG.warning(
+                "nobody knows whether the batch that is due is in the output: it is written, maybe again",
+                extra={"fields": {"batch": planned}},
+            )
         opened.transactions.close()
         return self._switch()
+
+    def _fits(self, marker: Marker, batch: int) -> bool:
+        try:
+            decide_step(marker, batch, read_entry(self.checkpoint, batch))
+        except JobError:
+            return False
+        return True
 
     def _switch(self) -> Sink:
         """The volume first: what was written in transactions until here never is again under this name."""

@@ -14,7 +14,6 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -43,6 +42,13 @@ Answer = TypeVar("Answer")
 _LOG = logging.getLogger("dedup_job.preflight")
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """The id of zeros, which brokers send that know none."""
+_UNAUTHORIZED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._AUTHENTICATION,
+}
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION}
 
 
@@ -60,15 +66,20 @@ class TopicInfo:
     partitions: list[int]
 
 
+def get_silent_logger() -> logging.Logger:
+    """For librdkafka, which otherwise writes lines of its own that are no JSON; what matters of them comes as an error too."""
+    silent = logging.getLogger("dedup_job.librdkafka")
+    silent.propagate = False
+    silent.handlers = [logging.NullHandler()]
+    return silent
+
+
 class Brokers:
     """The source's brokers, asked one question at a time."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._servers = bootstrap_servers
         self._last_error = ""
-        silent = logging.getLogger("dedup_job.librdkafka")
-        silent.propagate = False
-        silent.addHandler(logging.NullHandler())
         settings: dict[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
             "client.id": "dedup-driver-probe",
@@ -77,7 +88,7 @@ class Brokers:
             "socket.connection.setup.timeout.ms": 5000,
             "log.connection.close": False,
         }
-        self._admin = AdminClient(settings, logger=silent)
+        self._admin = AdminClient(settings, logger=get_silent_logger())
 
     def _remember(self, error: KafkaError) -> None:
         self._last_error = error.str()
@@ -90,7 +101,7 @@ class Brokers:
         except KafkaException as error:
             if error.args[0].code() in _MISSING:
                 return None
-            raise self._build_unavailable(error.args[0].str()) from error
+            raise self._build_refusal(error.args[0]) from error
         except TimeoutError as error:
             raise self._build_unavailable("no answer") from error
         self._last_error = ""
@@ -105,22 +116,14 @@ class Brokers:
             futures = self._admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT)
             return {key.partition: future.result(REQUEST_TIMEOUT + 1).offset for key, future in futures.items()}
         except KafkaException as error:
-            raise self._build_unavailable(error.args[0].str()) from error
+            raise self._build_refusal(error.args[0]) from error
         except TimeoutError as error:
             raise self._build_unavailable("no answer") from error
 
-    def write_group_offsets(self, group: str, topic: str, offsets: dict[int, int]) -> KafkaError | None:
-        """Commits offsets by partition for a consumer group without joining it. What the brokers answered, None when they took them."""
-        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
-        try:
-            future = self._admin.alter_consumer_group_offsets([wanted], request_timeout=REQUEST_TIMEOUT)[group]
-            refused = [item.error for item in future.result(REQUEST_TIMEOUT + 1).topic_partitions if item.error is not None]
-        except KafkaException as error:
-            found: KafkaError = error.args[0]
-            return found
-        except TimeoutError:
-            return KafkaError(KafkaError._TIMED_OUT)
-        return refused[0] if refused else None
+    def _build_refusal(self, error: KafkaError) -> JobError:
+        if error.code() in _UNAUTHORIZED:
+            return JobError(ExitCode.AUTHORIZATION, f"the brokers of {self._servers} refuse the driver: {error.str()}")
+        return self._build_unavailable(error.str())
 
     def _build_unavailable(self, detail: str) -> JobError:
         cause = self._last_error or detail

@@ -13,7 +13,7 @@ from dedup_api.job_config import JobConfig
 from dedup_job.batch import BatchRunner
 from dedup_job.checkpoint import Checkpoint
 from dedup_job.deduplicate import deduplicate
-from dedup_job.errors import JobError
+from dedup_job.errors import JobError, StopRequested
 from dedup_job.exits import Cause
 from dedup_job.guards import Guards
 from dedup_job.operator_metrics import read_batch_counts
@@ -61,6 +61,11 @@ class Query:
         """Cancels whatever is running: only for a query that is idle, see `stop.Gate`."""
         if self._handle is not None:
             self._handle.stop()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a batch ended with an error, and was not only refused because the driver stops."""
+        return self.runner.error is not None and not isinstance(self.runner.error, StopRequested)
 
     @property
     def known_error(self) -> JobError | None:

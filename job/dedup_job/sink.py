@@ -72,6 +72,8 @@ class ExactlyOnceSink:
     def begin(self, batch: int, entry: str) -> bool:
         self._step, self._batch, self._entry = decide_step(self._marker, batch, entry), batch, entry
         if self._step is Step.DELIVER:
+            if self._transactions.reopen_after_pause() and self._transactions.read_marker() != self._marker:
+                raise JobError(ExitCode.FENCED, "another driver has written to the output while this one paused")
             self._transactions.begin()
             return False
         _LOG.info("the batch is in the output already and is only read", extra={"fields": {"batch": batch, "rows": self._marker.rows}})

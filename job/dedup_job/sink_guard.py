@@ -16,24 +16,33 @@ FetchId = Callable[[str], str | None]
 """From a topic's name to its id at the brokers; None if there is no such topic. Raises JobError when no broker answers."""
 
 
-class SinkGuard:
-    """The ids of the topics that the sink writes to, as they were when the driver started."""
+SECOND_LOOK = 2.0
+"""Seconds: a broker that has just heard of a topic, or not yet, answers differently from the others for a moment."""
 
-    def __init__(self, fetch_id: FetchId, topic: str | None, progress_topic: str | None) -> None:
-        self._fetch_id, self._topic, self._progress_topic = fetch_id, topic, progress_topic
+
+class SinkGuard:
+    """The ids of the topics that the sink writes to, as they were when the driver first saw them."""
+
+    def __init__(self, fetch_id: FetchId, wait: Callable[[float], object], topic: str | None, progress_topic: str | None) -> None:
+        """`wait(seconds)` pauses."""
+        self._fetch_id, self._wait, self._progress_topic = fetch_id, wait, progress_topic
         self._ids = {name: fetch_id(name) for name in (topic, progress_topic) if name is not None}
 
     def check(self, batch: int) -> None:
-        """JobError when a topic is another than at the start, or gone."""
+        """JobError when a topic is another than before, or gone."""
         for name, before in self._ids.items():
             now = self._fetch_id(name)
-            if now == before:
-                continue
-            if name == self._progress_topic:
-                raise JobError(
-                    ExitCode.SINK_PROGRESS_LOST, f"the progress topic {name} was deleted{'' if now is None else ' and made again'}"
-                )
-            if now is None:
-                raise JobError(ExitCode.TOPIC_MISSING, f"the topic {name} does not exist", Reason.SINK_TOPIC_MISSING)
-            message = f"the topic {name} was deleted and made again: what it held is gone with it, and the job goes on into the new one"
-            raise JobError(ExitCode.TOPIC_MISSING, message, Reason.SINK_TOPIC_MISSING)
+            if before is not None and now != before:
+                self._wait(SECOND_LOOK)
+                now = self._fetch_id(name)
+            if now is None or (before is not None and now != before):
+                raise self._build_error(name, now)
+            self._ids[name] = now
+
+    def _build_error(self, name: str, now: str | None) -> JobError:
+        if name == self._progress_topic:
+            return JobError(ExitCode.SINK_PROGRESS_LOST, f"the progress topic {name} was deleted{'' if now is None else ' and made again'}")
+        if now is None:
+            return JobError(ExitCode.TOPIC_MISSING, f"the topic {name} does not exist", Reason.SINK_TOPIC_MISSING)
+        message = f"the topic {name} was deleted and made again: what it held is gone with it, and the job goes on into the new one"
+        return JobError(ExitCode.TOPIC_MISSING, message, Reason.SINK_TOPIC_MISSING)

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
+from dedup_job.preflight import get_silent_logger
 
 REQUEST_TIMEOUT = 30.0
 """Seconds: making a topic takes a controller's round."""
@@ -55,7 +56,7 @@ def _explain(error: KafkaError, bootstrap_servers: str, topic: str) -> None:
 
 
 def _open_admin(bootstrap_servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": "dedup-driver-sink"})
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": "dedup-driver-sink"}, logger=get_silent_logger())
 
 
 def fetch_batch_bytes(bootstrap_servers: str, topic: str) -> int:
@@ -64,14 +65,27 @@ def fetch_batch_bytes(bootstrap_servers: str, topic: str) -> int:
     A producer whose batches are larger splits them into equal ones and sends them again, without end, and never says that a record
     is too large.
     """
+    found = fetch_settings(bootstrap_servers, topic)
+    return build_batch_bytes(int(found["max.message.bytes"])) if found else BATCH_BYTES
+
+
+def check_progress_topic(bootstrap_servers: str, topic: str) -> None:
+    """Warns about a topic that was made by somebody else and would forget the marker of a job that is quiet or suspended for long."""
+    policy = fetch_settings(bootstrap_servers, topic).get("cleanup.policy", "compact")
+    if "delete" in policy:
+        _LOG.warning("the progress topic %s has cleanup.policy %s and forgets the job's marker: set it to compact", topic, policy)
+
+
+def fetch_settings(bootstrap_servers: str, topic: str) -> dict[str, str]:
+    """Of a topic, by name; empty where the brokers do not tell."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     admin = _open_admin(bootstrap_servers)  # bound to a name: what it was asked ends with it
     try:
         found = admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT)[resource].result(REQUEST_TIMEOUT + 1)
     except (KafkaException, TimeoutError) as error:
         _LOG.warning("the settings of topic %s cannot be read: %s", topic, error)
-        return BATCH_BYTES
-    return build_batch_bytes(int(found["max.message.bytes"].value))
+        return {}
+    return {name: str(entry.value) for name, entry in found.items()}
 
 
 def build_batch_bytes(limit: int) -> int:

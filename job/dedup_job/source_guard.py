@@ -44,7 +44,10 @@ class SourceGuard:
         requested meanwhile."""
         self._brokers, self._config, self._checkpoint, self._topic_id = brokers, config, checkpoint, topic_id
         self._state, self._metrics, self._wait = state, metrics, wait
-        self._lost = read_lost(checkpoint.lost_file)
+        try:
+            self._lost = read_lost(checkpoint.lost_file)
+        except OSError as error:
+            raise build_volume_error(checkpoint.root, error) from error
         state.update(lost=self._lost.total)
 
     @property
@@ -57,7 +60,7 @@ class SourceGuard:
         return self._config.source.on_data_loss is OnDataLoss.CONTINUE
 
     def check_start(self) -> None:
-        """Before the JVM is started, as nothing of it is needed. JobError as of `check_before`, with the whole range that is gone.
+        """After the checkpoint was settled, whose entries it reads. JobError as of `check_before`, with the whole range that is gone.
 
         With Continue a replaced topic is left to `follow_topic`, and what is gone is counted by the batches that it belongs to.
         """

@@ -106,7 +106,7 @@ class Supervisor:
             self.jvm.check()
             self._report_commits()
             if not self.query.is_active():
-                if stopping:
+                if stopping and not self.query.failed:
                     return
                 self.state.update(query_alive=False)
                 raise self.query.known_error or self.explain(self.query.read_causes())

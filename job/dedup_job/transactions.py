@@ -99,10 +99,15 @@ class Transactions:
         found = read(settings, self._progress_topic, self._key, BLOCK_TIMEOUT * 1000)
         return None if found is None else Marker.model_validate_json(bytes(found))
 
+    def reopen_after_pause(self) -> bool:
+        """Before a transaction: whether the producer was opened anew, so that the marker is to be read again."""
+        if self._clock() - self._used <= REOPEN_AFTER:
+            return False
+        _LOG.info("the producer is opened anew after a long pause")
+        self.open()
+        return True
+
     def begin(self) -> None:
-        if self._clock() - self._used > REOPEN_AFTER:
-            _LOG.info("the producer is opened anew after a long pause")
-            self.open()
         self._producer.begin()
         self._open = True
 

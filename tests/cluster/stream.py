@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 EVENTS_PER_SECOND = 150
-MOST_EVENTS = 60_000
-"""Far more than the tests take; a feed that nobody stops ends by itself."""
+MOST_EVENTS = 350_000
+"""More than half an hour of them, and within the hour that `render_event` can tell; a feed that nobody stops ends by itself."""
 NEAR, FAR = 40, 700
 """Events between two copies: mostly in the same batch, and mostly on both sides of a restart."""
 

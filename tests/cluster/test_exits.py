@@ -15,10 +15,10 @@ from cluster.harness import Cluster, Jobs, Json, wait_until
 from dedup_api.exits import EXITS
 from dedup_api.reasons import EXPLANATIONS, Reason
 
-pytestmark = [pytest.mark.usefixtures("fake_operator"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.usefixtures("fake_operator"), pytest.mark.timeout(1800)]
 
-LONG = 240
-"""Seconds for sixteen jobs on a busy machine of two cores; a quarter of it on an idle one."""
+LONG = 500
+"""Seconds for sixteen jobs on a busy machine of two cores; an eighth of it on an idle one."""
 
 
 @dataclass(frozen=True)

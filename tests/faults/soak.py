@@ -191,7 +191,7 @@ class Soak:
         self.done["second driver"] += 1
         with self._start(None, folder, SECOND_LOCK_SECONDS) as second:
             self._wait(lambda: second.poll() is not None or first.poll() is not None, second)
-            if second.poll() not in (ExitCode.CHECKPOINT_LOCKED, ExitCode.FENCED):
+            if second.poll() is not None and second.poll() not in (ExitCode.CHECKPOINT_LOCKED, ExitCode.FENCED):
                 self.violations.append(f"a second driver on the checkpoint ended with {second.poll()}:\n{second.read_output()[-2000:]}")
 
     def _stop_after_next_commit(self, driver: FaultyDriver) -> None:

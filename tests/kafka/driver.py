@@ -21,7 +21,7 @@ from dedup_api.job_config import JobConfig
 from kafka.broker import NAMESPACE
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 90
+START_SECONDS = 240
 """Until a driver must have done what a test waits for: ten on an idle machine of two cores."""
 
 

@@ -157,6 +157,7 @@ def build_copies(recording: Recording, choice: random.Random, chances: int) -> I
                     yield Copy(f"event {number}, {event}: {kind}, marker {batch}", tree, marker)
 
 
+@pytest.mark.timeout(1800)
 def test_every_copy_settles(recording: Recording, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda fd: None)  # the disk is not what is watched here
     (tmp_path / "pool").mkdir()
@@ -219,6 +220,7 @@ def list_state_files(root: Path, names: set[str], version: int) -> set[str]:
     return files
 
 
+@pytest.mark.timeout(1800)
 def test_a_driver_goes_on_from_any_copy(recording: Recording, broker: Broker, tmp_path: Path, seed: int) -> None:
     restart_from_some(recording, broker, tmp_path, seed, 2)
 

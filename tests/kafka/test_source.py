@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_end_offsets, read_entry
-from dedup_job.preflight import Brokers
+from dedup_job.consumer_group import GroupOffsets
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import Driver, build_config
 from kafka.test_driver import build_event, compare, sum_samples
@@ -36,8 +37,13 @@ class Job:
     def send(self, partition: int, events: range) -> None:
         self.broker.send(self.source, [build_event(number) for number in events], partition)
 
-    def read_group(self) -> dict[int, int]:
-        return self.broker.read_group(self.build_config("Fail").consumer_group, self.source)
+    def wait_for_group(self, expected: dict[int, int]) -> None:
+        """The position is written beside the batches, by a thread of its own."""
+        group = self.build_config("Fail").consumer_group
+        deadline = time.monotonic() + 30
+        while (found := self.broker.read_group(group, self.source)) != expected:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.2)
 
 
 @pytest.fixture
@@ -59,8 +65,8 @@ def test_records_that_are_gone_stop_the_job_or_are_counted(job: Job, start_drive
     job.send(1, range(500, 1500))
     with start_driver(job.build_config("Fail")) as driver:
         driver.wait_for_rows(2000)
+        job.wait_for_group({0: 1000, 1: 1000})
         assert driver.stop() == ExitCode.DONE
-    assert job.read_group() == {0: 1000, 1: 1000}, "what was committed, to the last batch"
 
     job.send(0, range(1500, 2000))
     job.send(1, range(2000, 2100))
@@ -74,12 +80,12 @@ def test_records_that_are_gone_stop_the_job_or_are_counted(job: Job, start_drive
     with start_driver(job.build_config("Continue")) as driver:
         status = driver.wait_for_rows(2300)
         metrics = driver.get("/metrics")[1]
+        job.wait_for_group({0: 1500, 1: 1100})
         assert driver.stop() == ExitCode.DONE
         assert "offsets 1000 to 1299 of partition 0" in driver.read_output()
     progress = status.progress
     assert (progress.rows_in, progress.rows_out, progress.duplicates, progress.lost) == (2300, 1800, 500, 300), progress
     assert sum_samples(metrics, "dedup_lost_records_total") == 300
-    assert job.read_group() == {0: 1500, 1: 1100}
     compare(job.broker.read_all(job.sink), build_events(range(1500), range(1800, 2100)))
 
 
@@ -143,19 +149,18 @@ def take_back_commit(checkpoint: Checkpoint) -> None:
 
 def test_a_group_with_members_keeps_its_own_position(job: Job) -> None:
     job.send(0, range(10))
-    group, brokers = f"group-of-{job.source}", Brokers(job.broker.bootstrap)
+    group, offsets = f"group-of-{job.source}", GroupOffsets(job.broker.bootstrap)
     consumer = Consumer({"bootstrap.servers": job.broker.bootstrap, "group.id": group, "auto.offset.reset": "earliest"})
     try:
         consumer.subscribe([job.source])
         assert consumer.consume(10, timeout=60), "a member that reads"
-        error = brokers.write_group_offsets(group, job.source, {0: 5})
+        error = offsets.write_group_offsets(group, job.source, {0: 5})
         assert error is not None and error.code() == KafkaError.UNKNOWN_MEMBER_ID
     finally:
         consumer.close()
-    for _ in range(60):
-        error = brokers.write_group_offsets(group, job.source, {0: 5, 1: 0})
-        if error is None:
-            break
-    assert error is None
+    deadline = time.monotonic() + 60
+    while (error := offsets.write_group_offsets(group, job.source, {0: 5, 1: 0})) is not None:
+        assert time.monotonic() < deadline, error
+        time.sleep(0.5)
     assert job.broker.read_group(group, job.source) == {0: 5, 1: 0}
     job.broker.delete_group(group)
