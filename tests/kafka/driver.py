@@ -123,7 +123,7 @@ class Driver:
         self._process.kill()
         self._process.wait()
 
-    def wait_for_end(self, seconds: float = 60) -> int:
+    def wait_for_end(self, seconds: float = START_SECONDS) -> int:
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:

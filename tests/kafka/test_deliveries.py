@@ -127,7 +127,7 @@ def test_what_the_brokers_refuse_is_told_and_heals(
     large = Record(b"large", json.dumps({"id": "large", "at": "2024-05-06T07:00:00Z", "text": text}).encode())
     broker.send(source, [large])
     with start_driver(config()) as driver:
-        assert driver.wait_for_end(120) == ExitCode.SINK_REFUSED, driver.read_output()
+        assert driver.wait_for_end() == ExitCode.SINK_REFUSED, driver.read_output()
         said = driver.read_termination_message()
         assert said.reason is Reason.SINK_REFUSED and "RecordTooLarge" in said.message
     assert broker.read_all(sink) == []
@@ -149,7 +149,7 @@ def test_a_newer_producer_fences_the_driver(
         newer = make_transactions(spark, config(), output.name)
         newer.open()
         broker.send(source, build_records(50, 100))
-        assert driver.wait_for_end(120) == ExitCode.FENCED, driver.read_output()
+        assert driver.wait_for_end() == ExitCode.FENCED, driver.read_output()
         assert driver.read_termination_message().reason is Reason.FENCED
         newer.close()
     assert sort(broker.read_all(sink)) == sort(build_records(0, 50)[::2])
@@ -168,9 +168,9 @@ def test_a_lost_progress_topic_stops_the_job_until_a_person_decides(
         driver.wait_for_rows(100)
         broker.delete(config().progress_topic)
         broker.send(source, build_records(50, 60))
-        assert driver.wait_for_end(120) == ExitCode.SINK_PROGRESS_LOST, driver.read_output()
+        assert driver.wait_for_end() == ExitCode.SINK_PROGRESS_LOST, driver.read_output()
     with start_driver(config()) as driver:
-        assert driver.wait_for_end(90) == ExitCode.SINK_PROGRESS_LOST, driver.read_output()
+        assert driver.wait_for_end() == ExitCode.SINK_PROGRESS_LOST, driver.read_output()
         assert driver.read_termination_message().reason is Reason.SINK_PROGRESS_LOST
     with start_driver(config(delivery="AtLeastOnce")) as driver:
         driver.wait_for_rows(120)
@@ -192,7 +192,7 @@ def test_the_output_topic_is_deleted_and_made_again(
         broker.delete(sink)
         broker.create(sink, 3)
         broker.send(source, build_records(50, 60))
-        assert driver.wait_for_end(120) == ExitCode.TOPIC_MISSING, driver.read_output()
+        assert driver.wait_for_end() == ExitCode.TOPIC_MISSING, driver.read_output()
         said = driver.read_termination_message()
         assert said.reason is Reason.SINK_TOPIC_MISSING
     with start_driver(config()) as driver:

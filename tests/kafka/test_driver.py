@@ -104,7 +104,7 @@ def test_hostile_records_are_counted_and_stop_nothing(broker: Broker, start_driv
             status = driver.wait_for_rows(20 + len(small))
             # What ends the JVM ends the driver at once, with a reason.
             driver.kill_jvm()
-            assert driver.wait_for_end(15) == ExitCode.INTERNAL
+            assert driver.wait_for_end() == ExitCode.INTERNAL
             message = driver.read_termination_message()
         out = broker.read_all(sink)
     progress = status.progress
@@ -150,7 +150,7 @@ def test_missing_topics_are_waited_for(broker: Broker, start_driver: Start) -> N
             assert driver.get("/readyz")[0] == 200
             # A topic that goes away later ends the driver; the next start waits for it.
             broker.delete(source)
-            assert driver.wait_for_end(120) == ExitCode.TOPIC_MISSING, driver.read_output()
+            assert driver.wait_for_end() == ExitCode.TOPIC_MISSING, driver.read_output()
             assert driver.read_termination_message().reason is Reason.SOURCE_TOPIC_MISSING
 
 
@@ -160,7 +160,7 @@ def test_an_unreachable_broker_is_waited_for_and_a_stop_ends_the_wait(start_driv
         assert status.blocked_by is not None and status.blocked_by.reason is Reason.SOURCE_UNAVAILABLE
         assert "no-such-host.invalid" in status.blocked_by.message
         driver.terminate()
-        assert driver.wait_for_end(15) == ExitCode.DONE
+        assert driver.wait_for_end() == ExitCode.DONE
 
 
 def test_the_console_shows_records_and_a_long_trigger_stops_promptly(broker: Broker, start_driver: Start) -> None:
@@ -170,7 +170,7 @@ def test_the_console_shows_records_and_a_long_trigger_stops_promptly(broker: Bro
         with start_driver(build_config(broker.bootstrap, source, None, processingTime="1h")) as driver:
             status = driver.wait_for_rows(200)
             driver.terminate()
-            assert driver.wait_for_end(15) == ExitCode.DONE
+            assert driver.wait_for_end() == ExitCode.DONE
             lines = [json.loads(line) for line in driver.read_output().splitlines() if line.startswith('{"batch"')]
     assert (status.progress.rows_out, status.progress.duplicates) == (100, 100)
     assert len(lines) == 20
@@ -181,7 +181,7 @@ def test_a_bad_pattern_ends_with_64(broker: Broker, start_driver: Start) -> None
     with use_topics(broker, 1) as (source,):
         config = build_config(broker.bootstrap, source, None, eventTime={"field": "at", "format": "yyyy-QQQQQQ"})
         with start_driver(config) as driver:
-            assert driver.wait_for_end(60) == ExitCode.CONFIGURATION
+            assert driver.wait_for_end() == ExitCode.CONFIGURATION
             message = driver.read_termination_message()
     assert message.reason is Reason.CONFIGURATION_REFUSED
     assert "spec.eventTime.format" in message.message
@@ -189,13 +189,13 @@ def test_a_bad_pattern_ends_with_64(broker: Broker, start_driver: Start) -> None
 
 def test_a_config_that_cannot_be_read_ends_with_64(start_driver: Start) -> None:
     with start_driver('{"namespace": "tests"}') as driver:
-        assert driver.wait_for_end(20) == ExitCode.CONFIGURATION
+        assert driver.wait_for_end() == ExitCode.CONFIGURATION
         assert "job.json: name" in driver.read_termination_message().message
 
 
 def test_overlapping_fields_end_with_64(start_driver: Start) -> None:
     with start_driver(build_config("b:1", "in", None, key={"fields": ["a", "a.b"]})) as driver:
-        assert driver.wait_for_end(20) == ExitCode.CONFIGURATION
+        assert driver.wait_for_end() == ExitCode.CONFIGURATION
         assert "spec.key.fields[1]" in driver.read_termination_message().message
 
 
@@ -205,8 +205,10 @@ def test_an_error_inside_a_batch_ends_the_driver_with_its_cause(broker: Broker, 
         broker.delete(sink)
         broker.create(sink, 1, {"max.message.bytes": "1000"})
         broker.send(source, [large])
-        with start_driver(build_config(broker.bootstrap, source, sink)) as driver:
-            assert driver.wait_for_end(60) == ExitCode.INTERNAL
+        with start_driver(
+            build_config(broker.bootstrap, source, sink, sink={"kafka": {"topic": sink, "delivery": "AtLeastOnce"}})
+        ) as driver:
+            assert driver.wait_for_end() == ExitCode.INTERNAL
             assert "RecordTooLarge" in driver.read_termination_message().message
             assert "\tat " not in driver.read_output(), "a stack trace says less than the cause, at greater length"
 
@@ -215,5 +217,5 @@ def test_a_volume_that_takes_no_writes_ends_with_73(start_driver: Start, tmp_pat
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "generation-1").write_text("a file where the folder should be")
     with start_driver(build_config("b:1", "in", None)) as driver:
-        assert driver.wait_for_end(20) == ExitCode.CHECKPOINT_NOT_WRITABLE
+        assert driver.wait_for_end() == ExitCode.CHECKPOINT_NOT_WRITABLE
         assert driver.read_termination_message().reason is Reason.CHECKPOINT_NOT_WRITABLE

@@ -58,7 +58,7 @@ def test_the_lock_is_held_until_both_processes_are_gone(
         try:
             assert not is_free(driver.checkpoint), "a frozen JVM may still write"
             with ImpatientDriver(tmp_path, config, driver.jars) as newcomer:
-                assert newcomer.wait_for_end(60) == ExitCode.CHECKPOINT_LOCKED
+                assert newcomer.wait_for_end() == ExitCode.CHECKPOINT_LOCKED
                 message = newcomer.read_termination_message()
             assert message.reason is Reason.CHECKPOINT_LOCKED
             assert f"process {driver.pid}" in message.message

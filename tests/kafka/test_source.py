@@ -118,7 +118,7 @@ def test_a_topic_made_again_stops_the_job_or_is_read_from_its_beginning(job: Job
         # While it runs, Continue does not end the job for good: the next start goes on.
         replace_topic(job, 1)
         job.send(0, range(1400, 1500))
-        assert driver.wait_for_end(120) == ExitCode.TOPIC_MISSING, driver.read_output()
+        assert driver.wait_for_end() == ExitCode.TOPIC_MISSING, driver.read_output()
         assert driver.read_termination_message().reason is Reason.SOURCE_TOPIC_MISSING
     compare(job.broker.read_all(job.sink), build_events(range(1400)))
 

@@ -22,6 +22,7 @@ from testbed.locks import write_atomically
 from testbed.shell import TestbedError, environment
 
 PIDS = RUN / "pids"
+_started: list[subprocess.Popen[bytes]] = []  # kept: they outlive this process, and Python warns of one that is forgotten
 _MAX_LOG = 64 * 1024 * 1024  # bytes; a log above it is put aside at the next start
 
 
@@ -71,6 +72,7 @@ def start(daemon: Daemon, layout: Layout) -> None:
             env=environment(without_proxy=True),
             start_new_session=True,
         )
+    _started.append(process)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, 0)  # not the caller's niceness
     write_atomically(PIDS / f"{daemon.name}.json", json.dumps({"pid": process.pid, "start": start_time(process.pid)}) + "\n")
