@@ -203,8 +203,8 @@ class KafkaSink(ApiModel):
     """A Kafka topic on the source's brokers."""
 
     topic: Topic = Field(
-        description="The topic for the deduplicated records; it must exist. Key, value, headers and timestamp are written as they came. "
-        "Required.",
+        description="The topic for the deduplicated records; it must exist. Key, value and headers are written as they came, and with "
+        "ExactlyOnce the timestamp too. Required.",
         json_schema_extra=_topic_rules("spec.sink.kafka.topic"),
     )
     delivery: Delivery = Field(

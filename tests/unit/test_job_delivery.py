@@ -21,6 +21,7 @@ from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import Delivery
+from dedup_job import delivery as delivery_file
 from dedup_job import open_sink, sink
 from dedup_job.checkpoint import Checkpoint, fetch_last_commit, fetch_last_planned, read_entry
 from dedup_job.delivery import read_output
@@ -76,7 +77,8 @@ class Kafka:
 
 class Transactions:
     def __init__(self, kafka: Kafka, name: str) -> None:
-        self.kafka, self.name, self.sent = kafka, name, []
+        self.kafka, self.name = kafka, name
+        self.sent: list[int] = []
 
     def open(self) -> None:
         self.kafka.step()
@@ -162,11 +164,10 @@ def run_driver(kafka: Kafka, checkpoint: Checkpoint, delivery: Delivery, batches
     config = build_config(delivery)
     opener = SinkOpener(None, config, checkpoint, 1, begun, kafka, make_transactions)  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
-        real = open_sink.write_output
 
         def write_output(checkpoint: Checkpoint, output: Any) -> None:
             kafka.step()
-            real(checkpoint, output)
+            delivery_file.write_output(checkpoint, output)
             kafka.step()
 
         patch.setattr(open_sink, "write_output", write_output)
