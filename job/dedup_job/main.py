@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -42,6 +43,9 @@ from dedup_job.sink_guard import SinkGuard
 from dedup_job.source_guard import SourceGuard
 from dedup_job.status import State, build_stuck_bound
 from dedup_job.stop import Gate
+
+if TYPE_CHECKING:
+    from dedup_job.sink import Sink
 
 SPARK_VERSION = read_spark_version()
 
@@ -170,7 +174,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     opened = opener.open()
     identity = settle(driver, opened.marker if opened else None)
     sink = opener.build(opened)
-    query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver, marked=opened is not None))
+    query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver, sink))
     mirror = GroupMirror(GroupOffsets(config.source.bootstrap_servers), config)
     reporter = Reporter(config, driver.checkpoint, state, driver.metrics, mirror)
     reporter.report_start(query)
@@ -201,25 +205,24 @@ def settle(driver: Driver, marker: Marker | None) -> Identity:
     return Identity(config=config, topic_id=topic_id, spark_version=SPARK_VERSION)
 
 
-def build_guards(driver: Driver, *, marked: bool) -> Guards:
-    """`marked`: the next batch, or all of them, put a marker into the progress topic."""
+def build_guards(driver: Driver, sink: Sink) -> Guards:
     attempt, durability = AttemptGuard(driver.checkpoint, driver.attempt), DurabilityGuard(driver.checkpoint)
-    sink = build_sink_guard(driver, marked=marked)
+    topics = build_sink_guard(driver, sink)
     return Guards(
-        before=(attempt.check, durability.settle_batch, driver.source.check_before, sink.check),
-        after=(driver.source.check_after, sink.check, attempt.check),
+        before=(attempt.check, durability.settle_batch, driver.source.check_before, topics.check),
+        after=(driver.source.check_after, topics.check, attempt.check),
     )
 
 
-def build_sink_guard(driver: Driver, *, marked: bool) -> SinkGuard:
+def build_sink_guard(driver: Driver, sink: Sink) -> SinkGuard:
     kafka = driver.config.sink.kafka
 
     def fetch_id(topic: str) -> str | None:
         found = ask_patiently(lambda: driver.brokers.fetch_topic(topic), driver.gate.stop_requested.wait)
         return None if found is None else found.id
 
-    topic, progress_topic = kafka.topic if kafka else None, driver.config.progress_topic if marked else None
-    return SinkGuard(fetch_id, driver.gate.stop_requested.wait, topic, progress_topic)
+    topic = kafka.topic if kafka else None
+    return SinkGuard(fetch_id, driver.gate.stop_requested.wait, topic, driver.config.progress_topic, lambda: sink.marks)
 
 
 def explain_exception(driver: Driver, error: Exception) -> JobError:

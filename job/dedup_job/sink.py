@@ -33,6 +33,10 @@ CONSOLE_COLUMNS = ("key", "value", "headers")
 
 
 class Sink(Protocol):
+    @property
+    def marks(self) -> bool:
+        """Whether the next batch puts a marker into the progress topic."""
+
     def begin(self, batch: int, entry: str) -> bool:
         """`entry`: the offset log's. Whether the batch is in the output already: its rows are then only read."""
 
@@ -62,6 +66,8 @@ def build_timestamp() -> Column:
 
 class ExactlyOnceSink:
     """Rows and marker in one Kafka transaction."""
+
+    marks = True
 
     def __init__(self, transactions: Transactions, marker: Marker, attempt: int, ordering: Ordering, partitions: int) -> None:
         """`marker`: the newest one, read after the transactions were opened."""
@@ -106,6 +112,8 @@ class ExactlyOnceSink:
 class AtLeastOnceSink:
     """Spark's own writer."""
 
+    marks = False
+
     def __init__(self, bootstrap_servers: str, topic: str, batch_bytes: int, ordering: Ordering, partitions: int) -> None:
         producer = build_producer_settings(bootstrap_servers, batch_bytes)
         self._options = {"topic": topic, **{f"kafka.{name}": value for name, value in producer.items()}}
@@ -133,6 +141,10 @@ class SwitchingSink:
         self._before, self._last, self._switch = before, last, switch
         self._sink: Sink = before
 
+    @property
+    def marks(self) -> bool:
+        return self._sink.marks
+
     def begin(self, batch: int, entry: str) -> bool:
         if batch > self._last and self._sink is self._before:
             self._before.close()
@@ -151,6 +163,8 @@ class SwitchingSink:
 
 class ConsoleSink:
     """Prints the first rows of each batch."""
+
+    marks = False
 
     def begin(self, batch: int, entry: str) -> bool:
         return False

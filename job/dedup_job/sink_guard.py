@@ -23,14 +23,18 @@ SECOND_LOOK = 2.0
 class SinkGuard:
     """The ids of the topics that the sink writes to, as they were when the driver first saw them."""
 
-    def __init__(self, fetch_id: FetchId, wait: Callable[[float], object], topic: str | None, progress_topic: str | None) -> None:
-        """`wait(seconds)` pauses."""
-        self._fetch_id, self._wait, self._progress_topic = fetch_id, wait, progress_topic
-        self._ids = {name: fetch_id(name) for name in (topic, progress_topic) if name is not None}
+    def __init__(
+        self, fetch_id: FetchId, wait: Callable[[float], object], topic: str | None, progress_topic: str, marks: Callable[[], bool]
+    ) -> None:
+        """`wait(seconds)` pauses. `marks`: whether the next batch goes into the progress topic too."""
+        self._fetch_id, self._wait, self._marks = fetch_id, wait, marks
+        self._topic, self._progress_topic = topic, progress_topic
+        self._ids = {name: fetch_id(name) for name in self._list_topics()}
 
     def check(self, batch: int) -> None:
         """JobError when a topic is another than before, or gone."""
-        for name, before in self._ids.items():
+        for name in self._list_topics():
+            before = self._ids.get(name)
             now = self._fetch_id(name)
             if before is not None and now != before:
                 self._wait(SECOND_LOOK)
@@ -38,6 +42,9 @@ class SinkGuard:
             if now is None or (before is not None and now != before):
                 raise self._build_error(name, now)
             self._ids[name] = now
+
+    def _list_topics(self) -> list[str]:
+        return [*([self._topic] if self._topic else []), *([self._progress_topic] if self._marks() else [])]
 
     def _build_error(self, name: str, now: str | None) -> JobError:
         if name == self._progress_topic:

@@ -74,8 +74,10 @@ def fetch_broker_jars() -> Path:
 class OwnBroker:
     """Use it with `with`; the data stay in `folder`."""
 
-    def __init__(self, folder: Path, jars: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, jars: Path, environment: dict[str, str], settings: dict[str, str] | None = None) -> None:
+        """`settings`: of the broker, beside and over those above."""
         self._folder, self._jars, self._environment = folder, jars, environment
+        self._settings = settings or {}
         self._port, self._controller = _find_ports()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -89,8 +91,7 @@ class OwnBroker:
 
     def __enter__(self) -> OwnBroker:
         self._folder.mkdir(parents=True)
-        settings = _SETTINGS.format(port=self._port, controller=self._controller, data=self._folder / "data")
-        (self._folder / "server.properties").write_text(settings)
+        self._write_settings()
         self._run_java("-Xmx128m", "kafka.tools.StorageTool", "format", "--cluster-id", _CLUSTER_ID, "--config").wait(ANSWER_SECONDS)
         self.start()
         self.wait_until_it_answers()
@@ -98,6 +99,20 @@ class OwnBroker:
 
     def __exit__(self, *exception: object) -> None:
         self.kill()
+
+    def _write_settings(self) -> None:
+        """Of two lines with one name the later counts."""
+        settings = _SETTINGS.format(port=self._port, controller=self._controller, data=self._folder / "data")
+        more = "".join(f"{name}={value}\n" for name, value in self._settings.items())
+        (self._folder / "server.properties").write_text(settings + more)
+
+    def configure(self, settings: dict[str, str]) -> None:
+        """Starts it again with these settings changed."""
+        self.kill()
+        self._settings |= settings
+        self._write_settings()
+        self.start()
+        self.wait_until_it_answers()
 
     def start(self) -> None:
         self._process = self._run_java("-Xmx512m", "kafka.Kafka")

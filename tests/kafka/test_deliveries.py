@@ -13,9 +13,15 @@ from dedup_api.driver_status import DriverStatus
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
+from dedup_api.spec import Ordering
 from dedup_job.checkpoint import Checkpoint
 from dedup_job.delivery import read_output
+from dedup_job.errors import JobError
+from dedup_job.markers import NOTHING_WRITTEN, Marker
 from dedup_job.open_sink import make_transactions
+from dedup_job.sink import ExactlyOnceSink
+from dedup_job.sink_topics import ensure_progress_topic
+from dedup_job.transactions import REOPEN_AFTER, Transactions
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import Driver, build_config
 
@@ -130,6 +136,7 @@ def test_what_the_brokers_refuse_is_told_and_heals(
         assert driver.wait_for_end() == ExitCode.SINK_REFUSED, driver.read_output()
         said = driver.read_termination_message()
         assert said.reason is Reason.SINK_REFUSED and "RecordTooLarge" in said.message
+        assert "\tat " not in driver.read_output(), "a stack trace says less than the cause, at greater length"
     assert broker.read_all(sink) == []
     broker.configure(sink, {"max.message.bytes": "1000000"})
     with start_driver(config()) as driver:
@@ -156,6 +163,46 @@ def test_a_newer_producer_fences_the_driver(
     with start_driver(config()) as driver:
         driver.wait_for_rows(200)
     assert sort(broker.read_all(sink)) == sort(build_records(0, 100)[::2])
+
+
+def test_a_producer_is_opened_anew_after_a_long_pause(
+    broker: Broker, topics: tuple[str, str], config: Callable[..., JobConfig], spark: SparkSession
+) -> None:
+    """Before the brokers may have forgotten its id. Whoever wrote meanwhile is not written over."""
+    now, job = [0.0], config(ordering="None")
+    ensure_progress_topic(broker.bootstrap, job.progress_topic)
+
+    def build_transactions() -> Transactions:
+        identity = f"{job.transactional_id_prefix}.pause"
+        return Transactions(spark, broker.bootstrap, identity, topics[1], job.progress_topic, "pause", 65536, clock=lambda: now[0])
+
+    def send(sink: ExactlyOnceSink, batch: int) -> None:
+        rows = spark.sql(f"SELECT CAST(NULL AS BINARY) key, CAST('{batch}' AS BINARY) value, timestamp_millis(1) timestamp").selectExpr(
+            "*", "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) headers"
+        )
+        sink.begin(batch, f"entry {batch}")
+        sink.write(rows, batch)
+        sink.confirm(1)
+
+    ours, other = build_transactions(), build_transactions()
+    try:
+        ours.open()
+        sink = ExactlyOnceSink(ours, Marker(batch=NOTHING_WRITTEN, entry="", attempt=1, rows=0), 1, Ordering.NONE, 1)
+        send(sink, 0)
+        other.open()  # from here on only a producer that is opened anew can write
+        now[0] += REOPEN_AFTER + 1
+        send(sink, 1)
+        assert sorted(record.value or b"" for record in broker.read_all(topics[1])) == [b"0", b"1"]
+        other.open()
+        other.begin()
+        other.commit(Marker(batch=2, entry="another", attempt=2, rows=0))
+        now[0] += REOPEN_AFTER + 1
+        with pytest.raises(JobError, match="another driver has written") as raised:
+            sink.begin(2, "entry 2")
+        assert raised.value.code is ExitCode.FENCED
+    finally:
+        ours.close()
+        other.close()
 
 
 def test_a_lost_progress_topic_stops_the_job_until_a_person_decides(

@@ -199,23 +199,18 @@ def test_overlapping_fields_end_with_64(start_driver: Start) -> None:
         assert "spec.key.fields[1]" in driver.read_termination_message().message
 
 
-def test_an_error_inside_a_batch_ends_the_driver_with_its_cause(broker: Broker, start_driver: Start) -> None:
-    large = Record(b"k", json.dumps({"id": 1, "at": AT, "text": random.Random(1).randbytes(5000).hex()}).encode())
-    with use_topics(broker, 1, 1) as (source, sink):
-        broker.delete(sink)
-        broker.create(sink, 1, {"max.message.bytes": "1000"})
-        broker.send(source, [large])
-        with start_driver(
-            build_config(broker.bootstrap, source, sink, sink={"kafka": {"topic": sink, "delivery": "AtLeastOnce"}})
-        ) as driver:
-            assert driver.wait_for_end() == ExitCode.INTERNAL
-            assert "RecordTooLarge" in driver.read_termination_message().message
-            assert "\tat " not in driver.read_output(), "a stack trace says less than the cause, at greater length"
-
-
 def test_a_volume_that_takes_no_writes_ends_with_73(start_driver: Start, tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "generation-1").write_text("a file where the folder should be")
     with start_driver(build_config("b:1", "in", None)) as driver:
         assert driver.wait_for_end() == ExitCode.CHECKPOINT_NOT_WRITABLE
         assert driver.read_termination_message().reason is Reason.CHECKPOINT_NOT_WRITABLE
+
+
+def test_a_checkpoint_without_its_count_of_starts_ends_with_74(start_driver: Start, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint" / "generation-1").mkdir(parents=True)
+    (tmp_path / "checkpoint" / "generation-1" / "job.json").write_text("{}")
+    with start_driver(build_config("b:1", "in", None)) as driver:
+        assert driver.wait_for_end() == ExitCode.CHECKPOINT_DAMAGED
+        message = driver.read_termination_message()
+        assert message.reason is Reason.CHECKPOINT_DAMAGED and "attempt" in message.message

@@ -320,7 +320,7 @@ def test_topics_that_the_sink_writes_to(seen: dict[str, list[str | None]], code:
         ids = seen[name]
         return ids.pop(0) if len(ids) > 1 else ids[0]
 
-    guard = SinkGuard(fetch_id, lambda seconds: None, "out", "progress")
+    guard = SinkGuard(fetch_id, lambda seconds: None, "out", "progress", lambda: True)
     if code is None:
         guard.check(1)
         guard.check(2)
@@ -328,3 +328,16 @@ def test_topics_that_the_sink_writes_to(seen: dict[str, list[str | None]], code:
         with pytest.raises(JobError) as raised:
             guard.check(1)
         assert (raised.value.code, raised.value.reason) == (code, reason)
+
+
+def test_a_progress_topic_that_nobody_writes_to_may_be_missing() -> None:
+    """AtLeastOnce is the way out where it was lost; a switch is over when the batch that was due has ended."""
+    marks = True
+    ids = {"out": "a", "progress": "p"}
+    guard = SinkGuard(ids.get, lambda seconds: None, "out", "progress", lambda: marks)
+    guard.check(1)
+    del ids["progress"]
+    with pytest.raises(JobError):
+        guard.check(2)
+    marks = False
+    guard.check(2)
