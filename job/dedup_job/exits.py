@@ -38,6 +38,7 @@ _UNAUTHORIZED = re.compile(_KAFKA_ERRORS + r"\w*(Authorization|Authentication)Ex
 _SINK_REFUSED = re.compile(
     _KAFKA_ERRORS + r"(RecordTooLarge|InvalidTxnTimeout|InvalidRecord|InvalidTimestamp|PolicyViolation|UnsupportedVersion"
     r"|UnsupportedForMessageFormat|InvalidRequiredAcks|InvalidTopic|TransactionCoordinatorFenced)Exception"
+    r"|transaction timeout is larger than the maximum"  # the client gives this one no class of its own
 )
 """What trying again does not heal as long as nobody changes a setting of the topic or the brokers."""
 _TOPIC_MISSING = re.compile(r"UnknownTopicOrPartitionException|UNKNOWN_TOPIC_OR_PART|does not host this topic-partition")

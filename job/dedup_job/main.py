@@ -228,8 +228,10 @@ def build_sink_guard(driver: Driver, sink: Sink) -> SinkGuard:
 def explain_exception(driver: Driver, error: Exception) -> JobError:
     from dedup_job.query import read_exception_causes
 
-    _LOG.error("the query could not be started", exc_info=error)
-    return driver.explain(read_exception_causes(error))
+    found = driver.explain(read_exception_causes(error))
+    if found.code is ExitCode.INTERNAL:  # everything else has a remedy, which a stack trace only hides
+        _LOG.error("the query could not be started", exc_info=error)
+    return found
 
 
 def read_config(path: Path) -> JobConfig:

@@ -34,7 +34,7 @@ class Record:
 class Broker:
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})  # errors come as exceptions
 
     def check(self) -> None:
         try:

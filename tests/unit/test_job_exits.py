@@ -28,6 +28,14 @@ SINK_GONE = JobError(ExitCode.TOPIC_MISSING, "the topic out does not exist", Rea
         (Cause("org.apache.kafka.common.errors.TimeoutException", "Timed out"), BROKERS_AWAY, ExitCode.UNAVAILABLE, None),
         (Cause("org.apache.kafka.common.errors.RecordTooLargeException", "too large"), None, ExitCode.SINK_REFUSED, None),
         (Cause("org.apache.kafka.common.errors.InvalidTxnTimeoutException", "too long"), BROKERS_AWAY, ExitCode.SINK_REFUSED, None),
+        (
+            Cause(
+                "org.apache.kafka.common.KafkaException", "The transaction timeout is larger than the maximum value allowed by the broker"
+            ),
+            None,
+            ExitCode.SINK_REFUSED,
+            None,
+        ),
         (Cause("org.apache.kafka.common.errors.ProducerFencedException", "newer"), BROKERS_AWAY, ExitCode.FENCED, None),
         (Cause("org.apache.kafka.common.errors.InvalidProducerEpochException", "old"), None, ExitCode.FENCED, None),
         (Cause("org.apache.kafka.common.errors.TransactionalIdAuthorizationException", "no"), None, ExitCode.AUTHORIZATION, None),
