@@ -73,7 +73,7 @@ test: setup ## Everything that CI runs
 	@$(MAKE) lint
 	@$(MAKE) test-unit
 	@$(MAKE) cluster images
-	$(PYTEST) tests/kafka tests/faults tests/cluster
+	$(PYTEST) -n 2 --dist loadscope tests/kafka tests/faults tests/cluster
 
 .PHONY: test-full
 test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data, long tests

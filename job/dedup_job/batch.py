@@ -74,9 +74,9 @@ class BatchRunner:
     def _run(self, batch: DataFrame, number: int) -> None:
         started = time.time()
         self._state.update(batch_started=started)
-        entry = read_entry(self._checkpoint, number)
         for check in self._guards.before:
             check(number)
+        entry = read_entry(self._checkpoint, number)
         skipped = self._sink.begin(number, entry)
         try:
             self._sink.write(batch.filter(F.col(TIME_COLUMN).isNotNull()), number)

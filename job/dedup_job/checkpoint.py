@@ -138,7 +138,10 @@ def _fetch_newest(folder: Path) -> int | None:
 
 def read_entry(checkpoint: Checkpoint, batch: int) -> str:
     """The offset log's entry of a batch as it stands on the volume: Spark writes it once, and a replay reads it again."""
-    return (checkpoint.spark / "offsets" / str(batch)).read_text()
+    try:
+        return (checkpoint.spark / "offsets" / str(batch)).read_text()
+    except OSError as error:
+        raise build_volume_error(checkpoint.root, error) from error
 
 
 def read_end_offsets(entry: str, topic: str) -> dict[int, int]:

@@ -20,6 +20,8 @@ REPEAT = 3600.0
 a week by default."""
 RETRY = 5.0
 """Seconds after a failure, unless a batch commits before."""
+COORDINATOR_TIMEOUT = 6000
+"""Milliseconds that a commit waits for a coordinator to be found, which librdkafka measures by this setting."""
 CLOSE = 5.0
 """Seconds for the last write when the driver ends; the next start writes the position too."""
 PATIENT_FAILURES = 3
@@ -33,6 +35,7 @@ _COMING = {
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
     KafkaError._ALL_BROKERS_DOWN,
 }
 
@@ -68,6 +71,7 @@ class GroupOffsets:
                 "client.id": "dedup-driver-group",
                 "group.id": group,
                 "enable.auto.commit": False,
+                "session.timeout.ms": COORDINATOR_TIMEOUT,
             }
             self._consumer = Consumer(settings, logger=get_silent_logger())
         return self._consumer

@@ -122,10 +122,10 @@ def run(arguments: Arguments, gate: Gate) -> None:
     begun = identity is not None
     state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_begun=begun)
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
-    brokers, wait = Brokers(config.source.bootstrap_servers), gate.stop_requested.wait
-    if not wait_for_kafka(brokers, config, state, wait):
+    brokers = Brokers(config.source.bootstrap_servers)
+    if not wait_for_kafka(brokers, config, state, gate.stop_requested.wait):
         return
-    source = SourceGuard(brokers, config, checkpoint, (identity and identity.topic_id) or "", state, metrics, wait)
+    source = SourceGuard(brokers, config, checkpoint, (identity and identity.topic_id) or "", state, metrics)
     run_jvm(Driver(config, checkpoint, lock, attempt, gate, state, metrics, brokers, source, identity))
 
 
@@ -218,11 +218,11 @@ def build_sink_guard(driver: Driver, sink: Sink) -> SinkGuard:
     kafka = driver.config.sink.kafka
 
     def fetch_id(topic: str) -> str | None:
-        found = ask_patiently(lambda: driver.brokers.fetch_topic(topic), driver.gate.stop_requested.wait)
+        found = ask_patiently(lambda: driver.brokers.fetch_topic(topic))
         return None if found is None else found.id
 
     topic = kafka.topic if kafka else None
-    return SinkGuard(fetch_id, driver.gate.stop_requested.wait, topic, driver.config.progress_topic, lambda: sink.marks)
+    return SinkGuard(fetch_id, time.sleep, topic, driver.config.progress_topic, lambda: sink.marks)
 
 
 def explain_exception(driver: Driver, error: Exception) -> JobError:

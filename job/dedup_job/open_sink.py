@@ -53,7 +53,7 @@ class Opened:
     output: Output
     transactions: Transactions
     marker: Marker | None
-    """None only where the marker is lost and the job no longer wants to rely on it."""
+    """None only where it is lost, or far ahead of the checkpoint, and the job no longer wants to rely on it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,19 @@ class SinkOpener:
         if marker is not None and not output.marked:
             output = output.model_copy(update={"marked": True})
             write_output(self.checkpoint, output)
+        if marker is not None and self._is_ahead(marker):
+            message = f"the marker in the progress topic is that of batch {marker.batch}, and the checkpoint is an older copy, without it"
+            if wanted is Delivery.EXACTLY_ONCE:
+                raise JobError(ExitCode.SINK_PROGRESS_LOST, message)
+            _LOG.warning("%s: what came out since comes out again", message)
+            marker = None
         return Opened(output, transactions, marker)
+
+    def _is_ahead(self, marker: Marker) -> bool:
+        """Of the batch that is due at the most: a checkpoint that has its batches up to there can be put right, see `settle`."""
+        planned, committed = fetch_last_planned(self.checkpoint), fetch_last_commit(self.checkpoint)
+        due = 0 if committed is None else committed + 1
+        return marker.batch > max(due, planned or 0)
 
     def _write_first_marker(self, transactions: Transactions) -> Marker:
         """In a transaction of its own, so that from then on a missing marker is a lost one."""

@@ -175,17 +175,19 @@ def build_replaced(config: JobConfig) -> JobError:
     return JobError(ExitCode.TOPIC_MISSING, message, Reason.SOURCE_TOPIC_REPLACED)
 
 
-def ask_patiently(ask: Callable[[], Answer], wait: Callable[[float], bool], patience: float = PATIENCE) -> Answer:
-    """The answer, asked for again while no broker gives one: for `patience` seconds, or until `wait(seconds)` says that a stop was
-    requested. The last JobError then."""
-    waited = 0.0
+def ask_patiently(
+    ask: Callable[[], Answer], wait: Callable[[float], object] = time.sleep, clock: Callable[[], float] = time.monotonic
+) -> Answer:
+    """The answer, asked for again while no broker gives one, for PATIENCE seconds; the last JobError then. A stop does not end it: the
+    batch that asks is to end too. `wait(seconds)` pauses."""
+    deadline = clock() + PATIENCE
     for pause in build_pauses():
         try:
             return ask()
         except JobError as error:
-            if error.code is not ExitCode.UNAVAILABLE or waited >= patience or wait(pause):
+            if error.code is not ExitCode.UNAVAILABLE or clock() >= deadline:
                 raise
-        waited += pause
+        wait(pause)
     raise AssertionError("pauses never end")
 
 

@@ -63,9 +63,14 @@ class Query:
             self._handle.stop()
 
     @property
+    def refused(self) -> bool:
+        """Whether it ended because a batch was not begun any more."""
+        return isinstance(self.runner.error, StopRequested)
+
+    @property
     def failed(self) -> bool:
-        """Whether a batch ended with an error, and was not only refused because the driver stops."""
-        return self.runner.error is not None and not isinstance(self.runner.error, StopRequested)
+        """Whether a batch ended with an error."""
+        return self.runner.error is not None and not self.refused
 
     @property
     def known_error(self) -> JobError | None:

@@ -140,10 +140,11 @@ class SwitchingSink:
         """`last`: the number of the batch that is still `before`'s. `switch` is called once, when that one has committed."""
         self._before, self._last, self._switch = before, last, switch
         self._sink: Sink = before
+        self._ended = False
 
     @property
     def marks(self) -> bool:
-        return self._sink.marks
+        return not self._ended
 
     def begin(self, batch: int, entry: str) -> bool:
         if batch > self._last and self._sink is self._before:
@@ -156,6 +157,7 @@ class SwitchingSink:
 
     def confirm(self, rows: int) -> None:
         self._sink.confirm(rows)
+        self._ended = True
 
     def abort(self) -> None:
         self._sink.abort()

@@ -26,7 +26,7 @@ class SinkGuard:
     def __init__(
         self, fetch_id: FetchId, wait: Callable[[float], object], topic: str | None, progress_topic: str, marks: Callable[[], bool]
     ) -> None:
-        """`wait(seconds)` pauses. `marks`: whether the next batch goes into the progress topic too."""
+        """`wait(seconds)` pauses, also while the driver stops. `marks`: whether the next batch goes into the progress topic too."""
         self._fetch_id, self._wait, self._marks = fetch_id, wait, marks
         self._topic, self._progress_topic = topic, progress_topic
         self._ids = {name: fetch_id(name) for name in self._list_topics()}
@@ -36,12 +36,12 @@ class SinkGuard:
         for name in self._list_topics():
             before = self._ids.get(name)
             now = self._fetch_id(name)
-            if before is not None and now != before:
+            if _is_another(before, now):
                 self._wait(SECOND_LOOK)
                 now = self._fetch_id(name)
-            if now is None or (before is not None and now != before):
+            if _is_another(before, now):
                 raise self._build_error(name, now)
-            self._ids[name] = now
+            self._ids[name] = now or before
 
     def _list_topics(self) -> list[str]:
         return [*([self._topic] if self._topic else []), *([self._progress_topic] if self._marks() else [])]
@@ -53,3 +53,8 @@ class SinkGuard:
             return JobError(ExitCode.TOPIC_MISSING, f"the topic {name} does not exist", Reason.SINK_TOPIC_MISSING)
         message = f"the topic {name} was deleted and made again: what it held is gone with it, and the job goes on into the new one"
         return JobError(ExitCode.TOPIC_MISSING, message, Reason.SINK_TOPIC_MISSING)
+
+
+def _is_another(before: str | None, now: str | None) -> bool:
+    """Gone, or made again. Brokers without ids of topics answer with an empty one, which says nothing."""
+    return now is None or bool(before and now and now != before)

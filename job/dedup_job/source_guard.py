@@ -9,6 +9,7 @@ requests of a few milliseconds.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from dedup_api.exits import ExitCode
@@ -38,12 +39,14 @@ class SourceGuard:
         topic_id: str,
         state: State,
         metrics: Metrics,
-        wait: Callable[[float], bool],
+        wait: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`topic_id`: of the topic that the checkpoint's offsets belong to, empty where unknown. `wait(seconds)` says whether a stop was
         requested meanwhile."""
         self._brokers, self._config, self._checkpoint, self._topic_id = brokers, config, checkpoint, topic_id
         self._state, self._metrics, self._wait = state, metrics, wait
+        self._clock = clock
         try:
             self._lost = read_lost(checkpoint.lost_file)
         except OSError as error:
@@ -98,7 +101,7 @@ class SourceGuard:
         return self._topic_id
 
     def _fetch_topic(self) -> TopicInfo:
-        return ask_patiently(lambda: fetch_source(self._brokers, self._config), self._wait)
+        return ask_patiently(lambda: fetch_source(self._brokers, self._config), self._wait, self._clock)
 
     def check_before(self, batch: int) -> None:
         """Before anything of the batch is read or written.
@@ -133,7 +136,7 @@ class SourceGuard:
                 raise build_replaced(self._config)
             return self._brokers.fetch_offsets(self._config.source.topic, found.partitions, End.EARLIEST)
 
-        return ask_patiently(ask, self._wait)
+        return ask_patiently(ask, self._wait, self._clock)
 
     def _read_starts(self, batch: int) -> dict[int, int] | None:
         """Where a batch begins, by partition; None while Spark has chosen no beginning."""

@@ -106,10 +106,9 @@ class Supervisor:
             self.jvm.check()
             self._report_commits()
             if not self.query.is_active():
-                if stopping and not self.query.failed:
+                if stopping and self.query.refused:
                     return
-                self.state.update(query_alive=False)
-                raise self.query.known_error or self.explain(self.query.read_causes())
+                raise self._build_failure()
             if stopping and self._stop_if_idle():
                 return
 
@@ -126,4 +125,10 @@ class Supervisor:
             return False
         self.query.stop()
         self._report_commits()
+        if self.query.failed:  # its last batch, a moment before
+            raise self._build_failure()
         return True
+
+    def _build_failure(self) -> JobError:
+        self.state.update(query_alive=False)
+        return self.query.known_error or self.explain(self.query.read_causes())

@@ -42,18 +42,20 @@ class Seam:
 _RUN = Seam("dedup_job.batch", "BatchRunner", "_run")
 _CALL = Seam("dedup_job.batch", "BatchRunner", "__call__")
 SEAMS: dict[Point, tuple[Seam, ...]] = {
+    Point.BEFORE_OFFSETS: (Seam("dedup_job.query", "Query", "start"),),
     Point.PLANNED: (_RUN,),
     Point.AFTER_OFFSETS: (Seam("dedup_job.transactions", "Transactions", "begin"),),
     Point.MID_TASK: (_RUN,),
     Point.IN_STATE_UPLOAD: (_RUN,),
     Point.IN_TRANSACTION: (Seam("dedup_job.transactions", "Transactions", "write", after=True),),
     Point.BEFORE_COMMIT: (Seam("dedup_job.transactions", "Transactions", "mark", after=True),),
+    Point.IN_COMMIT: (Seam("dedup_job.transactions", "Transactions", "mark", after=True),),
     Point.AFTER_COMMIT: (Seam(_RUN.module, _RUN.owner, _RUN.method, after=True),),
     Point.RETURNED: (Seam(_CALL.module, _CALL.owner, _CALL.method, after=True),),
     Point.STOPPING: (_RUN,),
 }
 
-SPANS = {Point.RETURNED: 0.03, Point.STOPPING: 0.5, Point.RANDOM: 20.0}
+SPANS = {Point.IN_COMMIT: 0.01, Point.RETURNED: 0.03, Point.STOPPING: 0.5, Point.RANDOM: 20.0}
 """Seconds over which the fraction of a fault is spread, where it comes after the point and not at it."""
 _FIRST_BATCH = 1.5
 """Seconds: the length of the first batch, before there is one to go by."""
@@ -84,6 +86,9 @@ class Trap:
         self._last_batch = time.monotonic() - self._entered
 
     def _visit(self, owner: Any) -> None:
+        if self._fault.point is Point.BEFORE_OFFSETS:
+            self._when_entry_comes(owner._checkpoint.spark / "offsets")
+            return
         self._visits += 1
         if self._visits != self._fault.visit:
             return
@@ -95,8 +100,8 @@ class Trap:
             case Point.STOPPING:
                 os.kill(os.getpid(), signal.SIGTERM)
                 self._later(SPANS[Point.STOPPING])
-            case Point.RETURNED:
-                self._later(SPANS[Point.RETURNED])
+            case Point.IN_COMMIT | Point.RETURNED:
+                self._later(SPANS[self._fault.point])
             case _:
                 self._act()
 
@@ -111,6 +116,20 @@ class Trap:
         def watch() -> None:
             while before.issuperset(_list_state(state)):
                 time.sleep(0.001)
+            self._act()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    def _when_entry_comes(self, log: Path) -> None:
+        """Spark writes `.N.<random>.tmp` and renames it. Each number that comes is a visit."""
+        seen = {_read_batch(name) for name in _list_names(log)}
+
+        def watch() -> None:
+            while self._visits < self._fault.visit:
+                time.sleep(0.0005)
+                new = {_read_batch(name) for name in _list_names(log)} - seen
+                self._visits += len(new)
+                seen.update(new)
             self._act()
 
         threading.Thread(target=watch, daemon=True).start()
@@ -144,6 +163,15 @@ def list_jvms(driver: int) -> list[int]:
     """The children of the process that are Java."""
     children = [int(child) for file in Path(f"/proc/{driver}/task").glob("*/children") for child in file.read_text().split()]
     return [child for child in children if Path(f"/proc/{child}/comm").read_text().strip() == "java"]
+
+
+def _list_names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
+def _read_batch(name: str) -> str:
+    """Of an entry's file, its temporary one or the checksum of either."""
+    return name.strip(".").split(".")[0]
 
 
 def _list_state(state: Path) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import random
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import cycle, islice
 
 from dedup_api.spec import Delivery
 
@@ -31,6 +30,8 @@ class Target(StrEnum):
 class Point(StrEnum):
     """Where in the life of a batch, in its order; each is reached in every batch."""
 
+    BEFORE_OFFSETS = "before-offsets"
+    """Spark is about to put the offset log's entry into its place."""
     PLANNED = "planned"
     """foreachBatch is entered, nothing is written."""
     AFTER_OFFSETS = "after-offsets"
@@ -43,6 +44,8 @@ class Point(StrEnum):
     """All rows are sent, the marker is not."""
     BEFORE_COMMIT = "before-commit"
     """The marker is sent, the transaction is not committed."""
+    IN_COMMIT = "in-commit"
+    """While the brokers commit."""
     AFTER_COMMIT = "after-commit"
     """The rows are in the output, Spark has not heard of it."""
     RETURNED = "returned"
@@ -54,10 +57,19 @@ class Point(StrEnum):
 
 
 ALL_POINTS = tuple(Point)
-WITHOUT_TRANSACTION = tuple(point for point in Point if point not in (Point.AFTER_OFFSETS, Point.IN_TRANSACTION, Point.BEFORE_COMMIT))
+_OF_TRANSACTIONS = (Point.AFTER_OFFSETS, Point.IN_TRANSACTION, Point.BEFORE_COMMIT, Point.IN_COMMIT)
+WITHOUT_TRANSACTION = tuple(point for point in Point if point not in _OF_TRANSACTIONS)
 MOST_VISITS = 4
 _FROZEN = (Point.IN_TRANSACTION, Point.MID_TASK, Point.BEFORE_COMMIT, Point.PLANNED)
-_WITHOUT_BROKER = (Point.MID_TASK, Point.AFTER_OFFSETS, Point.IN_TRANSACTION, Point.BEFORE_COMMIT, Point.RANDOM, Point.AFTER_COMMIT)
+_WITHOUT_BROKER = (
+    Point.MID_TASK,
+    Point.AFTER_OFFSETS,
+    Point.IN_TRANSACTION,
+    Point.BEFORE_COMMIT,
+    Point.IN_COMMIT,
+    Point.RANDOM,
+    Point.AFTER_COMMIT,
+)
 
 
 def list_points(delivery: Delivery) -> tuple[Point, ...]:
@@ -115,9 +127,10 @@ def build_schedule(seed: int, counts: Counts, points: tuple[Point, ...]) -> list
 
 def _build(draw: random.Random, action: Action, count: int, points: tuple[Point, ...]) -> list[Fault]:
     faults: list[Fault] = []
-    targets = cycle(draw.sample(list(Target), len(Target)))
-    for place in islice(cycle(draw.sample(points, len(points))), count):
+    targets, places = draw.sample(list(Target), len(Target)), draw.sample(points, len(points))
+    for number in range(count):
+        turn, place = divmod(number, len(places))
         # A repeated batch is where mistakes show, so the first visit is twice as likely as another.
         visit = draw.choice((1, 1, *range(2, MOST_VISITS + 1)))
-        faults.append(Fault(action, place, next(targets), visit, draw.random()))
+        faults.append(Fault(action, places[place], targets[(turn + place) % len(targets)], visit, draw.random()))
     return faults

@@ -15,12 +15,12 @@ SEED = 20260
 @pytest.mark.timeout(1800)
 def test_every_event_is_in_the_output_once_whatever_is_killed() -> None:
     """Each point once, with a driver, a JVM or both killed there."""
-    counts = Counts(kills=10, broker_kills=1, freezes=1, second_drivers=0)
+    counts = Counts(kills=len(Point), broker_kills=1, freezes=1, second_drivers=0)
     report = run_soak(Settings(SEED, 150_000, counts))
     print(report.describe())
     assert report.failures == [], report.describe()
     assert report.verdict.out == report.events
-    assert (report.kills, report.done["broker"], report.done["freeze"], report.done["second driver"]) == (10, 1, 1, 1)
+    assert (report.kills, report.done["broker"], report.done["freeze"], report.done["second driver"]) == (len(Point), 1, 1, 1)
     assert {point for point in Point if report.done[f"kill at {point}"]} == set(Point)
     assert (report.totals.late, report.totals.invalid) == (0, 0)
 

@@ -24,6 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240
 """Until a driver must have done what a test waits for: ten on an idle machine of two cores."""
 
+GRACE = 120
+"""Seconds that a pod gives its driver to end."""
+
 
 def build_config(bootstrap: str, source_topic: str, sink_topic: str | None, **changes: Any) -> JobConfig:
     """A small job of its own name, so that none waits for the transactions of another; `changes` are top-level fields of `job.json`."""

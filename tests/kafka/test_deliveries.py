@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -226,6 +228,33 @@ def test_a_lost_progress_topic_stops_the_job_until_a_person_decides(
     with start_driver(config()) as driver:
         driver.wait_for_rows(140)
     assert sort(broker.read_all(sink)) == sort(build_records(0, 70)[::2])
+
+
+def test_a_restored_checkpoint_stops_the_job_until_a_person_accepts_copies(
+    broker: Broker, topics: tuple[str, str], config: Callable[..., JobConfig], start_driver: StartDriver, tmp_path: Path
+) -> None:
+    """The way that docs/operations.md describes. What comes twice is what came out since the copy was made."""
+    source, sink = topics
+    broker.send(source, build_records(0, 50))
+    with start_driver(config()) as driver:
+        driver.wait_for_rows(100)
+        assert driver.stop() == ExitCode.DONE
+    shutil.copytree(driver.checkpoint, tmp_path / "copy")
+    with start_driver(config()) as driver:
+        for last in (60, 70, 80):
+            broker.send(source, build_records(last - 10, last))
+            driver.wait_for_rows(last * 2)
+        assert driver.stop() == ExitCode.DONE
+    shutil.rmtree(driver.checkpoint)
+    (tmp_path / "copy").rename(driver.checkpoint)
+    with start_driver(config()) as driver:
+        assert driver.wait_for_end() == ExitCode.SINK_PROGRESS_LOST, driver.read_output()
+        assert "older copy" in driver.read_termination_message().message
+    with start_driver(config(delivery="AtLeastOnce")) as driver:
+        driver.wait_for_rows(160)
+        assert driver.stop() == ExitCode.DONE
+    again = build_records(50, 80)[::2]
+    assert sort(broker.read_all(sink)) == sort([*build_records(0, 80)[::2], *again])
 
 
 def test_the_output_topic_is_deleted_and_made_again(

@@ -12,7 +12,7 @@ from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from kafka.broker import Broker, Record, use_topics
-from kafka.driver import Driver, build_config
+from kafka.driver import GRACE, Driver, build_config
 from kafka.test_parse import AT, HOSTILE
 
 Start = Callable[[JobConfig | str], Driver]
@@ -104,7 +104,7 @@ def test_hostile_records_are_counted_and_stop_nothing(broker: Broker, start_driv
             status = driver.wait_for_rows(20 + len(small))
             # What ends the JVM ends the driver at once, with a reason.
             driver.kill_jvm()
-            assert driver.wait_for_end() == ExitCode.INTERNAL
+            assert driver.wait_for_end(GRACE) == ExitCode.INTERNAL
             message = driver.read_termination_message()
         out = broker.read_all(sink)
     progress = status.progress
@@ -170,7 +170,7 @@ def test_the_console_shows_records_and_a_long_trigger_stops_promptly(broker: Bro
         with start_driver(build_config(broker.bootstrap, source, None, processingTime="1h")) as driver:
             status = driver.wait_for_rows(200)
             driver.terminate()
-            assert driver.wait_for_end() == ExitCode.DONE
+            assert driver.wait_for_end(GRACE) == ExitCode.DONE
             lines = [json.loads(line) for line in driver.read_output().splitlines() if line.startswith('{"batch"')]
     assert (status.progress.rows_out, status.progress.duplicates) == (100, 100)
     assert len(lines) == 20

@@ -24,7 +24,7 @@ from faults.schedule import (
     parse_fault,
 )
 
-COUNTS = Counts(kills=30, broker_kills=5, freezes=3, second_drivers=2)
+COUNTS = Counts(kills=3 * len(Point), broker_kills=5, freezes=3, second_drivers=2)
 
 
 @cache
@@ -114,7 +114,7 @@ def test_a_schedule_has_everything_everywhere(seed: int, delivery: Delivery) -> 
     points = list_points(delivery)
     faults = build_schedule(seed, COUNTS, points)
     by_action = {action: [fault for fault in faults if fault.action is action] for action in Action}
-    assert [len(by_action[action]) for action in (Action.KILL, Action.BROKER, Action.FREEZE, Action.SECOND)] == [30, 5, 3, 2]
+    assert [len(by_action[action]) for action in (Action.KILL, Action.BROKER, Action.FREEZE, Action.SECOND)] == [3 * len(Point), 5, 3, 2]
     kills = by_action[Action.KILL]
     assert {fault.point for fault in kills} == set(points)
     assert {fault.target for fault in kills} == set(Target)

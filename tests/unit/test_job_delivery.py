@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -254,6 +255,23 @@ def test_a_foreign_marker_stops_the_job_and_at_least_once_is_the_way_out(tmp_pat
     assert output is not None and output.name != name
 
 
+@pytest.mark.parametrize("batches", [2, 5])
+def test_a_restored_checkpoint_stops_the_job_and_at_least_once_is_the_way_out(tmp_path: Path, batches: int) -> None:
+    """A copy from a planned stop, `batches` behind the output."""
+    kafka, checkpoint = start(tmp_path / "volume", 2)
+    shutil.copytree(tmp_path / "volume", tmp_path / "copy")
+    run_driver(kafka, checkpoint, EXACTLY, batches)
+    shutil.rmtree(tmp_path / "volume")
+    (tmp_path / "copy").rename(tmp_path / "volume")
+    before = list(kafka.output)
+    with pytest.raises(JobError, match="the checkpoint is an older copy") as raised:
+        run_driver(kafka, checkpoint, EXACTLY, 1)
+    assert raised.value.code is ExitCode.SINK_PROGRESS_LOST and kafka.output == before
+    run_driver(kafka, checkpoint, AT_LEAST, 1)
+    run_driver(kafka, checkpoint, EXACTLY, batches)
+    assert kafka.output == [*before, *range(2, batches + 3)]
+
+
 def test_a_batch_that_is_due_ends_in_its_transaction_before_delivery_changes(tmp_path: Path) -> None:
     """It is in the output, which only the marker knows: at-least-once alone would write it again."""
     kafka, checkpoint = start(tmp_path, 1)
@@ -341,3 +359,13 @@ def test_a_progress_topic_that_nobody_writes_to_may_be_missing() -> None:
         guard.check(2)
     marks = False
     guard.check(2)
+
+
+def test_brokers_that_know_no_ids_of_topics_say_nothing_by_them() -> None:
+    ids = {"out": "a", "progress": "p"}
+    guard = SinkGuard(ids.get, lambda seconds: None, "out", "progress", lambda: True)
+    ids["out"] = ""
+    guard.check(1)
+    ids["out"] = "b"
+    with pytest.raises(JobError, match="deleted and made again"):
+        guard.check(2)

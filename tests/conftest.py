@@ -1,0 +1,19 @@
+"""How tests that take minutes are spread over two processes: they mostly wait, for brokers, kubelet and each other's JVMs."""
+
+from __future__ import annotations
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+
+class ByWhatTheyShare(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of a file share what they have started; all those in `cluster` share one operator, and go one after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "tests/cluster" if file.startswith("tests/cluster/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByWhatTheyShare(config, log)

@@ -1,0 +1,62 @@
+"""When the loop of the main thread ends, and how: a stop that was asked for must not hide the failure of the last batch."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dedup_api.exits import ExitCode
+from dedup_job.errors import JobError, StopRequested
+from dedup_job.exits import Cause
+from dedup_job.query import Query
+from dedup_job.status import State
+from dedup_job.stop import Gate
+from dedup_job.supervise import Supervisor
+
+FENCED = JobError(ExitCode.FENCED, "newer")
+EXPLAINED = JobError(ExitCode.UNAVAILABLE, "explained")
+
+
+class FakeQuery(Query):
+    """The real one, apart from Spark."""
+
+    def __init__(self, active: list[bool], error: BaseException | None = None) -> None:
+        """`active`: answers of `is_active`, the last one for ever."""
+        self._active = active
+        self.runner: Any = SimpleNamespace(take_committed=lambda is_committed: [], error=error)
+
+    def is_active(self) -> bool:
+        return self._active.pop(0) if len(self._active) > 1 else self._active[0]
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    def read_causes(self) -> list[Cause]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("stopping", "query", "error"),
+    [
+        (True, FakeQuery([True]), None),
+        (True, FakeQuery([False], StopRequested("batch 3")), None),
+        (True, FakeQuery([True, True, False], FENCED), FENCED),
+        (True, FakeQuery([True], FENCED), FENCED),  # the batch has failed, and Spark's thread has not ended yet
+        (True, FakeQuery([False]), EXPLAINED),  # outside of a batch: Spark could not write its log
+        (False, FakeQuery([True, False], ValueError("x")), EXPLAINED),
+        (False, FakeQuery([True, False], FENCED), FENCED),
+    ],
+)
+def test_how_the_loop_ends(stopping: bool, query: FakeQuery, error: JobError | None) -> None:
+    gate = Gate()
+    if stopping:
+        gate.close()
+    checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
+    parts: Any = (query, SimpleNamespace(check=lambda: None), gate, checkpoint, None, State(), lambda causes: EXPLAINED)
+    supervisor = Supervisor(*parts)
+    if error is None:
+        supervisor.run_until_stopped()
+        return
+    with pytest.raises(JobError) as raised:
+        supervisor.run_until_stopped()
+    assert raised.value is error
