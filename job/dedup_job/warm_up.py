@@ -47,15 +47,16 @@ _PART = "cast(octet_length(try_variant_get({0}, '$', 'string')) as string), ':',
 
 def main() -> int:
     archive = Path(sys.argv[1])
-    jvm, info = start_jvm(build_memory_plan(MEMORY), CPUS, dump_archive=archive)
-    try:
-        connect_gateway(jvm, info)
-        spark = _start_session()
-        with tempfile.TemporaryDirectory(prefix="dedup-warm-up-") as checkpoint:
+    # The folder goes last: tasks of the query that was stopped write into it until the JVM has ended.
+    with tempfile.TemporaryDirectory(prefix="dedup-warm-up-") as checkpoint:
+        jvm, info = start_jvm(build_memory_plan(MEMORY), CPUS, dump_archive=archive)
+        try:
+            connect_gateway(jvm, info)
+            spark = _start_session()
             run_pipeline(spark, Path(checkpoint))
-        load_kafka_clients(spark)
-    finally:
-        jvm.end(DUMP_SECONDS)
+            load_kafka_clients(spark)
+        finally:
+            jvm.end(DUMP_SECONDS)
     return 0 if archive.exists() else 1
 
 
