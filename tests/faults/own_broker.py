@@ -150,13 +150,13 @@ class OwnBroker:
         admin = AdminClient(self._build_client())
         admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(60)
 
-    def open_reader(self, topic: str, isolation: str) -> tuple[Consumer, int]:
-        """A consumer at the beginning of all partitions, and how many they are."""
+    def open_reader(self, topic: str, isolation: str) -> tuple[Consumer, list[int]]:
+        """A consumer at the beginning of all partitions, and their numbers."""
         settings = {**self._build_client(), "group.id": "faults", "isolation.level": isolation, "enable.partition.eof": True}
         consumer = Consumer({**settings, "enable.auto.commit": False})
         partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-        return consumer, len(partitions)
+        return consumer, list(partitions)
 
     def _build_client(self) -> dict[str, Any]:
         # librdkafka says on stderr that a broker is away, which is the purpose here.

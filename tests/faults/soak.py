@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import Message
 
 from dedup_api.exits import ExitCode, find_meaning
 from dedup_api.job_config import JobConfig
@@ -22,11 +22,12 @@ from dedup_api.spec import Delivery
 from faults.check import check
 from faults.commits import Commits, Outage, list_recoveries, make_checkpoint
 from faults.feed import Feeder
-from faults.own_broker import ANSWER_SECONDS, OwnBroker, fetch_broker_jars
+from faults.own_broker import OwnBroker, fetch_broker_jars
 from faults.plan import WATERMARK, Plan, Record, build_plan
 from faults.processes import TRANSACTION_SECONDS, FaultyDriver, Tag
 from faults.report import Progress, Report
 from faults.schedule import MOST_VISITS, Action, Counts, Fault, Point, Target, build_schedule, list_points
+from kafka.broker import read_messages
 from kafka.driver import build_config
 from kafka.jars import fetch_connector_jars, make_class_archive
 
@@ -284,23 +285,9 @@ class Soak:
 
 def read_output(broker: OwnBroker, isolation: str = "read_committed") -> Iterator[Record]:
     """All records of the sink, in the order of each partition."""
-    consumer, left = broker.open_reader(SINK, isolation)
-    deadline = time.monotonic() + ANSWER_SECONDS
+    consumer, partitions = broker.open_reader(SINK, isolation)
     try:
-        while left:
-            messages = consumer.consume(5000, timeout=0.5)
-            if messages:
-                deadline = time.monotonic() + ANSWER_SECONDS
-            if time.monotonic() > deadline:
-                raise SoakFailed("the output cannot be read: the broker is silent")
-            for message in messages:
-                error = message.error()
-                if error is None:
-                    yield build_record(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left -= 1
-                else:
-                    raise SoakFailed(f"the output cannot be read: {error}")
+        yield from map(build_record, read_messages(consumer, partitions))
     finally:
         consumer.close()
 

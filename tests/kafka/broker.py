@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -18,6 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+SILENCE = 180.0
+"""Seconds without an answer after which a reader gives up."""
 DEFAULT_BOOTSTRAP = "127.0.0.1:9094"
 ANY_PARTITION = -1
 NAMESPACE = "tests"
@@ -104,20 +107,34 @@ class Broker:
         try:
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-            return list(self._read_to_ends(consumer, len(partitions)))
+            return [build_record(message) for message in read_messages(consumer, partitions)]
         finally:
             consumer.close()
 
-    @staticmethod
-    def _read_to_ends(consumer: Consumer, left: int) -> Iterator[Record]:
-        while left:
-            for message in consumer.consume(5000, timeout=10):
-                if message.error() is not None:
-                    left -= 1
-                else:
-                    headers = message.headers() or []
-                    assert isinstance(headers, list)
-                    yield Record(message.key(), message.value(), tuple(headers))
+
+def build_record(message: Message) -> Record:
+    headers = message.headers() or []
+    assert isinstance(headers, list)
+    return Record(message.key(), message.value(), tuple(headers))
+
+
+def read_messages(consumer: Consumer, partitions: Iterable[int]) -> Iterator[Message]:
+    """Up to the end of each partition, which the consumer is assigned to and asked to tell. The end of one may be told more than once."""
+    unfinished, heard = set(partitions), time.monotonic()
+    while unfinished:
+        messages = consumer.consume(5000, timeout=0.2)  # waits for so many, or for its time to pass
+        if messages:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > SILENCE:
+            raise RuntimeError(f"the broker says nothing about the partitions {unfinished} for {SILENCE:.0f} s")
+        for message in messages:
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unfinished.discard(message.partition())
+            elif not error.retriable():
+                raise KafkaException(error)
 
 
 @contextmanager

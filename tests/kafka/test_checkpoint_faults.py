@@ -263,8 +263,12 @@ def restart(recording: Recording, broker: Broker, folder: Path, copy: Copy) -> N
 
 
 def read_position(checkpoint: Checkpoint, topic: str) -> dict[int, int]:
+    """{} before the first commit, and while the newest is torn, which the driver has yet to repair."""
     last = fetch_last_commit(checkpoint)
-    return {} if last is None else read_commit(checkpoint, last, topic).end_offsets
+    try:
+        return {} if last is None else read_commit(checkpoint, last, topic).end_offsets
+    except (ValueError, JobError):
+        return {}
 
 
 def build_output(recording: Recording, last: int) -> list[Record]:

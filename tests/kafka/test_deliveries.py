@@ -24,7 +24,7 @@ from dedup_job.open_sink import make_transactions
 from dedup_job.sink import ExactlyOnceSink
 from dedup_job.sink_topics import ensure_progress_topic
 from dedup_job.transactions import REOPEN_AFTER, Transactions
-from kafka.broker import Broker, Record, use_topics
+from kafka.broker import Broker, Record, read_messages, use_topics
 from kafka.driver import Driver, build_config
 
 if TYPE_CHECKING:
@@ -66,13 +66,8 @@ def read_places(broker: Broker, topic: str) -> dict[bytes, list[tuple[int, int]]
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-        left = len(partitions)
-        while left:
-            for message in consumer.consume(1000, timeout=10):
-                if message.error() is not None:
-                    left -= 1
-                else:
-                    found.setdefault(message.value() or b"", []).append((message.partition() or 0, message.timestamp()[1]))
+        for message in read_messages(consumer, partitions):
+            found.setdefault(message.value() or b"", []).append((message.partition() or 0, message.timestamp()[1]))
     finally:
         consumer.close()
     return found
