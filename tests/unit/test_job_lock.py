@@ -11,7 +11,7 @@ from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
 from dedup_job.lock import CheckpointLock, take_lock
 
-HOLD = "import sys; sys.stdin.read()"
+HOLD = "import sys; print('here', flush=True); sys.stdin.read()"
 
 
 def take(root: Path, stop: bool = False, seconds: float = 1.0) -> CheckpointLock | None:
@@ -83,11 +83,15 @@ def test_the_lock_is_held_until_the_last_of_two_processes_ends(tmp_path: Path) -
 def test_other_children_do_not_hold_it(tmp_path: Path) -> None:
     lock = take(tmp_path)
     assert lock is not None
-    child = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, close_fds=False)
-    lock.close()
-    assert is_free(tmp_path)
-    child.kill()
-    child.communicate()
+    command = [sys.executable, "-c", HOLD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"here\n"  # until its program runs, a child has all descriptors of its parent
+            lock.close()
+            assert is_free(tmp_path)
+        finally:
+            child.kill()
 
 
 def test_a_long_name_of_an_earlier_holder_is_gone(tmp_path: Path) -> None:
