@@ -191,18 +191,27 @@ def run_driver(kafka: Kafka, checkpoint: Checkpoint, delivery: Delivery, batches
             write_log(checkpoint, "commits", batch, 'v1\n{"nextBatchWatermarkMs":0}')
 
 
+Run = tuple[Delivery, int, int | None]
+"""Delivery, batches, steps until it is killed."""
+
+
+def run_drivers(kafka: Kafka, checkpoint: Checkpoint, runs: list[Run]) -> None:
+    """One after the other, each until it has done its batches or is killed."""
+    for delivery, batches, kafka.steps in runs:
+        with contextlib.suppress(Killed):
+            run_driver(kafka, checkpoint, delivery, batches)
+
+
 RUNS = st.lists(st.tuples(st.sampled_from(Delivery), st.integers(1, 3), st.none() | st.integers(0, 20)), max_size=7)
 
 
 @given(runs=RUNS)
-def test_every_batch_is_in_the_output_once_whatever_dies(runs: list[tuple[Delivery, int, int | None]]) -> None:
+def test_every_batch_is_in_the_output_once_whatever_dies(runs: list[Run]) -> None:
     """Only a batch that at-least-once has begun may come twice."""
     kafka = Kafka()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder), 1)
-        for delivery, batches, kafka.steps in [*runs, (EXACTLY, 2, None)]:
-            with contextlib.suppress(Killed):
-                run_driver(kafka, checkpoint, delivery, batches)
+        run_drivers(kafka, checkpoint, [*runs, (EXACTLY, 2, None)])
         last = fetch_last_commit(checkpoint)
     assert last is not None
     counts = Counter(kafka.output)
@@ -211,13 +220,11 @@ def test_every_batch_is_in_the_output_once_whatever_dies(runs: list[tuple[Delive
 
 
 @given(runs=RUNS.filter(len))
-def test_a_lost_marker_stops_every_batch_until_delivery_is_changed(runs: list[tuple[Delivery, int, int | None]]) -> None:
+def test_a_lost_marker_stops_every_batch_until_delivery_is_changed(runs: list[Run]) -> None:
     kafka = Kafka()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder), 1)
-        for delivery, batches, kafka.steps in [*runs, (EXACTLY, 1, None)]:
-            with contextlib.suppress(Killed):
-                run_driver(kafka, checkpoint, delivery, batches)
+        run_drivers(kafka, checkpoint, [*runs, (EXACTLY, 1, None)])
         before, kafka.markers = list(kafka.output), None
         for _ in range(2):
             with pytest.raises(JobError, match="holds no marker") as raised:
