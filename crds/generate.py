@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from dedup_api.crd import build_crd
-from dedup_api.reference import build_exit_codes_page, build_reasons_page, build_reference_page
+from dedup_api.reference import build_exit_codes_page, build_reasons_page, build_records_page, build_reference_page
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Made from crds/dedup_api by `make generate`; do not edit.\n"
@@ -25,6 +25,7 @@ def build_files() -> dict[Path, str]:
         ROOT / "charts" / "dedup-operator" / "files" / "dedupjobs.streamdedup.dev.yaml": crd,
         ROOT / "docs" / "reference.md": build_reference_page(),
         ROOT / "docs" / "reasons.md": build_reasons_page(),
+        ROOT / "docs" / "records.md": build_records_page(),
         ROOT / "docs" / "exit-codes.md": build_exit_codes_page(),
     }
 

@@ -16,17 +16,21 @@ STATE_FIELDS: dict[str, str] = {
     "source.bootstrapServers": "spec.source.bootstrapServers",
     "source.topic": "spec.source.topic",
     "format": "spec.format",
-    "key": "spec.key.fields",
-    "eventTime": "spec.eventTime",
+    "key.from": "spec.key.from",
+    "key.fields": "spec.key.fields",
+    "eventTime.from": "spec.eventTime.from",
+    "eventTime.field": "spec.eventTime.field",
+    "eventTime.format": "spec.eventTime.format",
     "parallelism": "spec.parallelism",
 }
 """Path in `job.json` -> the field that people know. The kind of sink and the transactional id's prefix too, see `_state`."""
 
 
 def _at(document: dict[str, Any], path: str) -> Any:
+    found: Any = document
     for part in path.split("."):
-        document = document[part]
-    return document
+        found = found.get(part, {})
+    return found
 
 
 def _state(config: JobConfig) -> dict[str, Any]:

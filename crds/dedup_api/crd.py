@@ -13,7 +13,7 @@ from dedup_api.model import ApiModel
 from dedup_api.spec import METADATA_RULES, DedupJobSpec
 from dedup_api.status import DedupJobStatus
 
-_DROPPED = {"title", "additionalProperties", "$defs"}
+_DROPPED = {"title", "$defs", "propertyNames"}
 
 
 def build_structural_schema(model: type[ApiModel]) -> dict[str, Any]:
@@ -39,6 +39,9 @@ def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     merged = {key: value for key, value in merged.items() if key not in _DROPPED}
     if rules:
         merged["x-kubernetes-validations"] = rules
+    values = merged.pop("additionalProperties", None)
+    if isinstance(values, dict):  # a map; false would be a closed object, which structural schemas cannot say
+        merged["additionalProperties"] = _flatten(values, definitions)
     if merged.get("default", ...) is None:
         del merged["default"]
     if "const" in merged:

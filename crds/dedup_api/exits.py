@@ -15,6 +15,7 @@ from dedup_api.reasons import Reason
 class ExitCode(IntEnum):
     DONE = 0
     CONFIGURATION = 64
+    INVALID_RECORD = 65
     TOPIC_MISSING = 66
     SOURCE_DATA_LOST = 67
     SINK_REFUSED = 68
@@ -37,9 +38,11 @@ class ExitMeaning:
 
 EXITS: dict[ExitCode, tuple[ExitMeaning, ...]] = {
     ExitCode.CONFIGURATION: (ExitMeaning(Reason.CONFIGURATION_REFUSED, permanent=True),),
+    ExitCode.INVALID_RECORD: (ExitMeaning(Reason.INVALID_RECORD, permanent=True),),
     ExitCode.TOPIC_MISSING: (
         ExitMeaning(Reason.SOURCE_TOPIC_MISSING, permanent=False),
         ExitMeaning(Reason.SINK_TOPIC_MISSING, permanent=False),
+        ExitMeaning(Reason.DEAD_LETTER_TOPIC_MISSING, permanent=False),
         ExitMeaning(Reason.SOURCE_TOPIC_REPLACED, permanent=True),
     ),
     ExitCode.SOURCE_DATA_LOST: (ExitMeaning(Reason.SOURCE_DATA_LOST, permanent=True),),

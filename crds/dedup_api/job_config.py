@@ -13,7 +13,8 @@ from typing import Literal
 from dedup_api.durations import parse_duration
 from dedup_api.model import ApiModel
 from dedup_api.quantities import parse_quantity
-from dedup_api.spec import MAX_PARALLELISM, DedupJobSpec, EventTime, Format, Key, Sink, Source
+from dedup_api.records import DeadLetter, EventTime, Format, Key, OnInvalid, OnLate
+from dedup_api.spec import MAX_PARALLELISM, DedupJobSpec, Sink, Source
 
 
 class JobConfig(ApiModel):
@@ -27,6 +28,9 @@ class JobConfig(ApiModel):
     key: Key
     event_time: EventTime
     watermark: str
+    on_late: OnLate = OnLate.DROP
+    on_invalid: OnInvalid = OnInvalid.FAIL
+    dead_letter: DeadLetter | None = None
     processing_time: str
     sink: Sink
     parallelism: int
@@ -39,6 +43,16 @@ class JobConfig(ApiModel):
     @property
     def watermark_delay(self) -> timedelta:
         return parse_duration(self.watermark)
+
+    @property
+    def max_future_skew(self) -> timedelta:
+        return parse_duration(self.event_time.max_future_skew)
+
+    @property
+    def dead_letter_topic(self) -> str | None:
+        """None where no record goes there, also when one is named."""
+        wanted = self.on_late is OnLate.DEAD_LETTER or self.on_invalid is OnInvalid.DEAD_LETTER
+        return self.dead_letter.topic if wanted and self.dead_letter else None
 
     @property
     def trigger_interval(self) -> timedelta:
@@ -76,6 +90,9 @@ def build_job_config(namespace: str, name: str, spec: DedupJobSpec) -> JobConfig
         key=spec.key,
         event_time=spec.event_time,
         watermark=spec.watermark,
+        on_late=spec.on_late,
+        on_invalid=spec.on_invalid,
+        dead_letter=spec.dead_letter,
         processing_time=spec.trigger.processing_time or "0s",
         sink=spec.sink,
         parallelism=spec.parallelism or min(cpus, MAX_PARALLELISM),

@@ -34,9 +34,12 @@ class Reason(StrEnum):
     SOURCE_TOPIC_REPLACED = "SourceTopicReplaced"
     SOURCE_DATA_LOST = "SourceDataLost"
     SINK_TOPIC_MISSING = "SinkTopicMissing"
+    DEAD_LETTER_TOPIC_MISSING = "DeadLetterTopicMissing"
     SINK_REFUSED = "SinkRefused"
     SINK_PROGRESS_LOST = "SinkProgressLost"
     AUTHORIZATION_FAILED = "AuthorizationFailed"
+    # Ready is False: the records
+    INVALID_RECORD = "InvalidRecord"
     # Ready is False: the driver
     NO_PROGRESS = "NoProgress"
     DRIVER_FAILED = "DriverFailed"
@@ -117,6 +120,16 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.SINK_TOPIC_MISSING: Explanation(
         "The topic spec.sink.kafka.topic does not exist.", "Create the topic or correct its name. The driver keeps looking."
+    ),
+    Reason.DEAD_LETTER_TOPIC_MISSING: Explanation(
+        "The topic spec.deadLetter.topic does not exist.", "Create the topic or correct its name. The driver keeps looking."
+    ),
+    Reason.INVALID_RECORD: Explanation(
+        "A record has no readable payload, key or event time, and spec.onInvalid is Fail. The message names its partition and offset and "
+        "what is wrong with it (docs/records.md has the list). Nothing of its batch was written.",
+        "Look at the record. If records of this topic are like that, correct spec.format, spec.key or spec.eventTime, in a new DedupJob "
+        "where keys are stored. If it is an exception, set spec.onInvalid to DeadLetter, which keeps such records in "
+        "spec.deadLetter.topic, or to Drop, which only counts them. If the record was deleted meanwhile, raise spec.restartNonce.",
     ),
     Reason.SOURCE_TOPIC_REPLACED: Explanation(
         "The topic spec.source.topic was deleted and made again: the offsets of the checkpoint belong to the old one.",

@@ -7,6 +7,7 @@ from typing import Any
 from dedup_api import names
 from dedup_api.crd import build_structural_schema
 from dedup_api.exits import EXITS
+from dedup_api.faults import MEANINGS
 from dedup_api.reasons import EXPLANATIONS
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DedupJobStatus
@@ -65,6 +66,53 @@ def build_reasons_page() -> str:
         "a driver's "
         "termination message are the words below.\n\n" + "\n".join(sections)
     )
+
+
+_RECORDS = """# Records: unique, duplicate, late, invalid
+
+Every record that the job reads is exactly one of these, and is counted as that in the metrics and in `status.progress`:
+
+    records in = unique + duplicates + late + invalid
+
+| a record is | when | then |
+|---|---|---|
+| unique | it is the first of its key within the watermark | it goes to the sink |
+| duplicate | its key is remembered | it is left out |
+| late | its event time is behind the watermark, so that a copy of it may be forgotten | `spec.onLate`: `Drop`, `Emit` or `DeadLetter` |
+| invalid | it has no readable payload, key or event time | `spec.onInvalid`: `Fail`, `Drop` or `DeadLetter` |
+
+With `Fail` nothing of the batch is written, and the job stops with [InvalidRecord](reasons.md#invalidrecord), which names the record.
+(With `delivery: AtLeastOnce` the batch's other records are written before, and come again when it is tried again.) What stands in logs,
+conditions and headers about a record never holds anything of its payload.
+
+## Dead letters
+
+A record goes to `spec.deadLetter.topic` in the same Kafka transaction as the batch it was read in, so it is there once, whatever dies.
+Key, value, headers and (with `ExactlyOnce`) timestamp are those of the record. Behind its own headers stand, as texts in UTF-8:
+
+| header | |
+|---|---|
+| `dedup-reason` | a word of the table below |
+| `dedup-detail` | a sentence for people; may change from version to version |
+| `dedup-source-topic`, `dedup-source-partition`, `dedup-source-offset` | where the record was read |
+| `dedup-event-time` | RFC 3339 in UTC with milliseconds; only where the record has one |
+| `dedup-watermark` | what records of this batch were late by, in the same form; only once there is one |
+
+A late record that `spec.onLate: Emit` passes to the sink has the header `dedup-late: true` instead.
+
+## Reasons
+
+The label `reason` of `dedup_invalid_total`, the names in `status.progress.invalidByReason`, and the header `dedup-reason`. A record
+with several faults has the first of them.
+
+| reason | meaning |
+|---|---|
+"""
+
+
+def build_records_page() -> str:
+    """docs/records.md: what becomes of records, and why one is invalid."""
+    return _NOTE + _RECORDS + "".join(f"| `{fault}` | {meaning} |\n" for fault, meaning in MEANINGS.items())
 
 
 def build_exit_codes_page() -> str:

@@ -7,13 +7,14 @@ can say stands here and nowhere else.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from dedup_api.durations import DURATION_PATTERN
+from dedup_api.field_rules import BROKERS, Topic, duration_rules, quantity_rules, topic_rules
 from dedup_api.model import ApiModel, rules
 from dedup_api.names import MAX_NAME_LENGTH
+from dedup_api.records import DeadLetter, EventTime, Format, Key, OnInvalid, OnLate
 
 DEFAULT_MAX_OFFSETS_PER_TRIGGER = 200_000
 """Records: a batch of this size fits the default memory with room to spare, and is seconds of work on two cores."""
@@ -23,48 +24,6 @@ MAX_PARALLELISM = 64
 
 MINIMUM_MEMORY = "1Gi"
 """Below this the JVM, RocksDB and Python do not fit beside one another and the kernel kills the driver in its first batches."""
-
-_PART = r"""[^.\\s`"\'\\[\\]]+"""
-_PATH = f"^{_PART}([.]{_PART})*$"
-"""Of a field in the payload, as it stands inside a CEL string."""
-_HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?[.]?|\\[[0-9a-fA-F:]+\\])"
-_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-_BROKERS = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
-
-_DURATION_HELP = "write hours, minutes and seconds such as 10s, 5m or 1h30m"
-
-
-def _duration_rules(field: str, *, zero_allowed: bool) -> dict[str, Any]:
-    pairs = [(f"size(self) > 0 && self.matches('{DURATION_PATTERN}')", f"{field} is not a duration: {_DURATION_HELP}")]
-    if not zero_allowed:
-        nonzero = f"!self.matches('{DURATION_PATTERN}') || self.matches('[1-9]')"
-        pairs.append((nonzero, f"{field} must be longer than zero: {_DURATION_HELP}"))
-    return rules(*pairs)
-
-
-def _quantity_rules(field: str) -> dict[str, Any]:
-    return {
-        "x-kubernetes-int-or-string": True,
-        **rules(
-            (
-                "type(self) == int ? self > 0 : (self.matches('^[0-9]+([.][0-9]+)?(m|k|[KMGTPE]i|[MGTPE])?$') "
-                "&& isQuantity(self) && quantity(self).isGreaterThan(quantity('0')))",
-                f"{field} must be a positive quantity such as 500m, 2 or 2Gi",
-            )
-        ),
-    }
-
-
-Topic = Annotated[str, StringConstraints(min_length=1, max_length=249)]
-
-
-def _topic_rules(field: str) -> dict[str, Any]:
-    return rules(
-        (
-            "self.matches('^[a-zA-Z0-9._-]+$') && self != '.' && self != '..'",
-            f"{field} must be one literal topic name: letters, digits, '.', '_' and '-'",
-        )
-    )
 
 
 class StartingOffsets(StrEnum):
@@ -84,13 +43,13 @@ class Source(ApiModel):
         description="Kafka brokers to begin with: host:port, several separated by commas. Required.",
         json_schema_extra=rules(
             (
-                f"self.matches('{_BROKERS}')",
+                f"self.matches('{BROKERS}')",
                 "spec.source.bootstrapServers must be host:port, several separated by commas without spaces, such as kafka.kafka.svc:9092",
             )
         ),
     )
     topic: Topic = Field(
-        description="The topic with the duplicates: one literal name. Required.", json_schema_extra=_topic_rules("spec.source.topic")
+        description="The topic with the duplicates: one literal name. Required.", json_schema_extra=topic_rules("spec.source.topic")
     )
     starting_offsets: StartingOffsets = Field(
         StartingOffsets.EARLIEST,
@@ -123,61 +82,6 @@ class Source(ApiModel):
     )
 
 
-class Format(StrEnum):
-    JSON = "Json"
-
-
-class Key(ApiModel):
-    """What identifies an event."""
-
-    fields: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = Field(
-        min_length=1,
-        max_length=16,
-        description="Paths in the payload, nested with dots (a.b.c). Several fields together are one key, in this order. "
-        "Two records whose fields are all equal are the same event. 1 to 16 paths; required.",
-        json_schema_extra={
-            "x-kubernetes-list-type": "atomic",
-            **rules(
-                ("self.all(path, self.exists_one(other, other == path))", "spec.key.fields names a field twice: list each field once"),
-                (
-                    "self.all(path, self.all(other, !other.startsWith(path + '.')))",
-                    "spec.key.fields names a field and a part of it: a field cannot be a value and an object at once",
-                ),
-                (
-                    f"self.all(path, path.matches('{_PATH}'))",
-                    "spec.key.fields must hold paths such as eventId or order.id: no empty parts, spaces, quotes or brackets",
-                ),
-            ),
-        },
-    )
-
-
-class EventTime(ApiModel):
-    """When an event happened. Decides how long its key is remembered."""
-
-    field: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
-        description="Path of the time in the payload, nested with dots. Required.",
-        json_schema_extra=rules(
-            (
-                f"self.matches('{_PATH}')",
-                "spec.eventTime.field must be a path such as timestamp or meta.time: no empty parts, spaces, quotes or brackets",
-            )
-        ),
-    )
-    format: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        "Iso8601",
-        description="How the time is written: Iso8601 (default; without an offset it is UTC), EpochMillis, EpochSeconds, "
-        "or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss, read as UTC.",
-        json_schema_extra=rules(
-            (
-                "self in ['Iso8601', 'EpochMillis', 'EpochSeconds'] || self.contains('yy') || self.contains('uu')",
-                "spec.eventTime.format must be Iso8601, EpochMillis, EpochSeconds or a Spark datetime pattern with a year, "
-                "such as yyyy-MM-dd HH:mm:ss",
-            )
-        ),
-    )
-
-
 class Trigger(ApiModel):
     """When a micro-batch runs. Exactly one member."""
 
@@ -185,7 +89,7 @@ class Trigger(ApiModel):
         None,
         description="Time from the start of one batch to the start of the next; 0s starts it as soon as the last one ended. "
         "Duration; 5s where no trigger is given.",
-        json_schema_extra=_duration_rules("spec.trigger.processingTime", zero_allowed=True),
+        json_schema_extra=duration_rules("spec.trigger.processingTime", zero_allowed=True),
     )
 
 
@@ -205,7 +109,7 @@ class KafkaSink(ApiModel):
     topic: Topic = Field(
         description="The topic for the deduplicated records; it must exist. Key, value and headers are written as they came, and with "
         "ExactlyOnce the timestamp too. Required.",
-        json_schema_extra=_topic_rules("spec.sink.kafka.topic"),
+        json_schema_extra=topic_rules("spec.sink.kafka.topic"),
     )
     delivery: Delivery = Field(
         Delivery.EXACTLY_ONCE,
@@ -280,7 +184,7 @@ class Claim(ApiModel):
         "10Gi",
         description="Size of the volume: the state of all keys in the window, twice, and some logs. Quantity; default 10Gi. "
         "It can grow, not shrink.",
-        json_schema_extra=_quantity_rules("spec.checkpoint.claim.size"),
+        json_schema_extra=quantity_rules("spec.checkpoint.claim.size"),
     )
     storage_class_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
         None,
@@ -321,12 +225,12 @@ class ResourceRequests(ApiModel):
     cpu: str | int = Field(
         "500m",
         description="CPU to reserve. Quantity; default 500m.",
-        json_schema_extra=_quantity_rules("spec.driver.resources.requests.cpu"),
+        json_schema_extra=quantity_rules("spec.driver.resources.requests.cpu"),
     )
     memory: str | int | None = Field(
         None,
         description="Memory to reserve. Quantity; the limit when absent.",
-        json_schema_extra=_quantity_rules("spec.driver.resources.requests.memory"),
+        json_schema_extra=quantity_rules("spec.driver.resources.requests.memory"),
     )
 
 
@@ -336,13 +240,13 @@ class ResourceLimits(ApiModel):
     cpu: str | int = Field(
         "2",
         description="Most CPU. Also the default of parallelism. Quantity; default 2.",
-        json_schema_extra=_quantity_rules("spec.driver.resources.limits.cpu"),
+        json_schema_extra=quantity_rules("spec.driver.resources.limits.cpu"),
     )
     memory: str | int = Field(
         "2Gi",
         description="Most memory, divided by the driver between the JVM, RocksDB and Python. Quantity; default 2Gi, at least "
         f"{MINIMUM_MEMORY}.",
-        json_schema_extra=_quantity_rules("spec.driver.resources.limits.memory"),
+        json_schema_extra=quantity_rules("spec.driver.resources.limits.memory"),
     )
 
 
@@ -399,21 +303,61 @@ class DedupJobSpec(ApiModel):
                 "spec.sink.kafka.transactionalIdPrefix gives the progress topic the name of the job's own source or sink: choose another",
             ),
             (
-                "self.key.fields.all(path, !path.startsWith(self.eventTime.field + '.') && !self.eventTime.field.startsWith(path + '.'))",
+                "!has(self.key.fields) || !has(self.eventTime.field) || self.key.fields.all(path, "
+                "!path.startsWith(self.eventTime.field + '.') && !self.eventTime.field.startsWith(path + '.'))",
                 "spec.eventTime.field lies above or below one of spec.key.fields: a field cannot be a value and an object at once",
+            ),
+            (
+                "self.format != 'Raw' || self.key.from != 'Fields'",
+                "spec.format: Raw has no fields: set spec.key.from to KafkaKey or ValueHash, or spec.format to Json",
+            ),
+            (
+                "self.format != 'Raw' || self.eventTime.from != 'Field'",
+                "spec.format: Raw has no fields: set spec.eventTime.from to KafkaTimestamp or Arrival, or spec.format to Json",
+            ),
+            (
+                "(self.onLate != 'DeadLetter' && self.onInvalid != 'DeadLetter') || has(self.deadLetter)",
+                "spec.deadLetter.topic is missing: spec.onLate or spec.onInvalid is DeadLetter; name the topic",
+            ),
+            (
+                "!has(self.deadLetter) || has(self.sink.kafka)",
+                "spec.deadLetter needs a Kafka sink, on whose brokers its topic is: set spec.sink.kafka, or remove spec.deadLetter",
+            ),
+            (
+                "!has(self.deadLetter) || !has(self.sink.kafka) "
+                "|| !(self.deadLetter.topic in [self.source.topic, self.sink.kafka.topic]) "
+                "&& (!has(self.sink.kafka.transactionalIdPrefix) "
+                "|| self.sink.kafka.transactionalIdPrefix + '-progress' != self.deadLetter.topic)",
+                "spec.deadLetter.topic must differ from spec.source.topic, spec.sink.kafka.topic and the progress topic: choose another",
             ),
         )
     )
 
     source: Source = Field(description="The Kafka topic to read. Required.")
-    format: Format = Field(Format.JSON, description="How the payload is written. Json (default): one JSON object in each record's value.")
+    format: Format = Field(
+        Format.JSON,
+        description="How the payload is written. Json (default): one JSON object in each record's value, and what is none is invalid. Raw: "
+        "the value is not looked at, so neither key nor event time can be a field of it.",
+    )
     key: Key = Field(description="What identifies an event. Required.")
     event_time: EventTime = Field(description="When an event happened. Required.")
     watermark: Annotated[str, StringConstraints(max_length=32)] = Field(
-        description="Copies of an event closer together than this, in event time, are removed, and events that come later than "
-        "this behind the newest are dropped as late. Longer needs more state. Duration; required.",
-        json_schema_extra=_duration_rules("spec.watermark", zero_allowed=False),
+        description="Copies of an event closer together than this, in event time, are removed, and records that come more than this "
+        "behind the newest of those around them are late. Longer needs more state. Duration; required.",
+        json_schema_extra=duration_rules("spec.watermark", zero_allowed=False),
     )
+    on_late: OnLate = Field(
+        OnLate.DROP,
+        description="What happens to records whose event time is behind the watermark, whose first copy may be forgotten; they are always "
+        "counted. Drop (default) leaves them out; DeadLetter writes them to spec.deadLetter.topic; Emit writes them to the sink without "
+        "looking for copies, with the header dedup-late: true, outside of the guarantee.",
+    )
+    on_invalid: OnInvalid = Field(
+        OnInvalid.FAIL,
+        description="What happens to records without a readable payload, key or event time; they are always counted. Fail (default) stops "
+        "the job and names the record; Drop leaves them out; DeadLetter writes them to spec.deadLetter.topic.",
+    )
+    dead_letter: DeadLetter | None = Field(None, description="Where records go that cannot be deduplicated. Required by DeadLetter.")
     trigger: Trigger = Field(
         Trigger(processing_time="5s"),
         description="When a micro-batch runs. Exactly one member; processingTime 5s when absent.",

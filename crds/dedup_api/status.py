@@ -90,15 +90,26 @@ class Progress(ApiModel):
     batch: int | None = Field(None, description="Number of the last committed batch; 0 is the first.")
     watermark: Time | None = Field(None, description="Event time up to which records are late.", json_schema_extra=_DATE_TIME)
     rows_in: int = Field(0, description="Records read.")
-    rows_out: int = Field(0, description="Records handed to the sink.")
+    rows_out: int = Field(0, description="Records written to the sink: unique ones, and late ones with spec.onLate: Emit.")
+    unique: int = Field(0, description="Records that were the first of their event.")
     duplicates: int = Field(0, description="Copies removed.")
-    late: int = Field(0, description="Records dropped because their event time was behind the watermark.")
-    invalid: int = Field(0, description="Records passed by because they are not JSON or lack the key or the event time.")
+    late: int = Field(0, description="Records whose event time was behind the watermark, whatever spec.onLate did with them.")
+    late_emitted: int = Field(
+        0, description="Late records written to the sink unchecked, with spec.onLate: Emit; outside of the guarantee."
+    )
+    invalid: int = Field(0, description="Records without a readable payload, key or event time, whatever spec.onInvalid did with them.")
+    invalid_by_reason: dict[Annotated[str, StringConstraints(max_length=64)], int] = Field(
+        default_factory=dict, max_length=32, description="The invalid records by what was wrong with them; docs/records.md has each word."
+    )
+    dead_letters: int = Field(0, description="Records written to spec.deadLetter.topic.")
     lost: int = Field(
         0, description="Records skipped because the topic no longer held them, with spec.source.onDataLoss: Continue. An upper bound."
     )
     input_rows_per_second: int | None = Field(None, description="Records read per second in the last batch.")
     lag_records: int | None = Field(None, description="Records in the topic that no committed batch has read yet.")
+    lag_seconds: int | None = Field(
+        None, description="How long the oldest of them has been in the topic, by its Kafka timestamp, in seconds; 0 where none waits."
+    )
     state_rows: int | None = Field(None, description="Keys remembered.")
     state_bytes: int | None = Field(None, description="Memory and files that the keys take, in bytes.")
     last_progress_time: Time | None = Field(None, description="When the last batch committed.", json_schema_extra=_DATE_TIME)

@@ -8,15 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as F
-
-from dedup_job.checkpoint import Checkpoint, read_entry
+from dedup_api.exits import ExitCode
+from dedup_api.job_config import JobConfig
+from dedup_api.records import EventTimeFrom, OnInvalid
+from dedup_job.checkpoint import Checkpoint, parse_plan, read_entry, read_start_offsets
+from dedup_job.errors import JobError
+from dedup_job.execution import Execution
 from dedup_job.guards import Guards
-from dedup_job.parse import TIME_COLUMN
+from dedup_job.routing import decide_written, route
 from dedup_job.sink import Sink
 from dedup_job.status import State
 from dedup_job.stop import Gate
-from dedup_job.totals import BatchCounts, Totals, read_totals, write_totals
+from dedup_job.times import build_event_time
+from dedup_job.totals import BatchCounts, Totals, Written, read_totals, write_totals
+from dedup_job.watermark import BatchRange, decide_arrival_watermark, decide_watermark
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -30,6 +35,7 @@ class FinishedBatch:
     started: float
     counts: BatchCounts
     totals: Totals
+    written: Written
     skipped: bool
     """Its rows were in the output before this run."""
 
@@ -42,10 +48,17 @@ class BatchRunner:
     """What Spark calls for each batch. Keeps what main needs: the finished batch, and the error that Spark would flatten to text."""
 
     def __init__(
-        self, sink: Sink, guards: Guards, gate: Gate, state: State, checkpoint: Checkpoint, read_counts: Callable[[], BatchCounts]
+        self,
+        config: JobConfig,
+        sink: Sink,
+        guards: Guards,
+        gate: Gate,
+        state: State,
+        checkpoint: Checkpoint,
+        get_execution: Callable[[], Execution],
     ) -> None:
-        self._sink, self._guards = sink, guards
-        self._gate, self._state, self._checkpoint, self._read_counts = gate, state, checkpoint, read_counts
+        self._config, self._sink, self._guards = config, sink, guards
+        self._gate, self._state, self._checkpoint, self._get_execution = gate, state, checkpoint, get_execution
         self._totals = read_totals(checkpoint.totals_file)
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
@@ -76,18 +89,49 @@ class BatchRunner:
         self._state.update(batch_started=started)
         for check in self._guards.before:
             check(number)
-        entry = read_entry(self._checkpoint, number)
+        execution, entry = self._get_execution(), read_entry(self._checkpoint, number)
+        late_up_to = execution.begin()
         skipped = self._sink.begin(number, entry)
         try:
-            self._sink.write(batch.filter(F.col(TIME_COLUMN).isNotNull()), number)
-            counts = self._read_counts()
+            self._sink.write(route(batch, self._config, build_event_time(late_up_to) if late_up_to > 0 else None), number)
+            counts = execution.read_counts()
+            written = decide_written(self._config, counts)
+            if not skipped:
+                check_invalid(self._config, counts)
+            self._set_watermark(execution, number, entry, counts)
             for check in self._guards.after:
                 check(number)
-            self._sink.confirm(counts.updated - counts.invalid)
+            self._sink.confirm(counts.unique + written.emitted + written.dead)
         except BaseException:
             self._sink.abort()
             raise
-        self._totals = self._totals.add(number, counts)
+        self._totals = self._totals.add(number, counts, written)
         write_totals(self._checkpoint.totals_file, self._totals)
         with self._lock:
-            self._finished.append(FinishedBatch(number, started, counts, self._totals, skipped))
+            self._finished.append(FinishedBatch(number, started, counts, self._totals, written, skipped))
+
+    def _set_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts) -> None:
+        plan = parse_plan(entry, self._config.source.topic)
+        if counts.rows_in == 0:
+            watermark = plan.watermark
+        elif self._config.event_time.taken_from is EventTimeFrom.ARRIVAL:
+            watermark = decide_arrival_watermark(plan.watermark, plan.time)
+        else:
+            batch = BatchRange(read_start_offsets(self._checkpoint, self._config.source.topic, number) or {}, plan.ends)
+            delay = int(self._config.watermark_delay.total_seconds() * 1000)
+            most = self._config.source.max_offsets_per_trigger
+            watermark = decide_watermark(plan.watermark, delay, execution.read_times(), batch, most)
+        execution.set_watermark(watermark)
+
+
+def check_invalid(config: JobConfig, counts: BatchCounts) -> None:
+    """JobError with INVALID_RECORD for the first invalid record, where the spec wants the job to stop for one."""
+    record = counts.first_invalid
+    if record is None or config.on_invalid is not OnInvalid.FAIL:
+        return
+    more = f", and {counts.invalid - 1} more in its batch" if counts.invalid > 1 else ""
+    message = (
+        f"the record at offset {record.offset} of partition {record.partition} of the topic {config.source.topic} is invalid{more}: "
+        f"{record.reason}, {record.detail}"
+    )
+    raise JobError(ExitCode.INVALID_RECORD, message)

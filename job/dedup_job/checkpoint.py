@@ -15,6 +15,8 @@ from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
 from dedup_job.volume import build_volume_error
 
+LOG_VERSION = "v1"
+"""First line of an entry in Spark's logs."""
 _ATTEMPT_REMEDY = "it holds how often drivers were started on this volume; restore it, or write a number there that is surely higher"
 
 
@@ -144,10 +146,55 @@ def read_entry(checkpoint: Checkpoint, batch: int) -> str:
         raise build_volume_error(checkpoint.root, error) from error
 
 
+@dataclass(frozen=True)
+class BatchPlan:
+    """What an entry of the offset log says."""
+
+    watermark: int
+    """Milliseconds, as it was when the batch was planned: keys expire by it."""
+    time: int
+    """Milliseconds: when it was planned."""
+    ends: dict[int, int]
+    """By partition: the first offset that the batch does not read."""
+
+
+def parse_plan(entry: str, topic: str) -> BatchPlan:
+    metadata, offsets = _parse_log(entry, "the entry")[:2]
+    ends: dict[str, int] = offsets.get(topic, {})
+    watermark, time = int(metadata.get("batchWatermarkMs", 0)), int(metadata.get("batchTimestampMs", 0))
+    return BatchPlan(watermark, time, {int(partition): offset for partition, offset in ends.items()})
+
+
 def read_end_offsets(entry: str, topic: str) -> dict[int, int]:
     """By partition: the first offset that the batch of this entry does not read."""
-    ends: dict[str, int] = _parse_log(entry, "the entry")[1].get(topic, {})
-    return {int(partition): offset for partition, offset in ends.items()}
+    return parse_plan(entry, topic).ends
+
+
+def read_start_offsets(checkpoint: Checkpoint, topic: str, batch: int) -> dict[int, int] | None:
+    """Where a batch begins, by partition; None while Spark has chosen no beginning. Partitions that are new begin at 0."""
+    if batch == 0:
+        return read_initial_offsets(checkpoint, topic)
+    return read_end_offsets(read_entry(checkpoint, batch - 1), topic)
+
+
+def get_initial_file(checkpoint: Checkpoint) -> Path:
+    return checkpoint.spark / "sources" / "0" / "0"
+
+
+def read_initial_offsets(checkpoint: Checkpoint, topic: str) -> dict[int, int] | None:
+    """Where batch 0 begins, by partition; None before Spark has chosen it."""
+    path = get_initial_file(checkpoint)
+    try:
+        text = path.read_bytes().lstrip(b"\0").decode()
+        version, _, offsets = text.partition("\n")
+        if version != LOG_VERSION:
+            raise ValueError(version)
+        found: dict[str, dict[str, int]] = json.loads(offsets)
+        return {int(partition): offset for partition, offset in found.get(topic, {}).items()}
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"{path.relative_to(checkpoint.root)} cannot be read: {error}") from error
 
 
 def read_commit(checkpoint: Checkpoint, batch: int, topic: str) -> Commit:

@@ -23,9 +23,8 @@ _SHORT_ISO = "yyyy-MM-dd['T'HH:mm]XXX"
 """Two forms of ISO 8601 that Spark's own parser lacks: without seconds, and a date with an offset."""
 
 
-def build_event_time(leaf: Column, form: str) -> Column:
-    """A VARIANT as a timestamp."""
-    text = F.try_variant_get(leaf, "$", "string")
+def build_event_time(text: Column, form: str) -> Column:
+    """The payload's text, or digits of its number, as a timestamp."""
     match form:
         case "Iso8601":
             return _build_iso8601(text)

@@ -13,6 +13,7 @@ from dedup_api.driver_status import Blocked
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import StartingOffsets
 from dedup_job.errors import JobError
+from dedup_job.lag_time import OldestLookup
 from dedup_job.metrics import Metrics
 from dedup_job.preflight import End, OffsetLookup, fetch_finding, fetch_source
 from dedup_job.status import State
@@ -23,16 +24,21 @@ INTERVAL = 10.0
 _LOG = logging.getLogger("dedup_job.lag")
 
 
-def build_lag(ends: dict[int, int], committed: dict[int, int], starts: dict[int, int]) -> int:
-    """Records from what was committed, or from where the topic begins in a partition that no batch has read, to the ends."""
-    return sum(max(0, end - max(committed.get(partition, 0), starts.get(partition, 0))) for partition, end in ends.items())
+def find_unread(ends: dict[int, int], committed: dict[int, int], starts: dict[int, int]) -> dict[int, int]:
+    """By partition that has some: the offset of the first unread record, after what was committed, or where the topic begins in a
+    partition that no batch has read."""
+    first = {partition: max(committed.get(partition, 0), starts.get(partition, 0)) for partition in ends}
+    return {partition: offset for partition, offset in first.items() if offset < ends[partition]}
 
 
 class LagProbe:
     """Keeps `lag` and `blocked_by` of the state up to date until told to stop."""
 
-    def __init__(self, brokers: OffsetLookup, config: JobConfig, state: State, metrics: Metrics, stop: threading.Event) -> None:
-        self._brokers, self._config, self._state, self._metrics, self._stop = brokers, config, state, metrics, stop
+    def __init__(
+        self, brokers: OffsetLookup, oldest: OldestLookup, config: JobConfig, state: State, metrics: Metrics, stop: threading.Event
+    ) -> None:
+        self._brokers, self._oldest = brokers, oldest
+        self._config, self._state, self._metrics, self._stop = config, state, metrics, stop
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="lag", daemon=True).start()
@@ -60,10 +66,17 @@ class LagProbe:
         if commit is None and self._config.source.starting_offsets is StartingOffsets.LATEST:
             return  # Spark chose the beginning itself and has not committed it
         starts = self._brokers.fetch_offsets(topic, partitions, End.EARLIEST)
-        lag = build_lag(ends, commit.end_offsets if commit else {}, starts)
+        unread = find_unread(ends, commit.end_offsets if commit else {}, starts)
+        lag = sum(ends[partition] - offset for partition, offset in unread.items())
         since = self._state.read().lag_since if lag else None
         self._state.update(lag=lag, lag_since=(since or time.time()) if lag else None)
         self._metrics.lag.set(lag)
+        self._publish_seconds(self._oldest.fetch_timestamp(topic, unread) if unread else None)
+
+    def _publish_seconds(self, oldest: int | None) -> None:
+        seconds = 0 if oldest is None else max(0, round(time.time() - oldest / 1000))
+        self._state.update(lag_seconds=seconds)
+        self._metrics.lag_seconds.set(seconds)
 
     def _publish_finding(self, finding: JobError | None) -> None:
         before = self._state.read().blocked_by

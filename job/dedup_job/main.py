@@ -16,20 +16,25 @@ from pydantic import ValidationError
 
 from dedup_api import names
 from dedup_api.driver_status import Blocked, Phase
+from dedup_api.durations import parse_duration
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
+from dedup_api.records import EventTimeFrom
 from dedup_api.version import VERSION
 from dedup_job.checkpoint import Checkpoint, write_attempt
 from dedup_job.checkpoint_guards import AttemptGuard, DurabilityGuard
+from dedup_job.checkpoint_size import SizeProbe
 from dedup_job.consumer_group import GroupMirror, GroupOffsets
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause, decide_failure, write_termination_message
-from dedup_job.fields import build_paths, build_tree
+from dedup_job.expiry import build_tick_interval
+from dedup_job.fields import build_paths, validate_paths
 from dedup_job.guards import Guards
 from dedup_job.identity import Identity, check_identity, read_spark_version, write_identity
 from dedup_job.jvm import Jvm, connect_gateway, start_jvm
 from dedup_job.lag import LagProbe
+from dedup_job.lag_time import OldestUnread
 from dedup_job.lock import CheckpointLock, take_lock
 from dedup_job.logs import start_logging
 from dedup_job.markers import Marker
@@ -169,9 +174,13 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     spark = start_session(build_spark_conf(config, memory))
     take_signals(driver.gate)  # PySpark has put its own handler on Ctrl-C
     driver.metrics.build.labels(version=VERSION, spark_version=spark.version).set(1)
-    validate_format(spark, config.event_time.format)
+    if config.event_time.taken_from is EventTimeFrom.FIELD:
+        validate_format(spark, config.event_time.format)
     opener = SinkOpener(spark, config, driver.checkpoint, driver.attempt, driver.identity is not None, driver.brokers)
     opened = opener.open()
+    if opened is not None:
+        opened.transactions.on_end = driver.metrics.count_transaction
+        opened.transactions.on_reopen = driver.metrics.count_reopened
     identity = settle(driver, opened.marker if opened else None)
     sink = opener.build(opened)
     query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver, sink))
@@ -187,9 +196,12 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     query.start(spark)
     state.update(phase=Phase.RUNNING, running_since=time.time())
     _LOG.info("query started")
-    LagProbe(driver.brokers, config, state, driver.metrics, driver.gate.stop_requested).start()
+    oldest = OldestUnread(config.source.bootstrap_servers, config.consumer_group)
+    LagProbe(driver.brokers, oldest, config, state, driver.metrics, driver.gate.stop_requested).start()
+    SizeProbe(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
     try:
-        Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain).run_until_stopped()
+        ticks = build_tick_interval(config)
+        Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain, ticks).run_until_stopped()
     finally:
         mirror.close()
 
@@ -221,8 +233,10 @@ def build_sink_guard(driver: Driver, sink: Sink) -> SinkGuard:
         found = ask_patiently(lambda: driver.brokers.fetch_topic(topic))
         return None if found is None else found.id
 
-    topic = kafka.topic if kafka else None
-    return SinkGuard(fetch_id, time.sleep, topic, driver.config.progress_topic, lambda: sink.marks)
+    topics = {kafka.topic: Reason.SINK_TOPIC_MISSING} if kafka else {}
+    if driver.config.dead_letter_topic:
+        topics[driver.config.dead_letter_topic] = Reason.DEAD_LETTER_TOPIC_MISSING
+    return SinkGuard(fetch_id, time.sleep, topics, driver.config.progress_topic, lambda: sink.marks)
 
 
 def explain_exception(driver: Driver, error: Exception) -> JobError:
@@ -247,14 +261,19 @@ def read_config(path: Path) -> JobConfig:
 
 def validate_config(config: JobConfig) -> None:
     """What the models cannot say; the operator has mostly refused it before."""
-    for field, text in (("spec.watermark", "watermark_delay"), ("spec.trigger.processingTime", "trigger_interval")):
+    durations = {
+        "spec.watermark": config.watermark,
+        "spec.trigger.processingTime": config.processing_time,
+        "spec.eventTime.maxFutureSkew": config.event_time.max_future_skew,
+    }
+    for field, text in durations.items():
         try:
-            getattr(config, text)
+            parse_duration(text)
         except ValueError as error:
             raise JobError(ExitCode.CONFIGURATION, f"{field}: {error}") from error
     if (config.sink.kafka is None) == (config.sink.console is None):
         raise JobError(ExitCode.CONFIGURATION, "spec.sink needs exactly one member: kafka or console")
-    build_tree(build_paths(config))
+    validate_paths(build_paths(config))
 
 
 def take_signals(gate: Gate) -> None:

@@ -24,11 +24,14 @@ from typing import Any
 
 from dedup_api.exits import ExitCode
 from dedup_job.checkpoint import (
+    LOG_VERSION,
     Checkpoint,
     fetch_last_commit,
     fetch_last_planned,
+    get_initial_file,
     read_end_offsets,
     read_entry,
+    read_start_offsets,
     sync_folder,
     write_durably,
 )
@@ -39,7 +42,6 @@ from dedup_job.lost import LostRange, find_unreadable, read_lost, write_lost
 from dedup_job.markers import Marker
 from dedup_job.volume import build_volume_error
 
-VERSION = "v1"
 NO_PARTITION = "{}"
 _ENTRY_LINES = 3
 """Version, metadata, the offsets of the one source."""
@@ -103,39 +105,19 @@ def _move(checkpoint: Checkpoint, topic: str, marker: Marker | None) -> Move:
 def build_forced_entry(last: str, watermark_ms: int, now_ms: int) -> str:
     """The entry after `last`, which reads nothing and ends at no partition. Neither watermark nor clock goes back."""
     lines = last.splitlines()
-    if len(lines) != _ENTRY_LINES or lines[0] != VERSION:
-        raise JobError(ExitCode.INTERNAL, f"an entry of the offset log has another form than {VERSION} with one source: {last[:100]!r}")
+    if len(lines) != _ENTRY_LINES or lines[0] != LOG_VERSION:
+        raise JobError(ExitCode.INTERNAL, f"an entry of the offset log has another form than {LOG_VERSION} with one source: {last[:100]!r}")
     metadata: dict[str, Any] = json.loads(lines[1])
     metadata["batchWatermarkMs"] = max(watermark_ms, metadata["batchWatermarkMs"])
     metadata["batchTimestampMs"] = max(now_ms, metadata["batchTimestampMs"])
-    return "\n".join([VERSION, json.dumps(metadata, separators=(",", ":")), NO_PARTITION])
-
-
-def read_initial_offsets(checkpoint: Checkpoint, topic: str) -> dict[int, int] | None:
-    """Where batch 0 begins, by partition; None before Spark has chosen it."""
-    path = _initial_file(checkpoint)
-    try:
-        text = path.read_bytes().lstrip(b"\0").decode()
-        version, _, offsets = text.partition("\n")
-        if version != VERSION:
-            raise ValueError(version)
-        found: dict[str, dict[str, int]] = json.loads(offsets)
-        return {int(partition): offset for partition, offset in found.get(topic, {}).items()}
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"{path.relative_to(checkpoint.root)} cannot be read: {error}") from error
-
-
-def _initial_file(checkpoint: Checkpoint) -> Path:
-    return checkpoint.spark / "sources" / "0" / "0"
+    return "\n".join([LOG_VERSION, json.dumps(metadata, separators=(",", ":")), NO_PARTITION])
 
 
 def _commit(checkpoint: Checkpoint, batch: int, before: int | None) -> None:
     """What Spark would have written. The watermark stays as it was: a lower one only keeps keys for longer."""
     folder = checkpoint.spark / "commits"
     folder.mkdir(exist_ok=True)
-    last = f"{VERSION}\n{json.dumps({'nextBatchWatermarkMs': 0})}" if before is None else (folder / str(before)).read_text()
+    last = f"{LOG_VERSION}\n{json.dumps({'nextBatchWatermarkMs': 0})}" if before is None else (folder / str(before)).read_text()
     _replace(folder / str(batch), last.encode())
 
 
@@ -145,14 +127,14 @@ def _read_watermark(checkpoint: Checkpoint, batch: int) -> int:
 
 
 def _find_unreadable(checkpoint: Checkpoint, topic: str, batch: int) -> list[LostRange]:
-    starts = read_initial_offsets(checkpoint, topic) if batch == 0 else read_end_offsets(read_entry(checkpoint, batch - 1), topic)
+    starts = read_start_offsets(checkpoint, topic, batch)
     return find_unreadable(batch, starts or {}, read_end_offsets(read_entry(checkpoint, batch), topic))
 
 
 def _begin_anew(checkpoint: Checkpoint) -> None:
     """Nothing has committed. What Spark chose as the beginning is replaced by every partition's; startingOffsets was for the old topic."""
-    if _initial_file(checkpoint).exists():
-        _replace(_initial_file(checkpoint), f"\0{VERSION}\n{NO_PARTITION}".encode())
+    if get_initial_file(checkpoint).exists():
+        _replace(get_initial_file(checkpoint), f"\0{LOG_VERSION}\n{NO_PARTITION}".encode())
     _remove(checkpoint.spark / "offsets" / "0")
 
 

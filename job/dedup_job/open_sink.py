@@ -35,7 +35,7 @@ MakeTransactions = Callable[["SparkSession", JobConfig, str], Transactions]
 def make_transactions(spark: SparkSession, config: JobConfig, output: str, timeout: int = TRANSACTION_TIMEOUT) -> Transactions:
     """`timeout` in seconds."""
     topic, bootstrap_servers = get_kafka_sink(config).topic, config.source.bootstrap_servers
-    batch_bytes = fetch_batch_bytes(bootstrap_servers, topic)
+    batch_bytes = fetch_batch_bytes(bootstrap_servers, list_output_topics(config))
     identity = f"{config.transactional_id_prefix}.{output}"
     return Transactions(spark, bootstrap_servers, identity, topic, config.progress_topic, output, batch_bytes, timeout)
 
@@ -44,6 +44,11 @@ def get_kafka_sink(config: JobConfig) -> KafkaSink:
     if config.sink.kafka is None:
         raise JobError(ExitCode.INTERNAL, "the job has no Kafka sink")
     return config.sink.kafka
+
+
+def list_output_topics(config: JobConfig) -> list[str]:
+    """The topics that records are written to."""
+    return [get_kafka_sink(config).topic, *([config.dead_letter_topic] if config.dead_letter_topic else [])]
 
 
 @dataclass(frozen=True)
@@ -162,5 +167,5 @@ class SinkOpener:
 
     def _build_at_least_once(self) -> Sink:
         kafka = get_kafka_sink(self.config)
-        batch_bytes = fetch_batch_bytes(self.config.source.bootstrap_servers, kafka.topic)
+        batch_bytes = fetch_batch_bytes(self.config.source.bootstrap_servers, list_output_topics(self.config))
         return AtLeastOnceSink(self.config.source.bootstrap_servers, kafka.topic, batch_bytes, kafka.ordering, self.config.parallelism)

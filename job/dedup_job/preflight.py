@@ -147,6 +147,9 @@ def fetch_finding(brokers: TopicLookup, config: JobConfig, topic_id: str = "") -
         sink = config.sink.kafka
         if sink is not None and brokers.fetch_topic(sink.topic) is None:
             return JobError(ExitCode.TOPIC_MISSING, f"the topic {sink.topic} does not exist", Reason.SINK_TOPIC_MISSING)
+        dead = config.dead_letter_topic
+        if dead is not None and brokers.fetch_topic(dead) is None:
+            return JobError(ExitCode.TOPIC_MISSING, f"the topic {dead} does not exist", Reason.DEAD_LETTER_TOPIC_MISSING)
     except JobError as error:
         return error
     return None

@@ -14,15 +14,15 @@ from dedup_job.batch import BatchRunner
 from dedup_job.checkpoint import Checkpoint
 from dedup_job.deduplicate import deduplicate
 from dedup_job.errors import JobError, StopRequested
+from dedup_job.execution import Execution
 from dedup_job.exits import Cause
 from dedup_job.guards import Guards
-from dedup_job.operator_metrics import read_batch_counts
 from dedup_job.parse import parse
+from dedup_job.progress import PhaseReader
 from dedup_job.sink import Sink
 from dedup_job.source import read_source
 from dedup_job.status import State
 from dedup_job.stop import Gate
-from dedup_job.totals import BatchCounts
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -40,10 +40,14 @@ class Query:
         self._config, self._checkpoint = config, checkpoint
         self._handle: StreamingQuery | None = None
         self._started = threading.Event()
-        self.runner = BatchRunner(sink, guards, gate, state, checkpoint, self._read_counts)
+        self._batch_times: Any = None
+        self._phases = PhaseReader()
+        self.runner = BatchRunner(config, sink, guards, gate, state, checkpoint, self._get_execution)
 
     def start(self, spark: SparkSession) -> None:
         config = self._config
+        jvm: Any = spark._jvm
+        self._batch_times = jvm.dev.streamdedup.BatchTimes
         unique = deduplicate(parse(read_source(spark, config), config), config.watermark_delay)
         writer = (
             unique.writeStream.queryName(QUERY_NAME)
@@ -61,6 +65,16 @@ class Query:
         """Cancels whatever is running: only for a query that is idle, see `stop.Gate`."""
         if self._handle is not None:
             self._handle.stop()
+
+    def tick(self, milliseconds: int) -> None:
+        """Moves the watermark up to this time, for a batch without data that removes expired keys; see `expiry`."""
+        if self._handle is not None:
+            self._handle._jsq.streamingQuery().watermarkTracker().setWatermark(milliseconds)
+
+    def read_phases(self) -> list[dict[str, float]]:
+        """Seconds by phase, for each batch that Spark has reported on since the last call."""
+        reports = [] if self._handle is None else [report.json() for report in self._handle._jsq.recentProgress()]
+        return self._phases.read(reports)
 
     @property
     def refused(self) -> bool:
@@ -86,10 +100,10 @@ class Query:
         failure = self._handle._jsq.exception()
         return [] if failure.isEmpty() else _read_chain(failure.get())
 
-    def _read_counts(self) -> BatchCounts:
+    def _get_execution(self) -> Execution:
         if not self._started.wait(60) or self._handle is None:
             raise JobError(ExitCode.INTERNAL, "the query ran a batch before it was started")
-        return read_batch_counts(self._handle._jsq.streamingQuery().lastExecution())
+        return Execution(self._handle._jsq.streamingQuery().lastExecution(), self._batch_times)
 
 
 def read_exception_causes(error: BaseException) -> list[Cause]:

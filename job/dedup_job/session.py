@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dedup_api.job_config import JobConfig
+from dedup_job.expiry import build_tick_interval
 from dedup_job.memory import MemoryPlan
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+CATALOG = "dedup"
+"""Of the driver's own SQL functions, in `job/java`."""
 BATCHES_TO_RETAIN = 10
 """Spark keeps 100: a hundred versions of every state partition on the volume. Ten are enough to look at what happened."""
 
@@ -23,7 +26,7 @@ def build_spark_conf(config: JobConfig, memory: MemoryPlan) -> dict[str, str]:
         "spark.master": f"local[{config.cpus}]",
         **_build_process_conf(),
         **_build_sql_conf(config),
-        **_build_streaming_conf(memory),
+        **_build_streaming_conf(config, memory),
     }
 
 
@@ -50,11 +53,11 @@ def _build_sql_conf(config: JobConfig) -> dict[str, str]:
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.legacy.timeParserPolicy": "CORRECTED",  # a time that does not parse is null, never an exception
-        "spark.sql.json.enablePartialResults": "true",  # a field that does not fit is null, not the whole record
+        f"spark.sql.catalog.{CATALOG}": "dev.streamdedup.Functions",
     }
 
 
-def _build_streaming_conf(memory: MemoryPlan) -> dict[str, str]:
+def _build_streaming_conf(config: JobConfig, memory: MemoryPlan) -> dict[str, str]:
     return {
         f"{_STORE}.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
         f"{_STORE}.rocksdb.changelogCheckpointing.enabled": "true",
@@ -62,9 +65,10 @@ def _build_streaming_conf(memory: MemoryPlan) -> dict[str, str]:
         f"{_STORE}.rocksdb.maxMemoryUsageMB": str(memory.rocksdb),
         f"{_STORE}.rocksdb.allowFAllocate": "false",  # 74 MB of disk per partition otherwise
         f"{_STORE}.rocksdb.trackTotalNumberOfRows": "false",  # writes are two to three times slower with it
-        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        # A batch without data only forgets keys, for the price of a look through all of them.
+        "spark.sql.streaming.noDataMicroBatches.enabled": str(build_tick_interval(config) is not None).lower(),
         "spark.sql.streaming.minBatchesToRetain": str(BATCHES_TO_RETAIN),
-        "spark.sql.streaming.numRecentProgressUpdates": "2",
+        "spark.sql.streaming.numRecentProgressUpdates": "20",  # read five times a second
     }
 
 

@@ -41,10 +41,10 @@ class Sink(Protocol):
         """`entry`: the offset log's. Whether the batch is in the output already: its rows are then only read."""
 
     def write(self, rows: DataFrame, batch: int) -> None:
-        """The one action."""
+        """The one action. `rows` as `routing.route` makes them."""
 
     def confirm(self, rows: int) -> None:
-        """`rows`: how many the deduplication let through; JobError where other rows were written."""
+        """`rows`: how many were to be written; JobError where they were not as many."""
 
     def abort(self) -> None:
         """After a failure. Never raises."""
@@ -62,6 +62,11 @@ def build_timestamp() -> Column:
     """Milliseconds, as the record came; null where it came without, which the producer would refuse as a negative number."""
     millis = F.unix_millis("timestamp")
     return F.when(millis >= 0, millis)
+
+
+def build_topic(default: str) -> Column:
+    """As Spark's own writer wants it: never null."""
+    return F.coalesce("topic", F.lit(default)).alias("topic")
 
 
 class ExactlyOnceSink:
@@ -90,13 +95,13 @@ class ExactlyOnceSink:
             self._transactions.drain(rows.select("offset"))
             return
         ordered = order(rows, self._ordering, self._partitions)
-        self._sent = self._transactions.write(ordered.select("key", "value", "headers", build_timestamp().alias("timestamp")))
+        self._sent = self._transactions.write(ordered.select("key", "value", "headers", build_timestamp().alias("timestamp"), "topic"))
 
     def confirm(self, rows: int) -> None:
         if self._step is Step.SKIP:
             return
         if self._sent != rows:
-            message = f"batch {self._batch} has {rows} unique records, and {self._sent} were sent: it is not committed"
+            message = f"batch {self._batch} has {rows} records to write, and {self._sent} were sent: it is not committed"
             raise JobError(ExitCode.INTERNAL, message)
         marker = Marker(batch=self._batch, entry=self._entry, attempt=self._attempt, rows=rows)
         self._transactions.commit(marker)
@@ -116,7 +121,7 @@ class AtLeastOnceSink:
 
     def __init__(self, bootstrap_servers: str, topic: str, batch_bytes: int, ordering: Ordering, partitions: int) -> None:
         producer = build_producer_settings(bootstrap_servers, batch_bytes)
-        self._options = {"topic": topic, **{f"kafka.{name}": value for name, value in producer.items()}}
+        self._topic, self._options = topic, {f"kafka.{name}": value for name, value in producer.items()}
         self._ordering, self._partitions = ordering, partitions
 
     def begin(self, batch: int, entry: str) -> bool:
@@ -124,7 +129,7 @@ class AtLeastOnceSink:
 
     def write(self, rows: DataFrame, batch: int) -> None:
         ordered = order(rows, self._ordering, self._partitions)
-        ordered.select("key", "value", "headers").write.format("kafka").options(**self._options).save()
+        ordered.select("key", "value", "headers", build_topic(self._topic)).write.format("kafka").options(**self._options).save()
 
     def confirm(self, rows: int) -> None:
         """Written is written."""

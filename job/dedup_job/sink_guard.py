@@ -24,11 +24,17 @@ class SinkGuard:
     """The ids of the topics that the sink writes to, as they were when the driver first saw them."""
 
     def __init__(
-        self, fetch_id: FetchId, wait: Callable[[float], object], topic: str | None, progress_topic: str, marks: Callable[[], bool]
+        self,
+        fetch_id: FetchId,
+        wait: Callable[[float], object],
+        topics: dict[str, Reason],
+        progress_topic: str,
+        marks: Callable[[], bool],
     ) -> None:
-        """`wait(seconds)` pauses, also while the driver stops. `marks`: whether the next batch goes into the progress topic too."""
+        """`topics`: those that records go to, and what their loss is called. `wait(seconds)` pauses, also while the driver stops.
+        `marks`: whether the next batch goes into the progress topic too."""
         self._fetch_id, self._wait, self._marks = fetch_id, wait, marks
-        self._topic, self._progress_topic = topic, progress_topic
+        self._topics, self._progress_topic = topics, progress_topic
         self._ids = {name: fetch_id(name) for name in self._list_topics()}
 
     def check(self, batch: int) -> None:
@@ -44,15 +50,15 @@ class SinkGuard:
             self._ids[name] = now or before
 
     def _list_topics(self) -> list[str]:
-        return [*([self._topic] if self._topic else []), *([self._progress_topic] if self._marks() else [])]
+        return [*self._topics, *([self._progress_topic] if self._marks() else [])]
 
     def _build_error(self, name: str, now: str | None) -> JobError:
         if name == self._progress_topic:
             return JobError(ExitCode.SINK_PROGRESS_LOST, f"the progress topic {name} was deleted{'' if now is None else ' and made again'}")
         if now is None:
-            return JobError(ExitCode.TOPIC_MISSING, f"the topic {name} does not exist", Reason.SINK_TOPIC_MISSING)
+            return JobError(ExitCode.TOPIC_MISSING, f"the topic {name} does not exist", self._topics[name])
         message = f"the topic {name} was deleted and made again: what it held is gone with it, and the job goes on into the new one"
-        return JobError(ExitCode.TOPIC_MISSING, message, Reason.SINK_TOPIC_MISSING)
+        return JobError(ExitCode.TOPIC_MISSING, message, self._topics[name])
 
 
 def _is_another(before: str | None, now: str | None) -> bool:

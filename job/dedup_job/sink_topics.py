@@ -59,14 +59,14 @@ def _open_admin(bootstrap_servers: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": "dedup-driver-sink"}, logger=get_silent_logger())
 
 
-def fetch_batch_bytes(bootstrap_servers: str, topic: str) -> int:
-    """At most what the topic takes in one batch; BATCH_BYTES where the brokers do not tell.
+def fetch_batch_bytes(bootstrap_servers: str, topics: list[str]) -> int:
+    """At most what each of the topics takes in one batch; BATCH_BYTES where the brokers do not tell.
 
     A producer whose batches are larger splits them into equal ones and sends them again, without end, and never says that a record
     is too large.
     """
-    found = fetch_settings(bootstrap_servers, topic)
-    return build_batch_bytes(int(found["max.message.bytes"])) if found else BATCH_BYTES
+    settings = [fetch_settings(bootstrap_servers, topic) for topic in topics]
+    return min(build_batch_bytes(int(found["max.message.bytes"])) if found else BATCH_BYTES for found in settings)
 
 
 def check_progress_topic(bootstrap_servers: str, topic: str) -> None:

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import OnDataLoss
-from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_end_offsets, read_entry
+from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_end_offsets, read_entry, read_start_offsets
 from dedup_job.errors import JobError
 from dedup_job.lost import LostRange, build_sentence, find_lost, read_lost, write_lost
 from dedup_job.markers import Marker
 from dedup_job.metrics import Metrics
-from dedup_job.moved_topic import adopt_batch, move_to_new_topic, read_initial_offsets
+from dedup_job.moved_topic import adopt_batch, move_to_new_topic
 from dedup_job.preflight import End, OffsetLookup, TopicInfo, ask_patiently, build_replaced, fetch_source, is_replaced
 from dedup_job.status import State
 from dedup_job.volume import build_volume_error
@@ -72,7 +72,7 @@ class SourceGuard:
         earliest = self._fetch_earliest()
         last = fetch_last_commit(self._checkpoint)
         batch = 0 if last is None else last + 1
-        starts = self._read_starts(batch)
+        starts = read_start_offsets(self._checkpoint, self._config.source.topic, batch)
         if starts is not None:
             self._take(find_lost(batch, starts, earliest, earliest))
 
@@ -125,7 +125,7 @@ class SourceGuard:
     def _find_lost(self, batch: int) -> list[LostRange]:
         earliest = self._fetch_earliest()
         ends = read_end_offsets(read_entry(self._checkpoint, batch), self._config.source.topic)
-        return find_lost(batch, self._read_starts(batch) or {}, ends, earliest)
+        return find_lost(batch, read_start_offsets(self._checkpoint, self._config.source.topic, batch) or {}, ends, earliest)
 
     def _fetch_earliest(self) -> dict[int, int]:
         """By partition. JobError unless the topic is the one that it was."""
@@ -137,12 +137,6 @@ class SourceGuard:
             return self._brokers.fetch_offsets(self._config.source.topic, found.partitions, End.EARLIEST)
 
         return ask_patiently(ask, self._wait, self._clock)
-
-    def _read_starts(self, batch: int) -> dict[int, int] | None:
-        """Where a batch begins, by partition; None while Spark has chosen no beginning."""
-        if batch == 0:
-            return read_initial_offsets(self._checkpoint, self._config.source.topic)
-        return read_end_offsets(read_entry(self._checkpoint, batch - 1), self._config.source.topic)
 
     def _take(self, found: list[LostRange]) -> None:
         if found and not self._continues:

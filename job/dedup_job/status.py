@@ -44,6 +44,7 @@ class Snapshot:
     """Records since the checkpoint began, see `lost`."""
     rows_per_second: int | None = None
     lag: int | None = None
+    lag_seconds: int | None = None
     query_alive: bool = True
 
 
@@ -82,12 +83,17 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
             watermark=build_event_time(watermark) if watermark > 0 else None,
             rows_in=totals.rows_in,
             rows_out=totals.rows_out,
+            unique=totals.unique,
             duplicates=totals.duplicates,
             late=totals.late,
-            invalid=totals.invalid,
+            late_emitted=totals.late_emitted,
+            invalid=sum(totals.invalid.values()),
+            invalid_by_reason=totals.invalid,
+            dead_letters=totals.dead_letters,
             lost=snapshot.lost,
             input_rows_per_second=snapshot.rows_per_second,
             lag_records=snapshot.lag,
+            lag_seconds=snapshot.lag_seconds,
             state_rows=totals.state_rows if commit else None,
             state_bytes=totals.state_bytes if commit else None,
             last_progress_time=None if snapshot.committed_at is None else build_rfc3339(snapshot.committed_at),

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from dedup_api.driver_status import Phase
 from dedup_api.job_config import JobConfig
@@ -14,6 +15,7 @@ from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_commit
 from dedup_job.consumer_group import GroupMirror
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause
+from dedup_job.expiry import is_tick_due
 from dedup_job.jvm import Jvm
 from dedup_job.metrics import Metrics
 from dedup_job.query import Query
@@ -45,7 +47,7 @@ class Reporter:
     def report_commit(self, batch: FinishedBatch) -> None:
         now = time.time()
         duration = max(now - batch.started, 0.001)
-        self._metrics.count(batch.counts)
+        self._metrics.count(batch.counts, batch.written)
         if batch.skipped:
             self._metrics.skipped.inc()
         self._metrics.duration.observe(duration)
@@ -61,11 +63,16 @@ class Reporter:
             self._state.update(batch_started=None)
         self._log(batch, duration)
 
+    def report_phases(self, batches: list[dict[str, float]]) -> None:
+        for phases in batches:
+            for phase, seconds in phases.items():
+                self._metrics.phases.labels(phase=phase).inc(seconds)
+
     def _publish(self, number: int, state_rows: int, state_bytes: int) -> None:
         commit = read_commit(self._checkpoint, number, self._config.source.topic)
         self._state.update(commit=commit)
         self._mirror.mirror(commit.end_offsets)
-        self._metrics.watermark.set(commit.next_watermark_ms / 1000)
+        self._metrics.set_watermark(commit.next_watermark_ms)
         self._metrics.state_rows.set(state_rows)
         self._metrics.state_bytes.set(state_bytes)
 
@@ -75,10 +82,11 @@ class Reporter:
             "batch": batch.number,
             "seconds": round(duration, 3),
             "rowsIn": counts.rows_in,
-            "rowsOut": counts.written,
+            "rowsOut": counts.unique + batch.written.emitted,
             "duplicates": counts.duplicates,
             "late": counts.late,
             "invalid": counts.invalid,
+            "deadLetters": batch.written.dead,
         }
         _LOG.info("batch committed", extra={"fields": fields})
         if counts.unaccounted_in or counts.unaccounted_out:
@@ -86,7 +94,7 @@ class Reporter:
             _LOG.error("records are unaccounted for", extra={"fields": fields})
 
 
-@dataclass(frozen=True)
+@dataclass
 class Supervisor:
     """What the loop looks at."""
 
@@ -98,6 +106,11 @@ class Supervisor:
     state: State
     explain: Callable[[list[Cause]], JobError]
     """From the causes of a failed query to what the driver ends with."""
+    tick_interval: timedelta | None = None
+    """Of `expiry`; None where there are no ticks."""
+    _phases_due: bool = False
+    _ticked: int = 0
+    """Milliseconds: the last tick's watermark."""
 
     def run_until_stopped(self) -> None:
         """Returns when the query was stopped on purpose; raises JobError when it has failed or the JVM is gone."""
@@ -111,10 +124,25 @@ class Supervisor:
                 raise self._build_failure()
             if stopping and self._stop_if_idle():
                 return
+            if not stopping:
+                self._tick_if_quiet()
 
     def _report_commits(self) -> None:
-        for batch in self.query.runner.take_committed(self.checkpoint.is_committed):
+        committed = self.query.runner.take_committed(self.checkpoint.is_committed)
+        for batch in committed:
             self.reporter.report_commit(batch)
+        if committed or self._phases_due:  # Spark speaks of a batch a moment after its commit
+            self.reporter.report_phases(self.query.read_phases())
+        self._phases_due = bool(committed)
+
+    def _tick_if_quiet(self) -> None:
+        snapshot = self.state.read()
+        if self.tick_interval is None or snapshot.commit is None or not self.gate.is_idle(self.checkpoint.is_committed):
+            return
+        now = time.time()
+        if is_tick_due(self.tick_interval, max(self._ticked, snapshot.commit.next_watermark_ms), now, snapshot.totals.state_rows):
+            self._ticked = int(now * 1000) - 1
+            self.query.tick(self._ticked)
 
     def _stop_if_idle(self) -> bool:
         if self.state.read().phase is not Phase.STOPPING:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dedup_job.markers import Marker
+from dedup_job.metrics import TransactionResult
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -84,6 +85,9 @@ class Transactions:
         self._producer: Any = None
         self._used = clock()
         self._open = False
+        self.on_end: Callable[[TransactionResult], None] = lambda result: None
+        """Told of each transaction that has ended."""
+        self.on_reopen: Callable[[], None] = lambda: None
 
     def open(self) -> None:
         """Fences older producers of the id; what one of them has left open is aborted when this returns."""
@@ -105,6 +109,7 @@ class Transactions:
             return False
         _LOG.info("the producer is opened anew after a long pause")
         self.open()
+        self.on_reopen()
         return True
 
     def begin(self) -> None:
@@ -112,7 +117,7 @@ class Transactions:
         self._open = True
 
     def write(self, rows: DataFrame) -> int:
-        """Sends all rows (key, value, headers, timestamp in ms) in one action; how many they were."""
+        """Sends all rows (key, value, headers, timestamp in ms, topic or null for the output's) in one action; how many they were."""
         return int(self._producer.write(rows._jdf))
 
     def drain(self, rows: DataFrame) -> None:
@@ -129,6 +134,7 @@ class Transactions:
         self._open = False  # a commit that was asked for is never taken back: nobody knows whether it went through
         self._producer.commit()
         self._used = self._clock()
+        self.on_end(TransactionResult.COMMITTED)
 
     def abort(self) -> None:
         """Best effort, and nothing where no transaction is open: what is left open is aborted at the next start."""
@@ -137,6 +143,7 @@ class Transactions:
         self._open = False
         try:
             self._producer.abort()
+            self.on_end(TransactionResult.ABORTED)
         except Exception as error:  # noqa: BLE001  the failure that led here is the one to report
             _LOG.warning("the transaction could not be aborted; the next start will", extra={"fields": {"error": str(error)[:200]}})
 

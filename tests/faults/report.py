@@ -63,7 +63,7 @@ class Report:
             f"other ends of drivers: {_list(self.ends)}",
             f"from a kill to the next committed batch: {describe_recoveries(list(self.recoveries))}",
             f"the driver's own count: {self.totals.rows_in:,} in, {self.totals.rows_out:,} out, {self.totals.duplicates:,} duplicates, "
-            f"{self.totals.late:,} late, {self.totals.invalid:,} invalid",
+            f"{self.totals.late:,} late, {sum(self.totals.invalid.values()):,} invalid",
             f"out {verdict.out:,}: missing {verdict.missing:,}, twice {verdict.twice:,}, foreign {verdict.foreign:,}, "
             f"changed {verdict.changed:,}, out of order {verdict.disordered:,}",
             *verdict.examples,

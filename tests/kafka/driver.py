@@ -38,6 +38,7 @@ def build_config(bootstrap: str, source_topic: str, sink_topic: str | None, **ch
         "key": {"fields": ["id"]},
         "eventTime": {"field": "at"},
         "watermark": "1h",
+        "onInvalid": "Drop",
         "processingTime": "0s",
         "sink": {"console": {}} if sink_topic is None else {"kafka": {"topic": sink_topic}},
         "parallelism": 2,

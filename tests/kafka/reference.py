@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
-
-MAX_DIGITS = 38
 
 
 @dataclass(frozen=True)
@@ -19,15 +16,16 @@ class Number:
 
 
 def read_object(value: bytes | None) -> dict[str, Any] | None:
-    """The JSON object at the beginning of the value; None when there is none."""
+    """The JSON object that the value is; None when it is none."""
     if value is None:
         return None
     try:
         decoder = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_refuse)
-        document, _ = decoder.raw_decode(value.decode("utf-8").lstrip(" \t\r\n"))
+        text = value.decode("utf-8").strip(" \t\r\n")
+        document, end = decoder.raw_decode(text)
     except (ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
+    return document if isinstance(document, dict) and end == len(text) else None
 
 
 def _refuse(literal: str) -> None:
@@ -42,19 +40,6 @@ def find(document: Any, path: str) -> Any:
     return document
 
 
-def encode_number(literal: str) -> str | None:
-    """The number by its value, in plain digits; None when it has an exponent or cannot be held in 38 digits."""
-    match = re.fullmatch(r"(-?)([0-9]+)(?:\.([0-9]+))?", literal)
-    if match is None:
-        return None
-    sign, whole, fraction = match.group(1), match.group(2), match.group(3) or ""
-    if len(fraction) > MAX_DIGITS or len((whole + fraction).lstrip("0")) > MAX_DIGITS:
-        return None
-    whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
-    digits = f"{whole}.{fraction}" if fraction else whole
-    return digits if digits == "0" else sign + digits
-
-
 def encode_part(value: Any) -> bytes | None:
     match value:
         case bool():
@@ -62,10 +47,7 @@ def encode_part(value: Any) -> bytes | None:
         case str() if value:
             tag, text = "s", value
         case Number(literal):
-            number = encode_number(literal)
-            if number is None:
-                return None
-            tag, text = "n", number
+            tag, text = "n", literal
         case _:
             return None
     try:

@@ -72,7 +72,11 @@ def test_what_does_not_concern_the_driver_does_not_change_job_json(change: dict[
         ({"source": {**SPEC["source"], "topic": "other"}}, ["spec.source.topic"]),
         ({"source": {**SPEC["source"], "bootstrapServers": "b:1"}}, ["spec.source.bootstrapServers"]),
         ({"key": {"fields": ["eventId", "region"]}}, ["spec.key.fields"]),
-        ({"eventTime": {"field": "timestamp", "format": "EpochMillis"}}, ["spec.eventTime"]),
+        ({"eventTime": {"field": "timestamp", "format": "EpochMillis"}}, ["spec.eventTime.format"]),
+        ({"eventTime": {"field": "timestamp", "maxFutureSkew": "5m"}}, []),
+        ({"eventTime": {"from": "Arrival"}}, ["spec.eventTime.from", "spec.eventTime.field"]),
+        ({"key": {"from": "KafkaKey"}}, ["spec.key.from", "spec.key.fields"]),
+        ({"onInvalid": "DeadLetter", "onLate": "Emit", "deadLetter": {"topic": "dead"}}, []),
         ({"parallelism": 7}, ["spec.parallelism"]),
     ],
 )

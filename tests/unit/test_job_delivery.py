@@ -174,8 +174,9 @@ def run_driver(kafka: Kafka, checkpoint: Checkpoint, delivery: Delivery, batches
         patch.setattr(open_sink, "write_output", write_output)
         patch.setattr(open_sink, "ensure_progress_topic", kafka.ensure_progress_topic)
         patch.setattr(open_sink, "check_progress_topic", lambda bootstrap_servers, topic: None)
-        patch.setattr(open_sink, "fetch_batch_bytes", lambda bootstrap_servers, topic: 1000)
+        patch.setattr(open_sink, "fetch_batch_bytes", lambda bootstrap_servers, topics: 1000)
         patch.setattr(sink, "build_timestamp", Column)
+        patch.setattr(sink, "build_topic", lambda default: Column())
         output = opener.build(opener.open())
         for _ in range(batches):
             last = fetch_last_commit(checkpoint)
@@ -309,7 +310,7 @@ def test_another_count_of_rows_is_never_committed(tmp_path: Path) -> None:
         once = sink.ExactlyOnceSink(transactions, marker, 1, build_config(EXACTLY).sink.kafka.ordering, 1)  # type: ignore[union-attr]
         once.begin(0, "entry")
         once.write(Rows(0, kafka), 0)  # type: ignore[arg-type]
-        with pytest.raises(JobError, match="has 2 unique records, and 1 were sent"):
+        with pytest.raises(JobError, match="has 2 records to write, and 1 were sent"):
             once.confirm(2)
     assert kafka.output == [] and kafka.markers == {}
 
@@ -345,7 +346,7 @@ def test_topics_that_the_sink_writes_to(seen: dict[str, list[str | None]], code:
         ids = seen[name]
         return ids.pop(0) if len(ids) > 1 else ids[0]
 
-    guard = SinkGuard(fetch_id, lambda seconds: None, "out", "progress", lambda: True)
+    guard = SinkGuard(fetch_id, lambda seconds: None, {"out": Reason.SINK_TOPIC_MISSING}, "progress", lambda: True)
     if code is None:
         guard.check(1)
         guard.check(2)
@@ -359,7 +360,7 @@ def test_a_progress_topic_that_nobody_writes_to_may_be_missing() -> None:
     """AtLeastOnce is the way out where it was lost; a switch is over when the batch that was due has ended."""
     marks = True
     ids = {"out": "a", "progress": "p"}
-    guard = SinkGuard(ids.get, lambda seconds: None, "out", "progress", lambda: marks)
+    guard = SinkGuard(ids.get, lambda seconds: None, {"out": Reason.SINK_TOPIC_MISSING}, "progress", lambda: marks)
     guard.check(1)
     del ids["progress"]
     with pytest.raises(JobError):
@@ -370,7 +371,7 @@ def test_a_progress_topic_that_nobody_writes_to_may_be_missing() -> None:
 
 def test_brokers_that_know_no_ids_of_topics_say_nothing_by_them() -> None:
     ids = {"out": "a", "progress": "p"}
-    guard = SinkGuard(ids.get, lambda seconds: None, "out", "progress", lambda: True)
+    guard = SinkGuard(ids.get, lambda seconds: None, {"out": Reason.SINK_TOPIC_MISSING}, "progress", lambda: True)
     ids["out"] = ""
     guard.check(1)
     ids["out"] = "b"

@@ -1,6 +1,7 @@
 """Waiting for brokers and topics, and the lag, with brokers that a test can take away."""
 
 import threading
+import time
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,7 @@ from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_job.checkpoint import Commit
 from dedup_job.errors import JobError
-from dedup_job.lag import LagProbe, build_lag
+from dedup_job.lag import LagProbe, find_unread
 from dedup_job.metrics import Metrics
 from dedup_job.preflight import LONGEST_PAUSE, End, TopicInfo, build_pauses, fetch_finding, wait_for_kafka
 from dedup_job.status import State
@@ -93,24 +94,31 @@ def test_pauses_grow_and_end_at_the_longest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ends", "committed", "starts", "lag"),
+    ("ends", "committed", "starts", "unread"),
     [
-        ({}, {}, {}, 0),
-        ({0: 10, 1: 20}, {0: 10, 1: 20}, {}, 0),
-        ({0: 10, 1: 20}, {0: 4}, {0: 0, 1: 15}, 11),
-        ({0: 10}, {0: 2}, {0: 5}, 5),
-        ({0: 3}, {0: 10}, {0: 0}, 0),
+        ({}, {}, {}, {}),
+        ({0: 10, 1: 20}, {0: 10, 1: 20}, {}, {}),
+        ({0: 10, 1: 20}, {0: 4}, {0: 0, 1: 15}, {0: 4, 1: 15}),
+        ({0: 10}, {0: 2}, {0: 5}, {0: 5}),
+        ({0: 3}, {0: 10}, {0: 0}, {}),
     ],
 )
-def test_lag(ends: dict[int, int], committed: dict[int, int], starts: dict[int, int], lag: int) -> None:
-    assert build_lag(ends, committed, starts) == lag
+def test_unread(ends: dict[int, int], committed: dict[int, int], starts: dict[int, int], unread: dict[int, int]) -> None:
+    assert find_unread(ends, committed, starts) == unread
+
+
+class FakeOldest:
+    """Each record has waited for a minute."""
+
+    def fetch_timestamp(self, topic: str, offsets: dict[int, int]) -> int | None:
+        return int(time.time() * 1000) - 60_000
 
 
 def test_the_probe_reports_lag_and_trouble() -> None:
     brokers, state, metrics = FakeBrokers(), State(), Metrics()
-    probe = LagProbe(brokers, build_config(startingOffsets="Earliest"), state, metrics, threading.Event())
+    probe = LagProbe(brokers, FakeOldest(), build_config(startingOffsets="Earliest"), state, metrics, threading.Event())
     probe.probe()
-    assert state.read().lag == 25
+    assert state.read().lag == 25 and state.read().lag_seconds in (60, 61)
     state.update(commit=Commit(3, 0, {0: 10, 1: 18}))
     probe.probe()
     assert state.read().lag == 2
@@ -129,10 +137,10 @@ def test_the_probe_reports_lag_and_trouble() -> None:
     assert state.read().blocked_by is None and metrics.registry.get_sample_value("dedup_blocked") == 0
     state.update(commit=Commit(4, 0, {0: 10, 1: 20}))
     probe.probe()
-    assert state.read().lag == 0 and state.read().lag_since is None
+    assert (state.read().lag, state.read().lag_seconds, state.read().lag_since) == (0, 0, None)
 
 
 def test_no_lag_before_the_first_batch_of_a_job_that_starts_at_the_end() -> None:
     state = State()
-    LagProbe(FakeBrokers(), build_config(startingOffsets="Latest"), state, Metrics(), threading.Event()).probe()
+    LagProbe(FakeBrokers(), FakeOldest(), build_config(startingOffsets="Latest"), state, Metrics(), threading.Event()).probe()
     assert state.read().lag is None

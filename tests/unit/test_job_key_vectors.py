@@ -25,4 +25,4 @@ def test_vector(fields: list[str], value: str, text: str, key: str) -> None:
 
 
 def test_the_page_has_vectors() -> None:
-    assert len(read_vectors()) == 16
+    assert len(read_vectors()) == 18

@@ -52,6 +52,11 @@ def test_settings_that_the_design_depends_on(name: str, value: str) -> None:
     assert build_spark_conf(CONFIG, MEMORY)[name] == value
 
 
+def test_only_where_the_clock_says_that_keys_expire_are_there_batches_without_data() -> None:
+    arrival = JobConfig.model_validate({**DOCUMENT, "eventTime": {"from": "Arrival"}})
+    assert build_spark_conf(arrival, MEMORY)["spark.sql.streaming.noDataMicroBatches.enabled"] == "true"
+
+
 def test_source_options() -> None:
     options = build_source_options(CONFIG)
     assert options["subscribe"] == "orders"

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_job.checkpoint import Checkpoint, fetch_last_commit, fetch_last_planned, read_end_offsets, read_entry
+from dedup_job.checkpoint import Checkpoint, fetch_last_commit, fetch_last_planned, read_end_offsets, read_entry, read_initial_offsets
 from dedup_job.errors import JobError
 from dedup_job.lost import read_lost
 from dedup_job.markers import Marker
 from dedup_job.metrics import Metrics
-from dedup_job.moved_topic import Move, adopt_batch, build_forced_entry, move_to_new_topic, read_initial_offsets
+from dedup_job.moved_topic import Move, adopt_batch, build_forced_entry, move_to_new_topic
 from dedup_job.preflight import End, TopicInfo, ask_patiently
 from dedup_job.source import build_source_options
 from dedup_job.source_guard import SourceGuard

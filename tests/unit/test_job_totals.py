@@ -6,28 +6,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_job.totals import BatchCounts, Totals, read_totals, write_totals
+from dedup_api.faults import Fault
+from dedup_job.totals import BatchCounts, Totals, Written, read_totals, write_totals
 
 ROWS = st.integers(min_value=0, max_value=1_000_000)
 
 
 @st.composite
 def counts(draw: st.DrawFn) -> BatchCounts:
-    valid, invalid, duplicates, late = draw(ROWS), draw(ROWS), draw(ROWS), draw(ROWS)
-    updated = valid + invalid
-    return BatchCounts(updated + duplicates + late, updated, duplicates, late, invalid, valid, removed=draw(st.integers(0, updated)))
+    unique, duplicates = draw(ROWS), draw(ROWS)
+    faults = draw(st.dictionaries(st.sampled_from(Fault), ROWS.filter(bool)))
+    updated = unique + sum(faults.values())
+    return BatchCounts(updated + duplicates, updated, duplicates, unique, faults, removed=draw(st.integers(0, updated)))
 
 
-@given(st.lists(counts(), max_size=8), st.data())
-def test_replayed_batches_count_once(batches: list[BatchCounts], data: st.DataObject) -> None:
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[BatchCounts, Written]:
+    found = draw(counts())
+    fate = draw(st.sampled_from(["Drop", "Emit", "DeadLetter"]))
+    return found, Written(emitted=found.late if fate == "Emit" else 0, dead=found.late if fate == "DeadLetter" else 0)
+
+
+@given(st.lists(batches(), max_size=8), st.data())
+def test_replayed_batches_count_once(found: list[tuple[BatchCounts, Written]], data: st.DataObject) -> None:
     once, replayed = Totals(), Totals()
-    for number, batch in enumerate(batches):
-        once = once.add(number, batch)
+    for number, (batch, written) in enumerate(found):
+        once = once.add(number, batch, written)
         for _ in range(data.draw(st.integers(1, 3))):
-            replayed = replayed.add(number, batch)
+            replayed = replayed.add(number, batch, written)
     assert once == replayed
-    assert once.rows_in == once.rows_out + once.duplicates + once.late + once.invalid
-    assert once.state_rows == sum(batch.updated - batch.removed for batch in batches)
+    assert once.rows_in == once.unique + once.duplicates + once.late + sum(once.invalid.values())
+    assert once.rows_out == once.unique + once.late_emitted
+    assert once.state_rows == sum(batch.updated - batch.removed for batch, _ in found)
+    assert Fault.LATE not in once.invalid
 
 
 @given(counts())
@@ -36,12 +47,13 @@ def test_both_laws_hold_for_what_adds_up(batch: BatchCounts) -> None:
 
 
 def test_what_is_lost_shows() -> None:
-    batch = BatchCounts(rows_in=10, updated=6, duplicates=2, late=1, invalid=1, written=4)
+    batch = BatchCounts(rows_in=10, updated=7, duplicates=2, unique=4, faults={Fault.LATE: 1, Fault.NOT_JSON: 1})
     assert (batch.unaccounted_in, batch.unaccounted_out) == (1, 1)
+    assert (batch.late, batch.invalid, batch.invalid_by_reason) == (1, 1, {Fault.NOT_JSON: 1})
 
 
 def test_file_round_trip(tmp_path: Path) -> None:
-    totals = Totals(batch=7, rows_in=5, rows_out=3, duplicates=1, late=1, invalid=0, state_rows=3, state_bytes=100)
+    totals = Totals(batch=7, rows_in=5, rows_out=3, duplicates=1, late=1, invalid={"NotJson": 2}, state_rows=3, state_bytes=100)
     write_totals(tmp_path / "totals.json", totals)
     assert read_totals(tmp_path / "totals.json") == totals
     assert [entry.name for entry in tmp_path.iterdir()] == ["totals.json"]

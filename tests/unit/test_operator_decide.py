@@ -297,7 +297,7 @@ def test_nothing_starts_beside_a_pod_or_on_a_checkpoint_that_does_not_fit(job: V
     if isinstance(decision, rules.Start):
         assert world.pod is None and not world.foreign and not world.leaving and not job.spec.suspend
         assert world.set is None or world.set.replicas == 0
-        assert world.claim is None or (world.claim.config is not None and list(world.claim.config.key.fields) == job.spec.key.fields)
+        assert world.claim is None or (world.claim.config is not None and world.claim.config.key.fields == job.spec.key.fields)
         assert world.claim is not None or not (world.claim_known or world.set)
 
 

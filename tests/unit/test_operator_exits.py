@@ -40,6 +40,7 @@ CASES = [(code, meaning.reason, meaning.permanent) for code, meanings in EXITS.i
 IDS = [f"{code.value}-{reason.value}" for code, reason, _ in CASES]
 PERMANENT = {
     (64, "ConfigurationRefused"),
+    (65, "InvalidRecord"),
     (66, "SourceTopicReplaced"),
     (67, "SourceDataLost"),
     (71, "SinkProgressLost"),

@@ -131,7 +131,7 @@ def test_a_state_that_has_just_begun_belongs_to_what_the_driver_runs_on() -> Non
     snapshot = Snapshot(job=JOB, stateful_set=SET, pod=make_pod(), claim=claim, config_maps=config_maps, answer=answer)
     seen = observe_world(snapshot).claim
     assert seen is not None and seen.begun and not seen.marked
-    assert seen.config is not None and list(seen.config.key.fields) == ["id"]
+    assert seen.config is not None and seen.config.key.fields == ["id"]
     claim["metadata"]["annotations"][marks.CHECKPOINT_BEGUN] = "true"
     later = observe_world(snapshot).claim
     assert later is not None and later.marked and later.config == inputs.config, "what was written once is believed"

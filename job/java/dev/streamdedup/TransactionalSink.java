@@ -72,7 +72,7 @@ public final class TransactionalSink implements AutoCloseable {
     producer.beginTransaction();
   }
 
-  /** One action over all rows (key, value, headers, timestamp in ms or null); how many were sent. */
+  /** One action over all rows (key, value, headers, timestamp in ms or null, topic or null for the output's); how many were sent. */
   public long write(Dataset<Row> rows) throws Exception {
     rows.foreachPartition((ForeachPartitionFunction<Row>) TransactionalSink::sendAll);
     producer.flush();
@@ -95,7 +95,8 @@ public final class TransactionalSink implements AutoCloseable {
   private void send(Row row) throws Exception {
     Long timestamp = row.isNullAt(3) ? null : row.getLong(3);
     ProducerRecord<byte[], byte[]> record =
-        new ProducerRecord<>(topic, null, timestamp, (byte[]) row.get(0), (byte[]) row.get(1), readHeaders(row));
+        new ProducerRecord<>(
+            row.isNullAt(4) ? topic : row.getString(4), null, timestamp, (byte[]) row.get(0), (byte[]) row.get(1), readHeaders(row));
     if (isLarge(record)) {
       sendAlone(record);
     } else {

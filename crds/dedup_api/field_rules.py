@@ -1,0 +1,52 @@
+"""Rules that several fields of the spec share: durations, quantities, topics, paths, brokers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import StringConstraints
+
+from dedup_api.durations import DURATION_PATTERN
+from dedup_api.model import rules
+
+_PART = r"""[^.\\s`"\'\\[\\]]+"""
+PATH = f"^{_PART}([.]{_PART})*$"
+"""Of a field in the payload, as it stands inside a CEL string."""
+_HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?[.]?|\\[[0-9a-fA-F:]+\\])"
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+BROKERS = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
+
+_DURATION_HELP = "write hours, minutes and seconds such as 10s, 5m or 1h30m"
+
+
+def duration_rules(field: str, *, zero_allowed: bool) -> dict[str, Any]:
+    pairs = [(f"size(self) > 0 && self.matches('{DURATION_PATTERN}')", f"{field} is not a duration: {_DURATION_HELP}")]
+    if not zero_allowed:
+        nonzero = f"!self.matches('{DURATION_PATTERN}') || self.matches('[1-9]')"
+        pairs.append((nonzero, f"{field} must be longer than zero: {_DURATION_HELP}"))
+    return rules(*pairs)
+
+
+def quantity_rules(field: str) -> dict[str, Any]:
+    return {
+        "x-kubernetes-int-or-string": True,
+        **rules(
+            (
+                "type(self) == int ? self > 0 : (self.matches('^[0-9]+([.][0-9]+)?(m|k|[KMGTPE]i|[MGTPE])?$') "
+                "&& isQuantity(self) && quantity(self).isGreaterThan(quantity('0')))",
+                f"{field} must be a positive quantity such as 500m, 2 or 2Gi",
+            )
+        ),
+    }
+
+
+Topic = Annotated[str, StringConstraints(min_length=1, max_length=249)]
+
+
+def topic_rules(field: str) -> dict[str, Any]:
+    return rules(
+        (
+            "self.matches('^[a-zA-Z0-9._-]+$') && self != '.' && self != '..'",
+            f"{field} must be one literal topic name: letters, digits, '.', '_' and '-'",
+        )
+    )

@@ -1,0 +1,63 @@
+package dev.streamdedup;
+
+import org.apache.spark.sql.catalyst.analysis.NoSuchFunctionException;
+import org.apache.spark.sql.connector.catalog.FunctionCatalog;
+import org.apache.spark.sql.connector.catalog.Identifier;
+import org.apache.spark.sql.connector.catalog.functions.BoundFunction;
+import org.apache.spark.sql.connector.catalog.functions.ScalarFunction;
+import org.apache.spark.sql.connector.catalog.functions.UnboundFunction;
+import org.apache.spark.sql.types.StructType;
+import org.apache.spark.sql.util.CaseInsensitiveStringMap;
+
+/** The driver's SQL functions: `catalog.name(…)` where `spark.sql.catalog.<catalog>` names this class. Spark calls them without boxing a row. */
+public final class Functions implements FunctionCatalog {
+  private static final ScalarFunction<?>[] ALL = {new ReadRecord(), new BatchTimes.IsLate(), new BatchTimes.Arrival()};
+
+  private String catalog;
+
+  @Override
+  public void initialize(String name, CaseInsensitiveStringMap options) {
+    catalog = name;
+  }
+
+  @Override
+  public String name() {
+    return catalog;
+  }
+
+  @Override
+  public Identifier[] listFunctions(String[] namespace) {
+    Identifier[] found = new Identifier[ALL.length];
+    for (int index = 0; index < ALL.length; index++) {
+      found[index] = Identifier.of(new String[0], ALL[index].name());
+    }
+    return found;
+  }
+
+  @Override
+  public UnboundFunction loadFunction(Identifier wanted) throws NoSuchFunctionException {
+    for (ScalarFunction<?> function : ALL) {
+      if (function.name().equals(wanted.name())) {
+        return new Unbound(function);
+      }
+    }
+    throw new NoSuchFunctionException(wanted);
+  }
+
+  private record Unbound(ScalarFunction<?> function) implements UnboundFunction {
+    @Override
+    public BoundFunction bind(StructType inputType) {
+      return function;
+    }
+
+    @Override
+    public String name() {
+      return function.name();
+    }
+
+    @Override
+    public String description() {
+      return function.name();
+    }
+  }
+}
