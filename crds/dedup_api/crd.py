@@ -86,6 +86,8 @@ PRINTER_COLUMNS = [
     _column("Driver", ".status.driver.pod", description="The driver's pod", wide=True),
     _column("Restarts", ".status.driver.restarts", "integer", "Restarts of the driver's container", wide=True),
     _column("Rate", ".status.progress.inputRowsPerSecond", "integer", "Records per second in the last batch", wide=True),
+    _column("Late", ".status.progress.late", "integer", "Records behind the watermark so far", wide=True),
+    _column("Invalid", ".status.progress.invalid", "integer", "Records without a readable payload, key or time so far", wide=True),
     _column("State", ".status.progress.stateRows", "integer", "Keys remembered", wide=True),
     _column("Age", ".metadata.creationTimestamp", "date"),
 ]

@@ -61,19 +61,18 @@ def _build_time(config: JobConfig) -> Column:
         case EventTimeFrom.FIELD:
             return build_event_time(F.col("record.time"), config.event_time.format)
         case EventTimeFrom.KAFKA_TIMESTAMP:
-            return build_kafka_time()
+            return F.when(F.unix_millis("timestamp") >= 0, F.col("timestamp"))  # -1 where there is none
         case EventTimeFrom.ARRIVAL:
             return F.call_function(f"{CATALOG}.arrival", F.current_timestamp())
 
 
-def build_kafka_time() -> Column:
-    """Null where the record came without a timestamp, which the source shows as -1 ms."""
-    return F.when(F.unix_millis("timestamp") >= 0, F.col("timestamp"))
-
-
 def _build_latest() -> Column:
-    """The time at which the record is known to have been there: when it is read and, by its producer or broker, when it was stored."""
-    return F.least(F.current_timestamp(), build_kafka_time())  # passes over null
+    """The time at which the record is known to have been there: when it is read and, by its producer or broker, when it was stored.
+
+    A timestamp of 0 is one that a client did not set.
+    """
+    stored = F.when(F.unix_millis("timestamp") > 0, F.col("timestamp"))
+    return F.least(F.current_timestamp(), stored)  # passes over null
 
 
 def _build_fault(config: JobConfig) -> Column:

@@ -37,12 +37,13 @@ _CONF = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.shuffle.partitions": str(CPUS),
     "spark.sql.adaptive.enabled": "false",
+    "spark.sql.catalog.dedup": "dev.streamdedup.Functions",
     f"{_STORE}.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
     f"{_STORE}.rocksdb.changelogCheckpointing.enabled": "true",
     f"{_STORE}.rocksdb.boundedMemoryUsage": "true",
 }
 _RECORD = """format_string('{"id":"%d","n":%d,"at":"2024-05-06T07:08:09Z"}', value, value)"""
-_PART = "cast(octet_length(try_variant_get({0}, '$', 'string')) as string), ':', try_variant_get({0}, '$', 'string')"
+_PLAN = r"Fields\nJson\nat\nid\nn"
 
 
 def main() -> int:
@@ -70,19 +71,23 @@ def _start_session() -> SparkSession:
 
 
 def build_pipeline(spark: SparkSession) -> DataFrame:
+    from pyspark.sql import functions as F
+
     records = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
     return (
         records.selectExpr(f"cast({_RECORD} as binary) as text", "value as offset")
-        .selectExpr("text", "offset", "from_json(cast(text as string), 'id variant, n variant, at variant') as json")
+        .selectExpr("text", "offset", f"dedup.read_record(text, null, '{_PLAN}') as record")
+        .selectExpr("*", "coalesce(try_cast(record.time as timestamp), try_to_timestamp(cast(offset as string), 'yyyy')) as time")
+        .selectExpr("*", "dedup.is_late(0, time, least(time, current_timestamp())) as late")
         .selectExpr(
             "text as value",
-            f"unhex(substring(sha2(concat(case when schema_of_variant(json.id) = 'STRING' then 's' end, {_PART.format('json.id')}, "
-            f"{_PART.format('json.n')}), 256), 1, 32)) as k",
-            "least(coalesce(try_cast(try_variant_get(json.at, '$', 'string') as timestamp), try_to_timestamp(cast(offset as string), "
-            "'yyyy')), current_timestamp()) as at",
+            "case when late then unhex(substring(sha2(cast(offset as string), 256), 1, 32)) else record.key end as k",
+            "case when not late then time end as at",
+            "case when late then struct(record.fault, record.detail, time) end as fault",
         )
         .withWatermark("at", "1 second")
         .dropDuplicatesWithinWatermark(["k"])
+        .observe("warm-up", F.count_if(F.col("fault").isNull()).alias("unique"))
     )
 
 

@@ -13,7 +13,8 @@ from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import GRACE, Driver, build_config
-from kafka.test_parse import AT, HOSTILE
+from kafka.hostile import CORPUS
+from kafka.test_parse import AT
 
 Start = Callable[[JobConfig | str], Driver]
 
@@ -38,7 +39,7 @@ def test_every_event_comes_out_once_also_across_a_restart(broker: Broker, start_
     plan = build_plan(events=60_000, duplicates=15_000, seed=3)
     with use_topics(broker, 3, 2) as (source, sink):
         broker.send(source, plan)
-        settings = {"bootstrapServers": broker.bootstrap, "topic": source, "maxOffsetsPerTrigger": 15_000}
+        settings = {"bootstrapServers": broker.bootstrap, "topic": source, "maxOffsetsPerTrigger": 20_000}
         config = build_config(broker.bootstrap, source, sink, source=settings)
         with start_driver(config) as driver:
             driver.wait_until(lambda status: status.batch_running_since is not None)
@@ -96,7 +97,7 @@ def compare(out: list[Record], expected: set[Record]) -> None:
 
 
 def test_hostile_records_are_counted_and_stop_nothing(broker: Broker, start_driver: Start) -> None:
-    small = [value for value in HOSTILE if value is None or len(value) < 1_000_000]
+    small = [hostile.value for hostile in CORPUS if hostile.fault is not None and not hostile.is_large]
     good = [Record(b"k", json.dumps({"id": number, "at": AT}).encode()) for number in range(10)]
     with use_topics(broker, 1, 1) as (source, sink):
         broker.send(source, [*good[:5], *(Record(b"h", value) for value in small), *good[5:], *good])

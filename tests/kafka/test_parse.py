@@ -17,6 +17,7 @@ from dedup_job.errors import JobError
 from dedup_job.event_time import validate_format
 from dedup_job.parse import parse
 from kafka.driver import build_config
+from kafka.hostile import CORPUS
 from kafka.reference import encode_key, hash_text
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ class Parsed:
     detail: str | None
 
 
-def parse_records(spark: SparkSession, config: JobConfig, records: Sequence[tuple[bytes | None, bytes | None, int | None]]) -> list[Parsed]:
+def parse_records(
+    spark: SparkSession, config: JobConfig, records: Sequence[tuple[bytes | None, bytes | None, int | None]], partition: int = 0
+) -> list[Parsed]:
     """From key, value and Kafka timestamp in ms (None for now)."""
     rows = [
-        (None if key is None else bytearray(key), None if value is None else bytearray(value), 0, offset, stamp)
+        (None if key is None else bytearray(key), None if value is None else bytearray(value), partition, offset, stamp)
         for offset, (key, value, stamp) in enumerate(records)
     ]
     frame = spark.createDataFrame(rows, "key binary, value binary, partition int, offset long, stamp long").selectExpr(
@@ -124,6 +127,14 @@ def test_what_surrounds_a_valid_record_does_not_matter(spark: SparkSession) -> N
     assert None not in {row.micros for row in rows}
 
 
+def test_the_corpus(spark: SparkSession) -> None:
+    rows = parse_values(spark, build_config("b:1", "in", None), [hostile.value for hostile in CORPUS])
+    for offset, (hostile, row) in enumerate(zip(CORPUS, rows, strict=True)):
+        assert row.fault == hostile.fault, (hostile.name, row)
+        assert row.key == hash_text(f"x0:{offset}".encode() if hostile.text is None else hostile.text), hostile.name
+        assert row.detail is None or "odd" not in row.detail, "nothing of the record"
+
+
 def micros(text: str) -> int:
     return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
@@ -190,6 +201,7 @@ HOUR = 3_600_000
         (NOW + HOUR + 1, NOW, False),
         (NOW - 1000 * HOUR, NOW, True),
         (NOW + HOUR + 1, -1, True),  # a record without a timestamp proves nothing
+        (NOW + HOUR + 1, 0, True),
         (4_070_908_800_000, 4_070_908_800_000, False),  # 2099, and a producer that believes it
     ],
 )
@@ -204,9 +216,10 @@ def test_what_is_noted_for_the_watermark_was_there_when_the_record_was_stored(sp
     times.begin((NOW - HOUR) * 1000)
     config = build_config("b:1", "in", None, eventTime={"field": "at", "format": "EpochMillis", "maxFutureSkew": "2h"})
     offered = [NOW - HOUR, NOW - HOUR + 1, NOW + HOUR, NOW + HOUR]
-    rows = parse_records(spark, config, [(None, json.dumps({"id": 1, "at": time}).encode(), NOW) for time in offered])
+    records = [(None, json.dumps({"id": 1, "at": time}).encode(), NOW) for time in offered]
+    rows = parse_records(spark, config, records, partition=77)
     assert [row.fault for row in rows] == ["Late", None, None, None]
-    assert times.describe() == f"0 {NOW * 1000} {(NOW - HOUR + 1) * 1000}\n"
+    assert times.describe() == f"77 {NOW * 1000} {(NOW - HOUR + 1) * 1000}\n"
     times.begin(-(1 << 63))
 
 

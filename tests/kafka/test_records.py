@@ -1,0 +1,246 @@
+"""What becomes of records that cannot be deduplicated: dead letters, late ones, hostile ones, and keys of quiet topics."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from dedup_api.driver_status import DriverStatus
+from dedup_api.exits import ExitCode
+from dedup_api.faults import Fault
+from dedup_api.job_config import JobConfig
+from dedup_api.reasons import Reason
+from kafka.broker import Broker, Record, use_topics
+from kafka.driver import Driver, build_config
+from kafka.hostile import CORPUS
+from testbed.layout import Layout
+from testbed.promtool import fetch_promtool
+
+Start = Callable[[JobConfig | str], Driver]
+DEAD_LETTERS = {"onLate": "DeadLetter", "onInvalid": "DeadLetter"}
+LARGE = {"max.message.bytes": "12000000"}
+
+
+@pytest.fixture
+def topics(broker: Broker) -> Iterator[tuple[str, str, str]]:
+    """Source, sink, dead letters."""
+    with use_topics(broker, 1, 2, 1) as (source, sink, dead):
+        for topic in (source, sink, dead):
+            broker.configure(topic, LARGE)
+        yield source, sink, dead
+
+
+def build_job(broker: Broker, topics: tuple[str, str, str], **changes: Any) -> JobConfig:
+    source, sink, dead = topics
+    return build_config(broker.bootstrap, source, sink, deadLetter={"topic": dead}, **{**DEAD_LETTERS, **changes})
+
+
+def event(number: int | str, at: str, *headers: tuple[str, bytes | None]) -> Record:
+    return Record(b"k", json.dumps({"id": number, "at": at}).encode(), headers)
+
+
+def split_headers(record: Record) -> tuple[tuple[Any, ...], dict[str, str]]:
+    """The record's own, in their order, and those that were added."""
+    own = tuple(header for header in record.headers if not header[0].startswith("dedup-"))
+    assert record.headers[: len(own)] == own, "its own come first"
+    added = {name: content.decode() for name, content in record.headers[len(own) :] if isinstance(content, bytes)}
+    assert len(own) + len(added) == len(record.headers)
+    return own, added
+
+
+def test_the_corpus_stops_nothing_and_each_record_is_where_it_belongs(
+    broker: Broker, topics: tuple[str, str, str], start_driver: Start
+) -> None:
+    source, sink, dead = topics
+    records = [Record(str(number).encode(), hostile.value, (("n", str(number).encode()),)) for number, hostile in enumerate(CORPUS)]
+    broker.send(source, records)
+    with start_driver(build_job(broker, topics)) as driver:
+        status = driver.wait_for_rows(len(CORPUS))
+        metrics = driver.get("/metrics")[1]
+        assert driver.stop() == ExitCode.DONE, driver.read_output()
+    invalid = {number for number, hostile in enumerate(CORPUS) if hostile.fault is not None}
+    out, letters = broker.read_all(sink), broker.read_all(dead)
+    assert sorted(out, key=lambda record: int(record.key or b"")) == [
+        records[number] for number in range(len(CORPUS)) if number not in invalid
+    ]
+    for letter in letters:
+        number = int(letter.key or b"")
+        own, added = split_headers(letter)
+        assert (letter.value, own) == (CORPUS[number].value, records[number].headers), CORPUS[number].name
+        expected = {"dedup-source-topic": source, "dedup-source-partition": "0", "dedup-source-offset": str(number)}
+        assert added.pop("dedup-detail") and ("dedup-event-time" in added) == (added["dedup-reason"] == Fault.TIME_IN_FUTURE)
+        added.pop("dedup-event-time", None)
+        assert added == {"dedup-reason": CORPUS[number].fault, **expected}, CORPUS[number].name
+    assert sorted(int(letter.key or b"") for letter in letters) == sorted(invalid)
+    progress = status.progress
+    assert (progress.unique, progress.invalid, progress.dead_letters) == (len(CORPUS) - len(invalid), len(invalid), len(invalid))
+    assert sum(progress.invalid_by_reason.values()) == len(invalid)
+    assert 'dedup_unaccounted_rows{law="in"} 0.0' in metrics and 'dedup_unaccounted_rows{law="out"} 0.0' in metrics
+
+
+def test_metrics_are_as_prometheus_wants_them(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+    source, _, _ = topics
+    broker.send(source, [event(number, "2024-05-06T12:00:00Z") for number in (1, 2, 1)])
+    with start_driver(build_job(broker, topics)) as driver:
+        driver.wait_for_rows(3)
+        driver.wait_until(lambda status: status.progress.lag_seconds == 0)
+        deadline = time.monotonic() + 60
+        while 'phase="process"' not in (metrics := driver.get("/metrics")[1]):
+            assert time.monotonic() < deadline, metrics
+            time.sleep(0.2)
+    promtool = fetch_promtool(Layout.of_this_checkout())
+    done = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    values = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if not line.startswith("#")}
+    assert values['dedup_transactions_total{result="committed"}'] == values["dedup_batches_total"] >= 1
+    assert values['dedup_transactions_total{result="aborted"}'] == values["dedup_producer_reopens_total"] == 0
+    assert values["dedup_checkpoint_bytes"] > 0
+    assert values['dedup_batch_phase_seconds_total{phase="process"}'] > 0
+    assert values['dedup_state_operation_seconds_total{operation="update"}'] >= 0
+    assert values["dedup_watermark_lag_seconds"] > 365 * 86_400
+
+
+def feed(broker: Broker, driver: Driver, source: str, before: DriverStatus | None, *records: Record) -> DriverStatus:
+    """One batch after the other."""
+    rows = before.progress.rows_in if before else 0
+    broker.send(source, records)
+    return driver.wait_for_rows(rows + len(records))
+
+
+@pytest.mark.parametrize("policy", ["Emit", "DeadLetter", "Drop"])
+def test_late_records(broker: Broker, topics: tuple[str, str, str], start_driver: Start, policy: str) -> None:
+    """And neither a record dated 2099 nor a producer whose clock is an hour ahead makes one of them late."""
+    source, sink, dead = topics
+    ahead = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3590))
+    recent = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 300))
+    with start_driver(build_job(broker, topics, watermark="10m", onLate=policy)) as driver:
+        status = feed(broker, driver, source, None, event(1, recent), event("ahead", ahead), event("2099", "2099-01-01T00:00:00Z"))
+        status = feed(broker, driver, source, status, event("ahead", ahead), event("fill", recent))
+        late = event("late", "2024-05-06T12:00:00.5Z", ("own", b"\x00"), ("own", None))
+        status = feed(broker, driver, source, status, event(2, recent), late, event(1, recent))
+        assert driver.stop() == ExitCode.DONE, driver.read_output()
+    progress = status.progress
+    assert (progress.unique, progress.duplicates, progress.late, progress.invalid) == (4, 2, 1, 1), progress
+    assert (progress.late_emitted, progress.rows_out) == ((1, 5) if policy == "Emit" else (0, 4))
+    out, letters = broker.read_all(sink), broker.read_all(dead)
+    ids = sorted(str(json.loads(record.value or b"")["id"]) for record in out)
+    assert ids == sorted(["1", "2", "ahead", "fill", *(["late"] if policy == "Emit" else [])])
+    [future] = [letter for letter in letters if letter.value and b"2099" in letter.value]
+    assert split_headers(future)[1]["dedup-event-time"] == "2099-01-01T00:00:00.000Z"
+    if policy == "Emit":
+        [emitted] = [record for record in out if record.value == late.value]
+        assert emitted.headers == (*late.headers, ("dedup-late", b"true"))
+    if policy == "DeadLetter":
+        [letter] = [letter for letter in letters if letter.value == late.value]
+        own, added = split_headers(letter)
+        assert own == late.headers
+        assert (added["dedup-reason"], added["dedup-event-time"], added["dedup-source-offset"]) == ("Late", "2024-05-06T12:00:00.500Z", "6")
+        assert added["dedup-watermark"][:4] == time.strftime("%Y", time.gmtime())
+    assert len(letters) == (2 if policy == "DeadLetter" else 1)
+
+
+def test_an_invalid_record_stops_the_job_and_nothing_of_its_batch_is_written(
+    broker: Broker, topics: tuple[str, str, str], start_driver: Start
+) -> None:
+    source, sink, dead = topics
+    good, bad = event(1, "2024-05-06T12:00:00Z"), Record(b"k", b'{"id":"secret","at":"nonsense"}')
+    broker.send(source, [good, bad, Record(b"k", b"secret")])
+    with start_driver(build_job(broker, topics, onInvalid="Fail")) as driver:
+        assert driver.wait_for_end() == ExitCode.INVALID_RECORD, driver.read_output()
+        message = driver.read_termination_message()
+        output = driver.read_output()
+    assert message.reason is Reason.INVALID_RECORD
+    assert (
+        f"the record at offset 1 of partition 0 of the topic {source} is invalid, and 1 more in its batch: TimeUnreadable"
+        in message.message
+    )
+    assert "secret" not in output, "payloads are not for logs"
+    assert broker.read_all(sink) == broker.read_all(dead) == []
+    with start_driver(build_job(broker, topics)) as driver:
+        status = driver.wait_for_rows(3)
+    assert (status.progress.unique, status.progress.dead_letters) == (1, 2)
+    assert (broker.read_all(sink), len(broker.read_all(dead))) == ([good], 2)
+
+
+def test_at_least_once_writes_dead_letters_too(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+    source, sink, dead = topics
+    good, bad = event(1, "2024-05-06T12:00:00Z"), Record(None, b"\xff", (("own", b"1"),))
+    broker.send(source, [good, bad, good])
+    config = build_job(broker, topics, sink={"kafka": {"topic": sink, "delivery": "AtLeastOnce"}})
+    with start_driver(config) as driver:
+        driver.wait_for_rows(3)
+    [letter] = broker.read_all(dead)
+    assert broker.read_all(sink) == [good]
+    assert (letter.key, letter.value, split_headers(letter)[1]["dedup-reason"]) == (None, b"\xff", "NotUtf8")
+
+
+def test_a_missing_dead_letter_topic_is_waited_for(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+    source, _, dead = topics
+    broker.delete(dead)
+    with start_driver(build_job(broker, topics)) as driver:
+        status = driver.wait_until(lambda status: status.blocked_by is not None)
+        assert status.blocked_by is not None and status.blocked_by.reason is Reason.DEAD_LETTER_TOPIC_MISSING
+        broker.create(dead, 1)
+        broker.send(source, [Record(None, b"x")])
+        assert driver.wait_for_rows(1).progress.dead_letters == 1
+
+
+def test_compressed_aborted_and_compacted_batches(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+    """What is not visible to a read-committed consumer is not read: no gap, marker or aborted record is counted as anything."""
+    source, sink, _ = topics
+    expected: list[Record] = []
+    for number, compression in enumerate(("none", "gzip", "snappy", "lz4", "zstd")):
+        settings = {"bootstrap.servers": broker.bootstrap, "transactional.id": f"{source}-{number}", "compression.type": compression}
+        producer = Producer(settings)
+        producer.init_transactions(60)
+        for commit in (False, True):
+            producer.begin_transaction()
+            kept = event(f"{number}-{commit}", "2024-05-06T12:00:00Z", ("c", compression.encode()))
+            for record in (kept, kept, Record(b"x", b"not json") if not commit else kept):
+                producer.produce(source, record.value, record.key, headers=list(record.headers))
+            (producer.commit_transaction if commit else producer.abort_transaction)(60)
+            expected += [kept] if commit else []
+    with start_driver(build_job(broker, topics, onInvalid="Fail")) as driver:
+        status = driver.wait_for_rows(15)
+        status = driver.wait_until(lambda status: status.progress.lag_records == 0)
+    assert (status.progress.rows_in, status.progress.unique, status.progress.duplicates) == (15, 5, 10), status.progress
+    assert sorted(broker.read_all(sink), key=str) == sorted(expected, key=str)
+
+
+def test_tombstones_of_a_compacted_topic_pass(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+    source, sink, _ = topics
+    records = [Record(b"a", b"{}"), Record(b"a", b"{}"), Record(b"a", None), Record(b"a", None), Record(b"b", b"{}")]
+    broker.send(source, records)
+    config = build_job(broker, topics, key={"from": "KafkaKey"}, eventTime={"from": "KafkaTimestamp"}, onInvalid="Fail")
+    with start_driver(config) as driver:
+        status = driver.wait_for_rows(5)
+    assert (status.progress.unique, status.progress.duplicates) == (3, 2)
+    out = broker.read_all(sink)
+    assert [record for record in out if record.key == b"a"] == [Record(b"a", b"{}"), Record(b"a", None)], "in their order"
+    assert Record(b"b", b"{}") in out
+
+
+def test_with_arrival_keys_of_a_quiet_topic_are_forgotten(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+    """Batches without data remove what has expired, and end when nothing is left."""
+    source, sink, _ = topics
+    again = Record(b"k", b"the same")
+    config = build_job(
+        broker, topics, format="Raw", key={"from": "ValueHash"}, eventTime={"from": "Arrival"}, watermark="6s", onInvalid="Fail"
+    )
+    with start_driver(config) as driver:
+        feed(broker, driver, source, None, again, again)
+        driver.wait_until(lambda status: status.progress.state_rows == 0, seconds=120)
+        batch = driver.wait_until(lambda status: status.progress.batch is not None).progress.batch
+        time.sleep(8)  # longer than a watermark: ticks would have come
+        assert driver.wait_until(lambda status: True).progress.batch == batch, "an empty state needs no ticks"
+        broker.send(source, [again])
+        status = driver.wait_for_rows(3)
+        assert driver.stop() == ExitCode.DONE, driver.read_output()
+    assert (status.progress.unique, status.progress.duplicates, status.progress.late) == (2, 1, 0), status.progress
+    assert broker.read_all(sink) == [again, again]
