@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from dedup_api.model import ApiModel
 from dedup_api.reasons import Reason
 from dedup_api.status import Progress
@@ -26,6 +28,20 @@ class Blocked(ApiModel):
     message: str
 
 
+class Measures(ApiModel):
+    """Of the metrics: what is of use beside the progress where nobody scrapes them. Sums begin with the process."""
+
+    watermark_lag_seconds: float | None = None
+    """How far the watermark is behind the clock; absent before there is one."""
+    batch_phase_seconds: dict[str, float] = Field(default_factory=dict)
+    state_operation_seconds: dict[str, float] = Field(default_factory=dict)
+    """Of update, evict and commit, summed over the state's partitions."""
+    checkpoint_bytes: float = 0
+    transactions: dict[str, float] = Field(default_factory=dict)
+    """Committed and aborted ones."""
+    producer_reopens: float = 0
+
+
 class DriverStatus(ApiModel):
     phase: Phase
     blocked_by: Blocked | None = None
@@ -42,3 +58,4 @@ class DriverStatus(ApiModel):
     """RFC 3339: since when something outside of a batch has been due: the start-up, or records that no batch has begun to read. Absent
     while nothing is, and while the driver is blocked."""
     progress: Progress = Progress()
+    measures: Measures | None = None

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from dedup_api.driver_status import Measures
 from dedup_api.faults import INVALID_FAULTS
 from dedup_job.totals import BatchCounts, Written
 
@@ -229,6 +230,28 @@ class Metrics:
 
     def count_reopened(self) -> None:
         self.reopened.inc()
+
+
+def read_measures(metrics: Metrics) -> Measures:
+    """For `/status`."""
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+
+    def one(definition: Definition) -> float | None:
+        return next((sample.value for sample in samples if sample.name == definition.name), None)
+
+    def by(definition: Definition) -> dict[str, float]:
+        (label,) = definition.labels
+        return {sample.labels[label]: round(sample.value, 3) for sample in samples if sample.name == definition.name}
+
+    behind = one(WATERMARK_LAG)
+    return Measures(
+        watermark_lag_seconds=None if behind is None else round(behind, 3),
+        batch_phase_seconds=by(PHASES),
+        state_operation_seconds=by(STORE),
+        checkpoint_bytes=one(CHECKPOINT_BYTES) or 0,
+        transactions=by(TRANSACTIONS),
+        producer_reopens=one(REOPENED) or 0,
+    )
 
 
 def build_metrics_page() -> str:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from dedup_job.metrics import Metrics
+from dedup_job.metrics import Metrics, read_measures
 from dedup_job.status import State, build_status, decide_health, decide_readiness
 
 _TEXT = "text/plain; charset=utf-8"
@@ -31,7 +31,8 @@ class Pages:
             case "/readyz":
                 return _answer(decide_readiness(self._state.read()))
             case "/status":
-                body = build_status(self._state.read()).model_dump_json(by_alias=True, exclude_none=True)
+                status = build_status(self._state.read()).model_copy(update={"measures": read_measures(self._metrics)})
+                body = status.model_dump_json(by_alias=True, exclude_none=True)
                 return 200, "application/json", body.encode()
             case _:
                 return 404, _TEXT, b"/metrics /healthz /readyz /status\n"

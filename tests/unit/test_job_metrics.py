@@ -6,8 +6,9 @@ from pathlib import Path
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dedup_api.driver_status import Measures
 from dedup_api.faults import Fault
-from dedup_job.metrics import DEFINITIONS, Kind, Metrics, build_metrics_page
+from dedup_job.metrics import DEFINITIONS, Kind, Metrics, TransactionResult, build_metrics_page, read_measures
 from dedup_job.totals import BatchCounts, StoreTimes, Written
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,21 @@ def test_a_batch_is_counted() -> None:
     assert metrics.registry.get_sample_value("dedup_invalid_total", {"reason": "KeyEmpty"}) == 0, "a rate needs a beginning"
     assert metrics.registry.get_sample_value("dedup_state_operation_seconds_total", {"operation": "evict"}) == 0.5
     assert metrics.registry.get_sample_value("dedup_unaccounted_rows", {"law": "in"}) == 1
+
+
+def test_what_status_says_of_them() -> None:
+    metrics = Metrics()
+    assert read_measures(metrics) == Measures(transactions={"committed": 0, "aborted": 0})
+    metrics.set_watermark(int(time.time() * 1000) - 60_000)
+    metrics.phases.labels(phase="plan").inc(0.25)
+    metrics.store.labels(operation="evict").inc(2)
+    metrics.checkpoint_bytes.set(5000)
+    metrics.count_transaction(TransactionResult.ABORTED)
+    metrics.count_reopened()
+    found = read_measures(metrics)
+    assert found.watermark_lag_seconds is not None and 60 <= found.watermark_lag_seconds < 120
+    assert (found.batch_phase_seconds, found.state_operation_seconds) == ({"plan": 0.25}, {"evict": 2})
+    assert (found.checkpoint_bytes, found.transactions, found.producer_reopens) == (5000, {"committed": 0, "aborted": 1}, 1)
 
 
 def test_the_watermark_is_as_far_behind_as_the_clock_says() -> None:
