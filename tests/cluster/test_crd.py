@@ -79,6 +79,9 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+RAW = {"spec.format": "Raw", "spec.key": {"from": "KafkaKey"}, "spec.eventTime": {"from": "KafkaTimestamp"}}
+PREFIXED = {"spec.sink.kafka.transactionalIdPrefix": "shop"}
+
 ACCEPTED: dict[str, dict[str, Any]] = {
     "the smallest": {"spec.trigger": None},
     "console": {"spec.sink": {"console": {}}},
@@ -105,6 +108,26 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "parallelism": {"spec.parallelism": 64},
     "suspended": {"spec.suspend": True, "spec.restartNonce": 7},
     "the longest name": {"metadata.name": "a" * 45},
+    "the key's place by name": {"spec.key": {"from": "Fields", "fields": ["eventId"]}},
+    "the Kafka key": {"spec.key": {"from": "KafkaKey"}},
+    "the whole value": {"spec.key": {"from": "ValueHash"}},
+    "the time's place by name": {"spec.eventTime": {"from": "Field", "field": "timestamp"}},
+    "the Kafka timestamp": {"spec.eventTime": {"from": "KafkaTimestamp"}},
+    "the arrival": {"spec.eventTime": {"from": "Arrival"}},
+    "the Kafka key beside a time in the payload": {"spec.key": {"from": "KafkaKey"}, "spec.format": "Json"},
+    "a key in the payload beside the Kafka timestamp": {"spec.eventTime": {"from": "KafkaTimestamp"}, "spec.format": "Json"},
+    "no skew": {"spec.eventTime.maxFutureSkew": "0s"},
+    "a skew in parts": {"spec.eventTime.maxFutureSkew": "24h30m"},
+    "raw, by Kafka's key and time": RAW,
+    "raw, by value and arrival": {**RAW, "spec.key": {"from": "ValueHash"}, "spec.eventTime": {"from": "Arrival"}},
+    "what is late passes": {"spec.onLate": "Emit"},
+    "what is invalid stops the job": {"spec.onInvalid": "Fail"},
+    "what is invalid is left out": {"spec.onInvalid": "Drop"},
+    "what is invalid is left out of the log": {"spec.onInvalid": "Drop", "spec.sink": {"console": {}}},
+    "late dead letters": {"spec.onLate": "DeadLetter", "spec.deadLetter": {"topic": "user_events_dead"}},
+    "invalid dead letters": {"spec.onInvalid": "DeadLetter", "spec.deadLetter": {"topic": "user_events_dead"}},
+    "a topic for dead letters that nobody writes to": {"spec.deadLetter": {"topic": "user_events_dead"}},
+    "dead letters beside a progress topic": {**PREFIXED, "spec.deadLetter": {"topic": "shop-dead"}},
 }
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -179,6 +202,55 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a long name": ({"metadata.name": "a" * 46}, "metadata.name is too long: use at most 45 characters"),
     "a name with a dot": ({"metadata.name": "a.b"}, "metadata.name must begin with a letter"),
     "a name with a digit first": ({"metadata.name": "2fast"}, "metadata.name must begin with a letter"),
+    "a progress topic that is the source": (
+        {**PREFIXED, "spec.source.topic": "shop-progress"},
+        "spec.sink.kafka.transactionalIdPrefix gives the progress topic the name of the job's own source or sink",
+    ),
+    "a progress topic that is the sink": (
+        {**PREFIXED, "spec.sink.kafka.topic": "shop-progress"},
+        "spec.sink.kafka.transactionalIdPrefix gives the progress topic the name of the job's own source or sink",
+    ),
+    "a key without fields": ({"spec.key": {}}, "spec.key.fields is missing: name the fields of the payload"),
+    "fields by name without any": ({"spec.key": {"from": "Fields"}}, "spec.key.fields is missing: name the fields of the payload"),
+    "fields beside the Kafka key": ({"spec.key.from": "KafkaKey"}, "spec.key.fields is only for spec.key.from: Fields"),
+    "fields beside the whole value": ({"spec.key.from": "ValueHash"}, "spec.key.fields is only for spec.key.from: Fields"),
+    "a key from a header": ({"spec.key": {"from": "Header"}}, 'spec.key.from: Unsupported value: "Header"'),
+    "a time without a field": ({"spec.eventTime": {"format": "EpochMillis"}}, "spec.eventTime.field is missing: name the field"),
+    "a field by name without any": ({"spec.eventTime": {"from": "Field"}}, "spec.eventTime.field is missing: name the field"),
+    "a field beside the Kafka timestamp": (
+        {"spec.eventTime.from": "KafkaTimestamp"},
+        "spec.eventTime.field is only for spec.eventTime.from: Field",
+    ),
+    "a field beside the arrival": ({"spec.eventTime.from": "Arrival"}, "spec.eventTime.field is only for spec.eventTime.from: Field"),
+    "a time from a header": ({"spec.eventTime": {"from": "Header"}}, 'spec.eventTime.from: Unsupported value: "Header"'),
+    "a skew of days": ({"spec.eventTime.maxFutureSkew": "1d"}, "spec.eventTime.maxFutureSkew is not a duration: write hours"),
+    "an empty skew": ({"spec.eventTime.maxFutureSkew": ""}, "spec.eventTime.maxFutureSkew is not a duration"),
+    "a negative skew": ({"spec.eventTime.maxFutureSkew": "-5m"}, "spec.eventTime.maxFutureSkew is not a duration"),
+    "a skew of a number": ({"spec.eventTime.maxFutureSkew": 3600}, "spec.eventTime.maxFutureSkew: Invalid value"),
+    "raw with key fields": ({**RAW, "spec.key": {"fields": ["eventId"]}}, "spec.format: Raw has no fields: set spec.key.from to KafkaKey"),
+    "raw with a time field": (
+        {**RAW, "spec.eventTime": {"field": "timestamp"}},
+        "spec.format: Raw has no fields: set spec.eventTime.from to KafkaTimestamp",
+    ),
+    "late dead letters without a topic": ({"spec.onLate": "DeadLetter"}, "spec.deadLetter.topic is missing: spec.onLate or spec.onInvalid"),
+    "invalid dead letters without a topic": ({"spec.onInvalid": "DeadLetter"}, "spec.deadLetter.topic is missing: spec.onLate or"),
+    "dead letters without a topic": ({"spec.onLate": "DeadLetter", "spec.deadLetter": {}}, "spec.deadLetter.topic: Required value"),
+    "dead letters beside the log": (
+        {"spec.sink": {"console": {}}, "spec.onInvalid": "DeadLetter", "spec.deadLetter": {"topic": "user_events_dead"}},
+        "spec.deadLetter needs a Kafka sink",
+    ),
+    "a pattern of dead letters": ({"spec.deadLetter": {"topic": "dead-*"}}, "spec.deadLetter.topic must be one literal topic name"),
+    "dead letters into the source": (
+        {"spec.deadLetter": {"topic": "user_events"}},
+        "spec.deadLetter.topic must differ from spec.source.topic, spec.sink.kafka.topic and the progress topic",
+    ),
+    "dead letters into the sink": ({"spec.deadLetter": {"topic": "user_events_unique"}}, "spec.deadLetter.topic must differ from"),
+    "dead letters among the markers": (
+        {**PREFIXED, "spec.deadLetter": {"topic": "shop-progress"}},
+        "spec.deadLetter.topic must differ from",
+    ),
+    "late records that stop the job": ({"spec.onLate": "Fail"}, 'spec.onLate: Unsupported value: "Fail"'),
+    "invalid records that pass": ({"spec.onInvalid": "Emit"}, 'spec.onInvalid: Unsupported value: "Emit"'),
 }
 
 
@@ -204,7 +276,11 @@ def test_defaults_are_filled_in() -> None:
     assert spec["trigger"] == {"processingTime": "5s"}
     assert spec["source"]["startingOffsets"] == "Earliest"
     assert spec["source"]["maxOffsetsPerTrigger"] == 200_000
-    assert spec["eventTime"]["format"] == "Iso8601"
+    assert spec["format"] == "Json"
+    assert spec["key"] == {"from": "Fields", "fields": ["eventId"]}
+    assert spec["eventTime"] == {"from": "Field", "field": "timestamp", "format": "Iso8601", "maxFutureSkew": "1h"}
+    assert (spec["onLate"], spec["onInvalid"]) == ("Drop", "Fail")
+    assert "deadLetter" not in spec
     assert spec["checkpoint"] == {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}, "reclaimPolicy": "Retain"}
     assert spec["driver"] == {"resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": "2", "memory": "2Gi"}}}
     assert spec["suspend"] is False
@@ -250,7 +326,7 @@ def test_the_short_name_and_the_columns() -> None:
     assert narrow[0].split() == ["NAME", "READY", "REASON", "TOPIC", "WATERMARK", "DUPLICATES", "LAG", "AGE"]
     assert {"columns", "user_events", "10m"} <= set(narrow[1].split())
     wide = kubectl("get", "dj", "-n", NAMESPACE, "-o", "wide").stdout.splitlines()[0].split()
-    assert set(wide) - set(narrow[0].split()) == {"DRIVER", "RESTARTS", "RATE", "STATE"}
+    assert set(wide) - set(narrow[0].split()) == {"DRIVER", "RESTARTS", "RATE", "LATE", "INVALID", "STATE"}
     kubectl("delete", "dedupjob", "columns", "-n", NAMESPACE)
 
 

@@ -43,13 +43,13 @@ def test_every_event_comes_out_once_whatever_happens_to_the_operator_and_the_dri
     source, sink = topics
     late_topic = f"{jobs.namespace}-late"
     kafka.produce(source, make_events(0, 500))
-    jobs.apply("main", source, sink={"kafka": {"topic": sink}}, watermark="2h")
+    jobs.apply("main", source, sink={"kafka": {"topic": sink}}, watermark="2h", onInvalid="Drop")
     jobs.apply("notopic", late_topic, watermark="2h")
     cluster.kubectl("wait", "dedupjob/main", "-n", jobs.namespace, "--for=condition=Ready", "--timeout=240s")
     wait_until(lambda: len(read_ids(kafka, sink)) == 500, "the first events", 120, lambda: jobs.describe("main"))
     uid = jobs.pod_uid("main")
 
-    # The operator goes, and records that are no events come: neither concerns the driver.
+    # The operator goes, and records that are no events come, which this job only counts: neither concerns the driver.
     cluster.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=dedup-operator", "--wait=false")
     kafka.produce(source, [*JUNK, *make_events(400, 900)])
     wait_until(lambda: len(read_ids(kafka, sink)) == 900, "the second events", 120, lambda: jobs.describe("main"))

@@ -1,6 +1,7 @@
 """What goes in: which events, in how many copies, in which order, down to the bytes. Pure, and the same for the same seed.
 
-Every record is a function of its event and its copy, so that millions of them are checked without being remembered.
+Every record is a function of its event and its copy, so that millions of them are checked without being remembered. Some events are
+strays: late or invalid, each in one record, which is to be a dead letter.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import heapq
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+
+from dedup_api.faults import INVALID_FAULTS, Fault
+from faults.strays import SHIFTS, build_value
 
 Header = tuple[str, bytes | None]
 
@@ -21,6 +26,10 @@ WATERMARKS = 6
 COPIES_WITHIN = 25
 """A copy comes at most 1/25 of all events after the first: closer than a watermark with much to spare, so none is late or forgotten."""
 MOST_COPIES = 3
+STRAYS_ONE_IN = 70
+"""One event in so many is invalid, and one in so many late: about one record in a hundred each."""
+FIRST_LATE = 5
+"""Late events stand behind this part of all: before a watermark has begun nothing is late."""
 
 _BEGIN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 _MASK = (1 << 64) - 1
@@ -52,7 +61,7 @@ class Record:
     """As Kafka holds it."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: tuple[Header, ...]
     timestamp: int
     """Milliseconds since 1970."""
@@ -73,21 +82,44 @@ class Plan:
 
     def count_copies(self, event: int) -> int:
         """One for most events, up to MOST_COPIES."""
+        if self._draw_stray(event) < 2:
+            return 1
         return (1, 1, 1, 1, 1, 1, 2, 3)[self._mix(event, 1) & 7]
+
+    def find_fault(self, event: int) -> Fault | None:
+        """None for an event that is to be in the output."""
+        match self._draw_stray(event):
+            case 0:
+                return INVALID_FAULTS[self._mix(event, 6) % len(INVALID_FAULTS)]
+            case 1 if event >= self.events // FIRST_LATE:
+                return Fault.LATE
+            case _:
+                return None
+
+    def _draw_stray(self, event: int) -> int:
+        return self._mix(event, 5) % STRAYS_ONE_IN
+
+    def find_time(self, event: int) -> datetime:
+        """The event time. Of an invalid event whose time cannot be read: what it would have been."""
+        return _BEGIN + timedelta(microseconds=event * self._step) + SHIFTS.get(self.find_fault(event), timedelta())
 
     def build_record(self, event: int, copy: int) -> Record:
         """Copies agree in key and value, and differ in timestamp and, mostly, in headers."""
-        micros = event * self._step
-        draw = self._mix(event, 2)
+        headers = _HEADERS[self._mix(event, 16 + copy) % len(_HEADERS)]
+        timestamp = self._begin_ms + event * self._step // 1000 + 1000 * copy
+        return Record(self.find_key(event), self._build_value(event), headers, timestamp)
+
+    def _build_value(self, event: int) -> bytes | None:
+        draw, fault = self._mix(event, 2), self.find_fault(event)
         document = {
             "id": f"e{event}",
-            "at": (_BEGIN + timedelta(microseconds=micros)).isoformat(),
+            "at": self.find_time(event).isoformat(),
             "text": _TEXTS[draw % len(_TEXTS)] * (1 + (draw >> 8) % 4),
             "n": draw >> 32,
         }
-        headers = _HEADERS[self._mix(event, 16 + copy) % len(_HEADERS)]
-        value = json.dumps(document, ensure_ascii=draw & 64 == 0).encode()
-        return Record(self.find_key(event), value, headers, self._begin_ms + micros // 1000 + 1000 * copy)
+        if fault is not None:
+            return build_value(document, fault, draw >> 16)
+        return json.dumps(document, ensure_ascii=draw & 64 == 0).encode()
 
     def find_key(self, event: int) -> bytes | None:
         """The Kafka key: none for one event in ten, and one in so many is empty."""
@@ -133,6 +165,22 @@ class Plan:
     def records(self) -> int:
         """How many go in."""
         return sum(map(self.count_copies, range(self.events)))
+
+    @cached_property
+    def strays(self) -> Counter[Fault]:
+        """How many records are to be dead letters."""
+        faults = map(self.find_fault, range(self.events))
+        return Counter(fault for fault in faults if fault is not None)
+
+    @property
+    def end(self) -> datetime:
+        """The event time behind the last one."""
+        return _BEGIN + timedelta(microseconds=self.events * self._step)
+
+    @property
+    def uniques(self) -> int:
+        """How many records are to be in the output."""
+        return self.events - self.strays.total()
 
     @cached_property
     def _step(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from dedup_api.faults import Fault
 from dedup_api.spec import Delivery
 from dedup_job.totals import Totals
 from faults.check import Verdict
@@ -21,7 +22,7 @@ class Progress:
 
     def describe(self, seconds: float, fed: int, read: int, batch: int, totals: Totals) -> str:
         return (
-            f"{seconds:.0f} s: fed {fed:,}, read {read:,}, out {totals.rows_out:,}, batch {batch}; "
+            f"{seconds:.0f} s: fed {fed:,}, read {read:,}, out {totals.rows_out:,}, dead letters {totals.dead_letters:,}, batch {batch}; "
             f"faults {self.faults} of {self.planned_faults}, now {self.doing}"
         )
 
@@ -32,12 +33,18 @@ class Report:
     delivery: Delivery
     records: int
     events: int
+    """That are to be in the output."""
+    strays: Counter[Fault]
+    """That are to be dead letters."""
     batches: int
     max_offsets: int
     seconds: float
     recoveries: tuple[float, ...]
     totals: Totals
     verdict: Verdict
+    """On the output."""
+    letters: Verdict
+    """On the dead letters."""
     done: Counter[str] = field(default_factory=Counter)
     """How often each fault happened, by names."""
     ends: Counter[str] = field(default_factory=Counter)
@@ -47,29 +54,40 @@ class Report:
 
     @property
     def failures(self) -> list[str]:
-        """What speaks against the run; empty when the promise held."""
-        return [*self.verdict.failures, *self.violations]
+        """What speaks against the run; empty when the promise held. AtLeastOnce may deliver twice."""
+        verdict, letters = (self._forgive(found).failures for found in (self.verdict, self.letters))
+        return [*verdict, *(f"{failure} of the dead letters" for failure in letters), *self.violations]
+
+    def _forgive(self, verdict: Verdict) -> Verdict:
+        return verdict if self.delivery is Delivery.EXACTLY_ONCE else replace(verdict, twice=0)
 
     @property
     def kills(self) -> int:
         return self.done["kill"]
 
     def describe(self) -> str:
-        verdict = self.verdict
+        late = self.strays[Fault.LATE]
+        invalid = self.strays.total() - late
         lines = [
-            f"{self.delivery}, seed {self.seed}: {self.records:,} records of {self.events:,} events in {self.batches} batches "
-            f"(maxOffsetsPerTrigger {self.max_offsets:,}), {self.seconds:.0f} s",
+            f"{self.delivery}, seed {self.seed}: {self.records:,} records of {self.events:,} events, {invalid:,} invalid and {late:,} late "
+            f"ones, in {self.batches} batches (maxOffsetsPerTrigger {self.max_offsets:,}), {self.seconds:.0f} s",
             f"faults: {_list(self.done)}",
             f"other ends of drivers: {_list(self.ends)}",
             f"from a kill to the next committed batch: {describe_recoveries(list(self.recoveries))}",
             f"the driver's own count: {self.totals.rows_in:,} in, {self.totals.rows_out:,} out, {self.totals.duplicates:,} duplicates, "
-            f"{self.totals.late:,} late, {sum(self.totals.invalid.values()):,} invalid",
-            f"out {verdict.out:,}: missing {verdict.missing:,}, twice {verdict.twice:,}, foreign {verdict.foreign:,}, "
-            f"changed {verdict.changed:,}, out of order {verdict.disordered:,}",
-            *verdict.examples,
+            f"{self.totals.late:,} late, {sum(self.totals.invalid.values()):,} invalid, {self.totals.dead_letters:,} dead letters",
+            f"out {_describe(self.verdict)}, out of order {self.verdict.disordered:,}",
+            *self.verdict.examples,
+            f"dead letters {_describe(self.letters)}",
+            *self.letters.examples,
             *self.violations,
         ]
         return "\n".join(lines)
+
+
+def _describe(verdict: Verdict) -> str:
+    counts = f"missing {verdict.missing:,}, twice {verdict.twice:,}, foreign {verdict.foreign:,}, changed {verdict.changed:,}"
+    return f"{verdict.out:,}: {counts}"
 
 
 def _list(counter: Counter[str]) -> str:

@@ -19,11 +19,12 @@ from confluent_kafka import Message
 from dedup_api.exits import ExitCode, find_meaning
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import Delivery
-from faults.check import check
+from faults.check import check, check_totals
 from faults.commits import Commits, Outage, list_recoveries, make_checkpoint
 from faults.feed import Feeder
+from faults.letters import check_letters
 from faults.own_broker import OwnBroker, fetch_broker_jars
-from faults.plan import WATERMARK, Plan, Record, build_plan
+from faults.plan import FIRST_LATE, WATERMARK, Plan, Record, build_plan
 from faults.processes import TRANSACTION_SECONDS, FaultyDriver, Tag
 from faults.report import Progress, Report
 from faults.schedule import MOST_VISITS, Action, Counts, Fault, Point, Target, build_schedule, list_points
@@ -31,8 +32,9 @@ from kafka.broker import read_messages
 from kafka.driver import build_config
 from kafka.jars import fetch_connector_jars, make_class_archive
 
-SOURCE, SINK = "faults-in", "faults-out"
+SOURCE, SINK, LETTERS = "faults-in", "faults-out", "faults-dead"
 SINK_PARTITIONS = 3
+LETTER_PARTITIONS = 2
 
 POLL = 0.1
 REPORT_SECONDS = 5.0
@@ -48,6 +50,8 @@ OWN_COMMITS_AFTER = 2.0
 """Seconds after its start: no driver commits sooner."""
 REST_FACTOR = 8
 """How much larger batches are when no fault is to come: small ones are there to have many for each fault."""
+FIRST_BATCHES = 2
+"""Nothing in them is late: the watermark after the first one counts from the third on. They stay small, to end before late records come."""
 LONGEST_AWAY = 8.0
 """Seconds that the broker stays away."""
 
@@ -82,7 +86,7 @@ class Soak:
         self.plan: Plan = build_plan(settings.seed, settings.records)
         self.schedule = build_schedule(settings.seed, settings.counts, settings.points or list_points(settings.delivery))
         self.share = self.plan.records // (len(self.schedule) + 1)
-        self.batch = max(100, self.share // MOST_VISITS)
+        self.batch = max(100, min(self.share // MOST_VISITS, self.plan.records // FIRST_LATE // FIRST_BATCHES // 2))
         self.progress = Progress(self.plan, len(self.schedule))
         self.outages: list[Outage] = []
         self.kills: list[float] = []
@@ -93,7 +97,7 @@ class Soak:
         self._told = 0.0
 
     def run(self) -> Report:
-        note(f"seed {self.settings.seed}: {self.plan.records:,} records of {self.plan.events:,} events, {len(self.schedule)} faults")
+        note(f"seed {self.settings.seed}: {self.plan.records:,} records of {self.plan.uniques:,} events, {len(self.schedule)} faults")
         note(f"maxOffsetsPerTrigger {self.batch:,}; {self.folder}")
         with ExitStack() as stack:
             stack.callback(self.tag.kill_all)
@@ -114,6 +118,7 @@ class Soak:
         # The plan's records are years old, and the default would delete them.
         self.broker.create(SOURCE, self.plan.partitions, {"retention.ms": "-1"})
         self.broker.create(SINK, SINK_PARTITIONS, {"retention.ms": "-1"})
+        self.broker.create(LETTERS, LETTER_PARTITIONS, {"retention.ms": "-1"})
         self.config = self._build_config(self.batch)
         self.home = self.folder / "driver"
         self.home.mkdir()
@@ -122,8 +127,9 @@ class Soak:
     def _build_config(self, max_offsets: int) -> JobConfig:
         source = {"bootstrapServers": self.broker.bootstrap, "topic": SOURCE, "maxOffsetsPerTrigger": max_offsets}
         sink = {"kafka": {"topic": SINK, "delivery": self.settings.delivery}}
+        strays = {"onInvalid": "DeadLetter", "onLate": "DeadLetter", "deadLetter": {"topic": LETTERS}}
         watermark = f"{int(WATERMARK.total_seconds())}s"
-        return build_config(self.broker.bootstrap, SOURCE, SINK, source=source, sink=sink, watermark=watermark)
+        return build_config(self.broker.bootstrap, SOURCE, SINK, source=source, sink=sink, watermark=watermark, **strays)
 
     def _start(self, fault: Fault | None, folder: Path | None = None, lock_seconds: float = LOCK_SECONDS) -> FaultyDriver:
         return FaultyDriver(folder or self.home, self.config, self.jars, self.tag, self.environment, fault, lock_seconds)
@@ -220,7 +226,7 @@ class Soak:
     def _finish(self) -> None:
         """A healthy driver reads the rest, and is stopped as a pod is."""
         self.feeder.allow(self.plan.records)
-        self.config = self._build_config(self.batch * REST_FACTOR)
+        self.config = self._build_config(self.batch * (REST_FACTOR if self.commits.last >= FIRST_BATCHES - 1 else 1))
         self.progress.doing = "reading the rest"
         for _ in range(MOST_ENDS):
             with self._start(None) as driver:
@@ -262,15 +268,19 @@ class Soak:
 
     def _judge(self) -> Report:
         note("comparing the output with the plan")
-        verdict = check(self.plan, read_output(self.broker), with_timestamps=self.settings.delivery is Delivery.EXACTLY_ONCE)
-        hanging = count_hanging(self.broker)
+        keeps_timestamps = self.settings.delivery is Delivery.EXACTLY_ONCE
+        verdict = check(self.plan, read_output(self.broker, SINK), keeps_timestamps)
+        letters = check_letters(self.plan, read_output(self.broker, LETTERS), SOURCE, keeps_timestamps)
+        hanging = {topic: count_hanging(self.broker, topic) for topic in (SINK, LETTERS)}
         totals = self.commits.read_totals()
-        violations = [*self.violations, *([f"{hanging} records lie behind an open transaction"] if hanging else [])]
+        violations = [*self.violations, *check_totals(self.plan, totals)]
+        violations += [f"{count} records of {topic} lie behind an open transaction" for topic, count in hanging.items() if count]
         return Report(
             seed=self.settings.seed,
             delivery=self.settings.delivery,
             records=self.plan.records,
-            events=self.plan.events,
+            events=self.plan.uniques,
+            strays=self.plan.strays,
             batches=self.commits.last + 1,
             max_offsets=self.batch,
             seconds=time.time() - self.began,
@@ -279,13 +289,14 @@ class Soak:
             recoveries=tuple(list_recoveries(self.outages, list(self.commits.times.values()))),
             totals=totals,
             verdict=verdict,
+            letters=letters,
             violations=tuple(violations),
         )
 
 
-def read_output(broker: OwnBroker, isolation: str = "read_committed") -> Iterator[Record]:
-    """All records of the sink, in the order of each partition."""
-    consumer, partitions = broker.open_reader(SINK, isolation)
+def read_output(broker: OwnBroker, topic: str) -> Iterator[Record]:
+    """All committed records of the topic, in the order of each partition."""
+    consumer, partitions = broker.open_reader(topic, "read_committed")
     try:
         yield from map(build_record, read_messages(consumer, partitions))
     finally:
@@ -294,13 +305,13 @@ def read_output(broker: OwnBroker, isolation: str = "read_committed") -> Iterato
 
 def build_record(message: Message) -> Record:
     headers: Any = message.headers() or ()
-    return Record(message.key(), message.value() or b"", tuple(headers), message.timestamp()[1])
+    return Record(message.key(), message.value(), tuple(headers), message.timestamp()[1])
 
 
-def count_hanging(broker: OwnBroker) -> int:
+def count_hanging(broker: OwnBroker, topic: str) -> int:
     """Offsets that a read-committed consumer cannot reach, because a transaction before them has not ended."""
     left = 0
-    consumers = {isolation: broker.open_reader(SINK, isolation)[0] for isolation in ("read_committed", "read_uncommitted")}
+    consumers = {isolation: broker.open_reader(topic, isolation)[0] for isolation in ("read_committed", "read_uncommitted")}
     try:
         for partition in consumers["read_committed"].assignment():
             ends = {name: consumer.get_watermark_offsets(partition, timeout=60)[1] for name, consumer in consumers.items()}
