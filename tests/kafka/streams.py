@@ -1,0 +1,273 @@
+"""Streams of records that look for trouble: what a plan says, as records to send, step by step. Pure, and the same for the same plan.
+
+Records lie in 2024, so that the brokers' and the job's clocks decide about none of them, except for those that a clock of the present or
+of 2099 has stamped.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from hypothesis import strategies as st
+
+from kafka.model import MICROS, write_time
+
+PARTITIONS = 3
+SKEW = 3_600_000
+BASE = 1_714_953_600_000
+"""Milliseconds: 2024-05-06."""
+YEAR_2099 = 4_070_908_800_000
+FORMATS = ("Iso8601", "EpochMillis", "EpochSeconds")
+EDGES = (-MICROS, -1, 0, 1, MICROS)
+"""Microseconds before and after a moment at which a record's fate changes."""
+
+
+class Op(StrEnum):
+    """A part of a stream whose records are sent in steps, each read before the next."""
+
+    EDGES = "edges"
+    """Of lateness and of expiry."""
+    AHEAD = "ahead"
+    """A producer whose clock is ahead of its records' storage, by up to an hour and more."""
+    LEAP = "leap"
+    """A producer whose records are stamped by the same wrong clock; others go on as they were."""
+    INVALID = "invalid"
+    CROWD = "crowd"
+    """Out of order within and across partitions, with repeats."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """One process of the driver."""
+
+    backlog: int
+    """Records that wait for it."""
+    ops: tuple[Op, ...]
+    killed_after: float | None
+    """Seconds after the records of the next life's backlog were begun to be sent; None to stop it, as soon as they were."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    seed: int
+    form: str
+    delay: int
+    """Milliseconds, a multiple of 4,000."""
+    most: int
+    lives: tuple[Life, ...]
+    present: bool
+    """Whether it ends with records of the present, which only the job's own clock can tell from the future."""
+
+
+@st.composite
+def plans(draw: st.DrawFn, lives: int, more: int) -> Plan:
+    """Every Op once, and up to `more` besides, shared out among so many lives."""
+    ops = [*draw(st.permutations(list(Op))), *draw(st.lists(st.sampled_from(list(Op)), max_size=more))]
+    cuts = sorted(draw(st.lists(st.integers(0, len(ops)), min_size=lives - 1, max_size=lives - 1)))
+    parts = [ops[start:end] for start, end in zip([0, *cuts], [*cuts, len(ops)], strict=True)]
+    ends = st.one_of(st.floats(0, 2), st.none())
+    return Plan(
+        seed=draw(st.integers(0, 1 << 32)),
+        form=draw(st.sampled_from(FORMATS)),
+        delay=draw(st.sampled_from([8_000, 60_000, 600_000])),
+        most=draw(st.integers(17, 24)),
+        lives=tuple(Life(draw(st.integers(50, 90)), tuple(part), draw(ends)) for part in parts),
+        present=draw(st.booleans()),
+    )
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A record as it is sent."""
+
+    partition: int
+    stamp: int
+    value: bytes | None
+    key: bytes | None = None
+
+
+Step = list[Draft]
+
+
+@dataclass
+class Generator:
+    """Drafts of a plan, one part after the other. Times are microseconds; `clock` is the newest so far that may count for the watermark."""
+
+    plan: Plan
+    clock: int = BASE * MICROS
+    _choice: random.Random = field(init=False)
+    _events: list[tuple[int, int]] = field(default_factory=list)
+    """Number and time of the events so far."""
+    _count: int = 0
+
+    def __post_init__(self) -> None:
+        self._choice = random.Random(self.plan.seed)
+
+    @property
+    def delay(self) -> int:
+        return self.plan.delay * MICROS
+
+    def build_backlog(self, count: int) -> Step:
+        """Partitions of very different size and pace; most records on a grid of times, so that they meet each other's edges."""
+        choice, grid = self._choice, self.delay // 4
+        weights = choice.sample([1, 4, 12], PARTITIONS)
+        fronts = [self.clock + choice.randrange(24) * grid for _ in range(PARTITIONS)]
+        paces = [choice.choice([0, 1, 2, 4]) for _ in range(PARTITIONS)]
+        spoiled = weights.index(1)  # of which a batch often holds nothing that is valid
+        drafts = [] if self._events else [self._send(0, time) for time in EDGES]  # where there is no watermark yet, 1970 is late
+        for partition in choice.choices(range(PARTITIONS), weights, k=count):
+            fronts[partition] += grid * paces[partition]
+            time = fronts[partition] - self._disorder() * grid + choice.choice([*EDGES, 0, 0, 0])
+            kind = choice.random()
+            if choice.random() < (0.5 if partition == spoiled else 0.05):
+                drafts.append(self._spoil(partition, time))
+            elif kind < 0.15:
+                ahead = choice.choice([grid, 8 * grid, SKEW * MICROS // 2, SKEW * MICROS])
+                drafts.append(self._send(partition, time + ahead, stamp=choice.choice([time, time + ahead])))
+            elif kind < 0.5 and self._events:
+                drafts.append(self._repeat(partition, time))
+            else:
+                drafts.append(self._send(partition, time))
+        return drafts
+
+    def build_steps(self, op: Op) -> list[Step]:
+        match op:
+            case Op.EDGES:
+                return self._build_edges()
+            case Op.AHEAD:
+                return self._build_ahead()
+            case Op.LEAP:
+                return self._build_leap()
+            case Op.INVALID:
+                return [[self._spoil(self._any(), self.clock, kind) for kind in range(KINDS)]]
+            case Op.CROWD:
+                return [self._build_crowd(), self._build_crowd()]
+
+    def _build_edges(self) -> list[Step]:
+        """Keys that expire around a moment to which the watermark is then moved, and records that are late around it. What must be in one
+        batch goes to one partition, which takes it as a whole."""
+        moment = self._next_millisecond() + self._choice.randrange(1, 4) * self.delay
+        home = self._any()
+        first = self._count
+        keys = [self._send(home, moment + edge) for edge in EDGES]
+        copies = list(range(first, self._count))
+        pusher = self._send(self._any(), moment + 2 * self.delay)
+        after = moment + self.delay
+        come_again = [self._send(home, after + MICROS + index, event) for index, event in enumerate(copies)]
+        late = [self._send(home, after + edge) for edge in EDGES]
+        filler = self._send(home, moment + 2, copies[0])
+        last = [self._send(self._any(), after + 2 * MICROS, event) for event in copies]
+        return [keys, [pusher], [filler], self._mix([*come_again, *late]), last]
+
+    def _build_ahead(self) -> list[Step]:
+        stamp = self._next_millisecond()
+        ahead = (1, self.delay // MICROS, SKEW, SKEW + 1)
+        drafts = [self._send(self._any(), stamp + milliseconds * MICROS, stamp=stamp) for milliseconds in ahead]
+        future = self._send(self._any(), YEAR_2099 * MICROS, stamp=stamp)
+        both = self._send(self._any(), YEAR_2099 * MICROS, stamp=YEAR_2099 * MICROS)
+        honest = self._send(self._any(), stamp, stamp=YEAR_2099 * MICROS)
+        return [self._mix([*drafts, future, both, honest]), [self._repeat(self._any(), self.clock) for _ in range(4)]]
+
+    def _build_leap(self) -> list[Step]:
+        before = self.clock
+        leap = self._send(self._any(), before + self._choice.choice([3 * self.delay, SKEW * MICROS]))
+        others = [[self._send(self._any(), before + index * MICROS), self._repeat(self._any(), before + index)] for index in range(2)]
+        return [[leap], *others]
+
+    def _build_crowd(self) -> Step:
+        front = self.clock + self._choice.randrange(5) * self.delay // 4
+        drafts = []
+        for _ in range(self._choice.randrange(4, 14)):
+            time = front - self._disorder() * self.delay // 4 + self._choice.choice(EDGES)
+            drafts.append(self._repeat(self._any(), time) if self._choice.random() < 0.4 else self._send(self._any(), time))
+        return drafts
+
+    def build_present(self, now: int) -> list[Step]:
+        """`now` in milliseconds. The first record counts as of its reading, and makes all of the past late."""
+        past = self.clock
+        ahead = self._send(0, (now + SKEW // 2) * MICROS, stamp=YEAR_2099 * MICROS)
+        return [[ahead], [self._send(1, past)], [self._send(2, past), self._send(2, now * MICROS)]]
+
+    def _next_millisecond(self) -> int:
+        return (self.clock // MICROS + 1) * MICROS
+
+    def _any(self) -> int:
+        return self._choice.choice([0, 0, 0, 0, 1, 1, 2])
+
+    def _disorder(self) -> int:
+        """Quarters of the delay."""
+        return self._choice.choice([0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 8])
+
+    def _mix(self, step: Step) -> Step:
+        return self._choice.sample(step, len(step))
+
+    def _repeat(self, partition: int, time: int) -> Draft:
+        """An event that was, mostly one of the last: a copy of it, or the same key with a time of its own."""
+        event, its_time = self._choice.choice(self._events[-self._choice.choice([8, 40]) :])
+        return self._send(partition, self._choice.choice([its_time, time]), event)
+
+    def _send(self, partition: int, time: int, event: int | None = None, stamp: int | None = None) -> Draft:
+        """A valid record but for its time; of a new event unless it is told. Mostly stored a moment after it happened."""
+        if event is None:
+            event, self._count = self._count, self._count + 1
+        self._events.append((event, time))
+        delays = (0, MICROS, 5000 * MICROS, self.delay)
+        stored = time + self._choice.choice(delays) if stamp is None else stamp
+        if time < YEAR_2099 * MICROS:
+            self.clock = max(self.clock, min(time, stored))
+        key = None if event % 4 == 0 else f"k{event % 5}".encode()
+        return Draft(partition, max(1, -(-stored // MICROS)), build_value(write_id(event), time, self.plan.form), key)
+
+    def _spoil(self, partition: int, time: int, kind: int | None = None) -> Draft:
+        """Invalid, and mostly with the id of a valid one."""
+        event = self._choice.choice(self._events)[0] if self._events else 0
+        value = spoil(event, time, self.plan.form, self._choice.randrange(KINDS) if kind is None else kind)
+        return Draft(partition, time // MICROS, value, b"spoiled")
+
+
+def write_id(event: int) -> Any:
+    """Numbers and texts, which are different keys."""
+    return event if event % 3 == 0 else f"e{event}"
+
+
+def build_value(identity: Any, time: int, form: str) -> bytes:
+    match form:
+        case "Iso8601":
+            milliseconds, micros = divmod(time, MICROS)
+            text = write_time(milliseconds * MICROS)
+            at = json.dumps(text if micros == 0 else f"{text[:-1]}{micros:03}Z")
+        case "EpochMillis":
+            at = str(Decimal(time) / MICROS)
+        case _:
+            at = str(Decimal(time) / (MICROS * MICROS))
+    return f'{{"id": {json.dumps(identity)}, "at": {at}}}'.encode()
+
+
+KINDS = 13
+
+
+def spoil(event: int, time: int, form: str, kind: int) -> bytes | None:
+    good = build_value(write_id(event), time, form)
+    at = good[good.index(b'"at"') : -1]
+    spoiled: list[bytes | None] = [
+        None,
+        good[:-1] + b', "z": "\xff"}',
+        good[:-1],
+        good + b"{}",
+        b"{" + at + b"}",
+        b'{"id": null, ' + at + b"}",
+        b'{"id": "", ' + at + b"}",
+        b'{"id": [1], ' + at + b"}",
+        b'{"id": "\\ud800", ' + at + b"}",
+        b'{"id": 1}',
+        b'{"id": 1, "at": null}',
+        b'{"id": 1, "at": "soon"}',
+        b'{"id": 1, "at": {"x": 1}}',
+    ]
+    assert len(spoiled) == KINDS
+    return spoiled[kind]
