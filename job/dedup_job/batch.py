@@ -14,6 +14,7 @@ from dedup_api.records import EventTimeFrom, OnInvalid
 from dedup_job.checkpoint import Checkpoint, parse_plan, read_entry, read_start_offsets
 from dedup_job.errors import JobError
 from dedup_job.execution import Execution
+from dedup_job.expiry import get_tick_interval
 from dedup_job.guards import Guards
 from dedup_job.routing import decide_written, route
 from dedup_job.sink import Sink
@@ -62,6 +63,8 @@ class BatchRunner:
         self._totals = read_totals(checkpoint.totals_file)
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
+        self._is_first = True
+        """Of this process."""
         self.error: BaseException | None = None
 
     @property
@@ -115,13 +118,15 @@ class BatchRunner:
         if counts.rows_in == 0:
             watermark = plan.watermark
         elif self._config.event_time.taken_from is EventTimeFrom.ARRIVAL:
-            watermark = decide_arrival_watermark(plan.watermark, plan.time)
+            interval = int(get_tick_interval(self._config).total_seconds() * 1000)
+            watermark = decide_arrival_watermark(plan.watermark, plan.time, interval)
         else:
             batch = BatchRange(read_start_offsets(self._checkpoint, self._config.source.topic, number) or {}, plan.ends)
             delay = int(self._config.watermark_delay.total_seconds() * 1000)
-            most = self._config.source.max_offsets_per_trigger
+            most = None if self._is_first else self._config.source.max_offsets_per_trigger  # it may have been planned with another
             watermark = decide_watermark(plan.watermark, delay, execution.read_times(), batch, most)
         execution.set_watermark(watermark)
+        self._is_first = False
 
 
 def check_invalid(config: JobConfig, counts: BatchCounts) -> None:

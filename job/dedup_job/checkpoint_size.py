@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from dedup_job.metrics import Metrics
@@ -17,10 +18,8 @@ def measure_bytes(folder: Path) -> int:
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:
-            try:
+            with suppress(OSError):  # one that is gone, or a volume in trouble, which the batches report
                 total += Path(path, name).stat().st_size
-            except FileNotFoundError:
-                continue
     return total
 
 

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
+from dedup_job.session import CATALOG
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
@@ -33,7 +34,7 @@ def build_event_time(text: Column, form: str) -> Column:
         case "EpochSeconds":
             return _build_epoch(text, 1)
         case pattern:
-            return _bound(F.try_to_timestamp(text, F.lit(pattern)))
+            return _bound(F.call_function(f"{CATALOG}.parse_time", text, F.lit(pattern)))
 
 
 def _build_iso8601(text: Column) -> Column:

@@ -42,6 +42,8 @@ _SINK_REFUSED = re.compile(
 )
 """What trying again does not heal as long as nobody changes a setting of the topic or the brokers."""
 _TOPIC_MISSING = re.compile(r"UnknownTopicOrPartitionException|UNKNOWN_TOPIC_OR_PART|does not host this topic-partition")
+_TIMESTAMP = re.compile(r"java\.lang\.ArithmeticException: long overflow")
+"""Spark's Kafka source multiplies a record's timestamp by 1000 before the record can be looked at; nothing else of a driver overflows."""
 _DATA_LOST = re.compile(r"KAFKA_DATA_LOSS|OffsetOutOfRangeException")
 _KAFKA_AWAY = re.compile(
     r"org\.apache\.kafka\.common\.errors\.(Timeout|Disconnect|Network|NotLeaderOrFollower|CoordinatorNotAvailable|BrokerNotAvailable)"
@@ -62,6 +64,12 @@ def decide_failure(causes: list[Cause], broker_finding: JobError | None) -> JobE
         return JobError(ExitCode.INTERNAL, message, Reason.OUT_OF_MEMORY)
     if _NOT_WRITABLE.search(text):
         return JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, message)
+    if _TIMESTAMP.search(text):
+        message = (
+            "a record has a Kafka timestamp that no calendar holds, mostly microseconds or nanoseconds in place of milliseconds, and Spark "
+            "cannot read it: delete the records up to it, and see message.timestamp.after.max.ms in docs/operations.md"
+        )
+        return JobError(ExitCode.INVALID_RECORD, message)
     if _PATTERN.search(text):
         return JobError(ExitCode.CONFIGURATION, f"spec.eventTime.format: {message}")
     for pattern, code in ((_FENCED, ExitCode.FENCED), (_UNAUTHORIZED, ExitCode.AUTHORIZATION), (_SINK_REFUSED, ExitCode.SINK_REFUSED)):

@@ -71,10 +71,14 @@ class LagProbe:
         since = self._state.read().lag_since if lag else None
         self._state.update(lag=lag, lag_since=(since or time.time()) if lag else None)
         self._metrics.lag.set(lag)
-        self._publish_seconds(self._oldest.fetch_timestamp(topic, unread) if unread else None)
+        if not unread:
+            self._publish_seconds(0)
+            return
+        oldest = self._oldest.fetch_timestamp(topic, unread)
+        if oldest is not None:  # else what was seen last still stands
+            self._publish_seconds(max(0, round(time.time() - oldest / 1000)))
 
-    def _publish_seconds(self, oldest: int | None) -> None:
-        seconds = 0 if oldest is None else max(0, round(time.time() - oldest / 1000))
+    def _publish_seconds(self, seconds: int) -> None:
         self._state.update(lag_seconds=seconds)
         self._metrics.lag_seconds.set(seconds)
 

@@ -42,11 +42,12 @@ class OldestUnread:
             self._consumer = Consumer(self._settings, logger=get_silent_logger())
         try:
             self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
-            return self._read(self._consumer, set(offsets))
-        except KafkaException:
-            return None  # the probe that asks has just seen the brokers, and reports them when they are away
-        finally:
+            found = self._read(self._consumer, set(offsets))
             self._consumer.unassign()
+        except KafkaException:  # the probe that asks has just seen the brokers, and reports them when they are away
+            self._consumer = None
+            return None
+        return found
 
     def _read(self, consumer: Consumer, missing: set[int]) -> int | None:
         oldest: int | None = None

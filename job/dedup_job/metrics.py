@@ -74,7 +74,7 @@ UNACCOUNTED = Definition(
     "dedup_unaccounted_rows",
     Kind.GAUGE,
     _ROWS,
-    "Difference in a counting law over all batches of this process, must be 0. law=in: records in - unique - duplicates - late - invalid; "
+    "Sum of the differences in a counting law over all batches, must be 0. law=in: records in - unique - duplicates - late - invalid; "
     "law=out: what was new to the state - what came out behind it.",
     ("law",),
 )
@@ -213,8 +213,8 @@ class Metrics:
             self.invalid.labels(reason=reason).inc(count)
         for operation, seconds in asdict(counts.store).items():
             self.store.labels(operation=operation).inc(seconds)
-        self.unaccounted.labels(law="in").inc(counts.unaccounted_in)
-        self.unaccounted.labels(law="out").inc(counts.unaccounted_out)
+        self.unaccounted.labels(law="in").inc(abs(counts.unaccounted_in))
+        self.unaccounted.labels(law="out").inc(abs(counts.unaccounted_out))
         self.batches.inc()
 
     def set_watermark(self, milliseconds: int) -> None:

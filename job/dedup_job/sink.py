@@ -99,6 +99,9 @@ class ExactlyOnceSink:
 
     def confirm(self, rows: int) -> None:
         if self._step is Step.SKIP:
+            if rows != self._marker.rows:
+                fields = {"batch": self._batch, "rowsInOutput": self._marker.rows, "rowsNow": rows}
+                _LOG.warning("the batch was written under other settings, and stays as it is", extra={"fields": fields})
             return
         if self._sent != rows:
             message = f"batch {self._batch} has {rows} records to write, and {self._sent} were sent: it is not committed"

@@ -4,9 +4,9 @@ Left to itself, Spark takes the newest event time of all partitions. That is rig
 up: one partition is read up to Friday, another up to Monday, and the other's Tuesday is late before it was read. So there are two rules.
 
 * A batch that read all there was (or had room for more): the newest event time, less the delay.
-* A batch that left records behind in its partitions: of each partition, the event time in the middle of what was read, and of these the
-  oldest, less the delay. What a partition still holds was stored behind those records, so its time is not older by more than it was
-  late when it was stored. The middle, and not the newest, because a producer whose clock is ahead is a part of a partition's records.
+* A batch that left records behind in its partitions, or may have: of each partition, the event time in the middle of what was read, and of
+  these the oldest, less the delay. What a partition still holds was stored behind those records, so its time is not older by more than it
+  was late when it was stored. The middle, and not the newest, because a producer whose clock is ahead is a part of a partition's records.
 
 Either way a time counts at most up to when its record was stored and read, see `parse`.
 """
@@ -51,9 +51,10 @@ def parse_times(text: str) -> dict[int, PartitionTimes]:
     return {partition: PartitionTimes(newest, middle) for partition, newest, middle in rows}
 
 
-def decide_watermark(before: int, delay: int, times: dict[int, PartitionTimes], batch: BatchRange, most: int) -> int:
-    """Milliseconds, at least `before`. `delay` in milliseconds; `most`: offsets that a batch may take."""
-    if batch.is_limited(most):
+def decide_watermark(before: int, delay: int, times: dict[int, PartitionTimes], batch: BatchRange, most: int | None) -> int:
+    """Milliseconds, at least `before`. `delay` in milliseconds; `most`: offsets that a batch might take when it was planned, None where
+    that is not known."""
+    if most is None or batch.is_limited(most):
         if any(partition not in times for partition in batch.list_read()):
             return before  # nothing valid in it: nobody knows where it stands
         front = min((found.middle for found in times.values()), default=None)
@@ -62,6 +63,9 @@ def decide_watermark(before: int, delay: int, times: dict[int, PartitionTimes], 
     return before if front is None else max(before, front // MICROS - delay)
 
 
-def decide_arrival_watermark(before: int, batch_time: int) -> int:
-    """For event times that are the batch's own: none to come is older than the next batch. Milliseconds."""
-    return max(before, batch_time - 1)
+def decide_arrival_watermark(before: int, batch_time: int, interval: int) -> int:
+    """For event times that are the batch's own: none to come is older than the next batch. Milliseconds.
+
+    It moves in steps of `interval`: after each, Spark runs a batch without data as soon as there is none, which looks through all keys.
+    """
+    return batch_time - 1 if batch_time - before > interval else before

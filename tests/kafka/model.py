@@ -50,8 +50,6 @@ class Rules:
     time_format: str
     delay: int
     """spec.watermark."""
-    most: int
-    """spec.source.maxOffsetsPerTrigger."""
     skew: int
     """spec.eventTime.maxFutureSkew."""
 
@@ -82,8 +80,10 @@ class Batch:
     time: int
     watermark: int
     """What the job says that it was when the batch was planned; only to be compared."""
+    most: int
+    """spec.source.maxOffsetsPerTrigger of the process that ran it."""
     is_first: bool
-    """Of its process."""
+    """Of its process, so that it may have been planned by another, with another `most`."""
 
     def list_read(self) -> list[int]:
         return [partition for partition, end in self.ends.items() if end > self.starts.get(partition, 0)]
@@ -201,7 +201,7 @@ class Model:
             newest.append(max(found))
             middles.append(known[(len(known) - 1) // 2])
             before.extend(found)
-        if batch.count() >= self.rules.most - len(batch.ends):  # it may have left records behind
+        if batch.is_first or batch.count() >= batch.most - len(batch.ends):  # it may have left records behind
             front = min(middles) if set(batch.list_read()) <= set(times) else None
         else:
             front = max(newest, default=None)

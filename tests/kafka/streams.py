@@ -47,6 +47,8 @@ class Life:
 
     backlog: int
     """Records that wait for it."""
+    most: int
+    """That a batch may take."""
     ops: tuple[Op, ...]
     killed_after: float | None
     """Seconds after the records of the next life's backlog were begun to be sent; None to stop it, as soon as they were."""
@@ -58,15 +60,14 @@ class Plan:
     form: str
     delay: int
     """Milliseconds, a multiple of 4,000."""
-    most: int
     lives: tuple[Life, ...]
     present: bool
     """Whether it ends with records of the present, which only the job's own clock can tell from the future."""
 
 
 @st.composite
-def plans(draw: st.DrawFn, lives: int, more: int) -> Plan:
-    """Every Op once, and up to `more` besides, shared out among so many lives."""
+def plans(draw: st.DrawFn, lives: int, more: int, backlog: int) -> Plan:
+    """Every Op once, and up to `more` besides, shared out among so many lives, each with a backlog of at least so many records."""
     ops = [*draw(st.permutations(list(Op))), *draw(st.lists(st.sampled_from(list(Op)), max_size=more))]
     cuts = sorted(draw(st.lists(st.integers(0, len(ops)), min_size=lives - 1, max_size=lives - 1)))
     parts = [ops[start:end] for start, end in zip([0, *cuts], [*cuts, len(ops)], strict=True)]
@@ -75,8 +76,7 @@ def plans(draw: st.DrawFn, lives: int, more: int) -> Plan:
         seed=draw(st.integers(0, 1 << 32)),
         form=draw(st.sampled_from(FORMATS)),
         delay=draw(st.sampled_from([8_000, 60_000, 600_000])),
-        most=draw(st.integers(17, 24)),
-        lives=tuple(Life(draw(st.integers(50, 90)), tuple(part), draw(ends)) for part in parts),
+        lives=tuple(Life(draw(st.integers(backlog, 90)), draw(st.integers(17, 24)), tuple(part), draw(ends)) for part in parts),
         present=draw(st.booleans()),
     )
 

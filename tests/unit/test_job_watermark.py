@@ -49,6 +49,11 @@ def test_the_two_rules(times: dict[int, PartitionTimes], starts: dict[int, int],
     assert decide_watermark(2000, DELAY, times, BatchRange(starts, ends), MOST) == watermark
 
 
+def test_a_batch_that_was_planned_with_another_limit_counts_as_limited() -> None:
+    times = {0: at(9000, 8000), 1: at(5000, 4000)}
+    assert decide_watermark(2000, DELAY, times, BatchRange({0: 0, 1: 0}, {0: 10, 1: 10}), None) == 3000
+
+
 Stream = dict[int, list[int]]
 """By partition: event times in milliseconds, in their order."""
 
@@ -104,8 +109,10 @@ def test_times_are_read_as_they_are_written() -> None:
 
 
 def test_with_arrival_every_key_is_due_a_watermark_after_it_came() -> None:
-    assert decide_arrival_watermark(0, 5000) == 4999
-    assert decide_arrival_watermark(6000, 5000) == 6000, "the clock was set back"
+    assert decide_arrival_watermark(0, 5000, 100) == 4999
+    assert decide_arrival_watermark(4900, 5000, 100) == 4900, "no step yet"
+    assert decide_arrival_watermark(4899, 5000, 100) == 4999
+    assert decide_arrival_watermark(6000, 5000, 100) == 6000, "the clock was set back"
 
 
 def build(**changes: Any) -> JobConfig:

@@ -11,8 +11,8 @@ from dedup_api.faults import Fault
 from dedup_api.status import Progress
 from kafka.model import Batch, Model, Observed, Outcome, Record, Rules, Verdict, build_dead_letter, compare, read_record
 
-DELAY, HOUR = 10_000, 3_600_000
-RULES = Rules(("id",), "at", "EpochMillis", DELAY, most=8, skew=HOUR)
+DELAY, HOUR, MOST = 10_000, 3_600_000, 8
+RULES = Rules(("id",), "at", "EpochMillis", DELAY, skew=HOUR)
 NOW = 100_000_000
 """Milliseconds: event times of these tests lie around it."""
 READ = NOW + 1000 * HOUR
@@ -38,7 +38,7 @@ class Job:
         for event, time, partition in events:
             records.append(make(self._ends[partition], event, time, partition, stamp))
             self._ends[partition] += 1
-        batch = Batch(len(self.batches), starts, dict(self._ends), READ, self.model.watermark, first)
+        batch = Batch(len(self.batches), starts, dict(self._ends), READ, self.model.watermark, MOST, first)
         self.batches.append(batch)
         self.source += records
         self.outcomes.append(self.model.take(batch, records, {record.place for record in records}))
@@ -73,7 +73,7 @@ def test_of_copies_in_one_batch_the_one_that_came_out_is_remembered() -> None:
     job = Job()
     starts, ends = {0: 0, 1: 0}, {0: 1, 1: 1}
     copies = [make(0, "a", NOW), make(0, "a", NOW + 5, partition=1)]
-    outcome = job.model.take(Batch(0, starts, ends, READ, 0, True), copies, {(1, 0)})
+    outcome = job.model.take(Batch(0, starts, ends, READ, 0, MOST, True), copies, {(1, 0)})
     assert outcome.verdicts == {(0, 0): Verdict.DUPLICATE, (1, 0): Verdict.UNIQUE}
     assert job.model._expiries == {read_record(copies[0], RULES).key: (NOW + 5 + DELAY) * 1000}
 
@@ -91,6 +91,12 @@ def test_to_the_middle_counts_what_the_same_process_has_read_before(first: bool,
     job.take_all([(f"a{index}", NOW + index, 0) for index in range(7)])
     full = [(f"b{index}", NOW + 100 + index, 0) for index in range(3)] + [(f"c{index}", NOW + 1000, 1) for index in range(4)]
     assert job.take_all(full, first).watermark == NOW + middle - DELAY
+
+
+def test_the_first_batch_of_a_process_counts_as_full() -> None:
+    """It may have been planned by another, which took fewer at a time."""
+    events = ("a", NOW), ("b", NOW + 5), ("c", NOW + 9)
+    assert [Job().take(*events, first=first).watermark for first in (False, True)] == [NOW + 9 - DELAY, NOW + 5 - DELAY]
 
 
 def test_a_time_counts_up_to_when_it_was_stored_and_too_far_behind_that_it_is_a_fault() -> None:

@@ -11,7 +11,7 @@ import org.apache.spark.sql.util.CaseInsensitiveStringMap;
 
 /** The driver's SQL functions: `catalog.name(…)` where `spark.sql.catalog.<catalog>` names this class. Spark calls them without boxing a row. */
 public final class Functions implements FunctionCatalog {
-  private static final ScalarFunction<?>[] ALL = {new ReadRecord(), new BatchTimes.IsLate(), new BatchTimes.Arrival()};
+  private static final ScalarFunction<?>[] ALL = {new ReadRecord(), new ParseTime(), new BatchTimes.IsLate(), new BatchTimes.Arrival()};
 
   private String catalog;
 
