@@ -68,6 +68,10 @@ test-faults: setup ## Delivery while driver, JVM and broker are killed: the shor
 soak: setup ## Delivery of two million records while driver, JVM and broker are killed; SEED=n repeats a run
 	$(PY) -m faults $(if $(SEED),--seed $(SEED))
 
+.PHONY: bench-backlog
+bench-backlog: setup ## Late records, time and state of a year's backlog in uneven partitions, by both rules for the watermark
+	@$(PY) -m bench.backlog
+
 .PHONY: test
 test: setup ## Everything that CI runs
 	@$(MAKE) lint

@@ -39,10 +39,11 @@ _OPENED = (
 class Jvm:
     process: subprocess.Popen[bytes]
 
-    def check(self) -> None:
-        """JobError when the process has ended."""
-        code = self.process.poll()
-        if code is None:
+    def check(self, patience: float = 0) -> None:
+        """JobError when the process has ended, or does within `patience` seconds."""
+        try:
+            code = self.process.wait(patience)
+        except subprocess.TimeoutExpired:
             return
         if code == OUT_OF_MEMORY_EXIT:
             raise JobError(ExitCode.INTERNAL, "the JVM's heap is exhausted", Reason.OUT_OF_MEMORY)

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 SPARK_VERSION = read_spark_version()
 
+LAST_BREATH = 1.0
+"""Seconds from a connection that breaks to the end of the process that held it."""
+
 _LOG = logging.getLogger("dedup_job")
 
 
@@ -156,7 +159,7 @@ def run_jvm(driver: Driver) -> None:
     except JobError:
         raise
     except Exception as error:
-        jvm.check()  # its death explains whatever Python saw of it
+        jvm.check(LAST_BREATH)  # its death explains whatever Python saw of it
         raise explain_exception(driver, error) from error
     finally:
         driver.state.update(phase=Phase.STOPPING)

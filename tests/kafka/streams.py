@@ -67,7 +67,8 @@ class Plan:
 
 @st.composite
 def plans(draw: st.DrawFn, lives: int, more: int, backlog: int) -> Plan:
-    """Every Op once, and up to `more` besides, shared out among so many lives, each with a backlog of at least so many records."""
+    """Every Op once, and up to `more` besides, shared out among so many lives. The first has a backlog of at least so many records; what
+    waits for a later one may also fit into its first batch."""
     ops = [*draw(st.permutations(list(Op))), *draw(st.lists(st.sampled_from(list(Op)), max_size=more))]
     cuts = sorted(draw(st.lists(st.integers(0, len(ops)), min_size=lives - 1, max_size=lives - 1)))
     parts = [ops[start:end] for start, end in zip([0, *cuts], [*cuts, len(ops)], strict=True)]
@@ -76,7 +77,10 @@ def plans(draw: st.DrawFn, lives: int, more: int, backlog: int) -> Plan:
         seed=draw(st.integers(0, 1 << 32)),
         form=draw(st.sampled_from(FORMATS)),
         delay=draw(st.sampled_from([8_000, 60_000, 600_000])),
-        lives=tuple(Life(draw(st.integers(backlog, 90)), draw(st.integers(17, 24)), tuple(part), draw(ends)) for part in parts),
+        lives=tuple(
+            Life(draw(st.integers(8 if index else backlog, 70)), draw(st.integers(17, 24)), tuple(part), draw(ends))
+            for index, part in enumerate(parts)
+        ),
         present=draw(st.booleans()),
     )
 

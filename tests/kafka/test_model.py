@@ -231,8 +231,8 @@ PATIENT = settings(
 
 
 @pytest.mark.timeout(1800)
-@settings(PATIENT, max_examples=3)
-@given(plan=plans(lives=2, more=0, backlog=50))
+@settings(PATIENT, max_examples=2)
+@given(plan=plans(lives=2, more=0, backlog=40))
 def test_the_driver_does_what_the_model_says(broker: Broker, connector_jars: Path, plan: Plan) -> None:
     check(plan, broker, connector_jars)
 
