@@ -175,7 +175,7 @@ def test_a_producer_is_opened_anew_after_a_long_pause(
 
     def send(sink: ExactlyOnceSink, batch: int) -> None:
         rows = spark.sql(f"SELECT CAST(NULL AS BINARY) key, CAST('{batch}' AS BINARY) value, timestamp_millis(1) timestamp").selectExpr(
-            "*", "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) headers"
+            "*", "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) headers", "CAST(NULL AS STRING) topic"
         )
         sink.begin(batch, f"entry {batch}")
         sink.write(rows, batch)
