@@ -49,10 +49,13 @@ class JobConfig(ApiModel):
         return parse_duration(self.event_time.max_future_skew)
 
     @property
+    def wants_dead_letters(self) -> bool:
+        return self.on_late is OnLate.DEAD_LETTER or self.on_invalid is OnInvalid.DEAD_LETTER
+
+    @property
     def dead_letter_topic(self) -> str | None:
         """None where no record goes there, also when one is named."""
-        wanted = self.on_late is OnLate.DEAD_LETTER or self.on_invalid is OnInvalid.DEAD_LETTER
-        return self.dead_letter.topic if wanted and self.dead_letter else None
+        return self.dead_letter.topic if self.wants_dead_letters and self.dead_letter else None
 
     @property
     def trigger_interval(self) -> timedelta:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
-from dedup_api.records import EventTimeFrom, OnInvalid
+from dedup_api.records import OnInvalid
 from dedup_job.checkpoint import Checkpoint, parse_plan, read_entry, read_start_offsets
 from dedup_job.errors import JobError
 from dedup_job.execution import Execution
-from dedup_job.expiry import get_tick_interval
+from dedup_job.expiry import build_tick_interval
 from dedup_job.guards import Guards
 from dedup_job.routing import decide_written, route
 from dedup_job.sink import Sink
@@ -114,12 +114,11 @@ class BatchRunner:
             self._finished.append(FinishedBatch(number, started, counts, self._totals, written, skipped))
 
     def _set_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts) -> None:
-        plan = parse_plan(entry, self._config.source.topic)
+        plan, step = parse_plan(entry, self._config.source.topic), build_tick_interval(self._config)
         if counts.rows_in == 0:
             watermark = plan.watermark
-        elif self._config.event_time.taken_from is EventTimeFrom.ARRIVAL:
-            interval = int(get_tick_interval(self._config).total_seconds() * 1000)
-            watermark = decide_arrival_watermark(plan.watermark, plan.time, interval)
+        elif step is not None:
+            watermark = decide_arrival_watermark(plan.watermark, plan.time, int(step.total_seconds() * 1000))
         else:
             batch = BatchRange(read_start_offsets(self._checkpoint, self._config.source.topic, number) or {}, plan.ends)
             delay = int(self._config.watermark_delay.total_seconds() * 1000)

@@ -19,10 +19,8 @@ SHORTEST = timedelta(seconds=1)
 
 def build_tick_interval(config: JobConfig) -> timedelta | None:
     """None where the clock says nothing about event times."""
-    return get_tick_interval(config) if config.event_time.taken_from is EventTimeFrom.ARRIVAL else None
-
-
-def get_tick_interval(config: JobConfig) -> timedelta:
+    if config.event_time.taken_from is not EventTimeFrom.ARRIVAL:
+        return None
     return max(SHORTEST, config.trigger_interval, config.watermark_delay / TICKS)
 
 

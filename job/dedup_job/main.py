@@ -20,7 +20,7 @@ from dedup_api.durations import parse_duration
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_api.records import EventTimeFrom, OnInvalid, OnLate
+from dedup_api.records import EventTimeFrom
 from dedup_api.version import VERSION
 from dedup_job.checkpoint import Checkpoint, write_attempt
 from dedup_job.checkpoint_guards import AttemptGuard, DurabilityGuard
@@ -274,8 +274,7 @@ def validate_config(config: JobConfig) -> None:
             parse_duration(text)
         except ValueError as error:
             raise JobError(ExitCode.CONFIGURATION, f"{field}: {error}") from error
-    dead_letters = config.on_late is OnLate.DEAD_LETTER or config.on_invalid is OnInvalid.DEAD_LETTER
-    if dead_letters and config.dead_letter_topic is None:
+    if config.wants_dead_letters and config.dead_letter_topic is None:
         raise JobError(ExitCode.CONFIGURATION, "spec.deadLetter.topic is missing, and spec.onLate or spec.onInvalid is DeadLetter")
     if config.dead_letter_topic in {config.source.topic, config.progress_topic, config.sink.kafka and config.sink.kafka.topic} - {None}:
         raise JobError(ExitCode.CONFIGURATION, "spec.deadLetter.topic is the job's source, output or progress topic: choose another")
