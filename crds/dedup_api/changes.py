@@ -1,29 +1,82 @@
 """What may change on a running job, as data in one place.
 
-A change of a *state* field does not fit the keys already stored: it needs a new checkpoint. All other fields of
-`job.json` take effect with a restart of the driver.
+The operator's decisions, the reference page and the tests all read this table; a test fails when a field of the spec is not in it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from enum import StrEnum
 from typing import Any
 
 from dedup_api.job_config import JobConfig
 
-STATE_FIELDS: dict[str, str] = {
-    "source.bootstrapServers": "spec.source.bootstrapServers",
-    "source.topic": "spec.source.topic",
-    "format": "spec.format",
-    "key.from": "spec.key.from",
-    "key.fields": "spec.key.fields",
-    "eventTime.from": "spec.eventTime.from",
-    "eventTime.field": "spec.eventTime.field",
-    "eventTime.format": "spec.eventTime.format",
-    "parallelism": "spec.parallelism",
+
+class Change(StrEnum):
+    """What an edit of a field does to a job that runs."""
+
+    LIVE = "live"
+    """Takes effect at once; the driver is left alone."""
+    RESTART = "restart"
+    """The driver restarts after the batch it is in, and goes on where it stopped."""
+    STATE = "state"
+    """The stored keys do not fit it: blocked once there are any, and a restart before."""
+    FIXED = "fixed"
+    """Refused by the API server."""
+
+
+CHANGES: dict[str, Change] = {
+    "source.bootstrapServers": Change.STATE,
+    "source.topic": Change.STATE,
+    "source.startingOffsets": Change.RESTART,
+    "source.maxOffsetsPerTrigger": Change.RESTART,
+    "source.onDataLoss": Change.RESTART,
+    "source.consumerGroup": Change.RESTART,
+    "format": Change.STATE,
+    "key.from": Change.STATE,
+    "key.fields": Change.STATE,
+    "eventTime.from": Change.STATE,
+    "eventTime.field": Change.STATE,
+    "eventTime.format": Change.STATE,
+    "eventTime.maxFutureSkew": Change.RESTART,
+    "watermark": Change.RESTART,
+    "onLate": Change.RESTART,
+    "onInvalid": Change.RESTART,
+    "deadLetter.topic": Change.RESTART,
+    "trigger.processingTime": Change.RESTART,
+    "trigger.availableNow": Change.RESTART,
+    "trigger.availableNow.schedule": Change.RESTART,
+    "sink.kafka": Change.STATE,
+    "sink.kafka.topic": Change.RESTART,
+    "sink.kafka.delivery": Change.RESTART,
+    "sink.kafka.ordering": Change.RESTART,
+    "sink.kafka.transactionalIdPrefix": Change.STATE,
+    "sink.console": Change.STATE,
+    "checkpoint.claim": Change.FIXED,
+    "checkpoint.claim.size": Change.LIVE,
+    "checkpoint.claim.storageClassName": Change.FIXED,
+    "checkpoint.claim.accessMode": Change.FIXED,
+    "checkpoint.existing": Change.FIXED,
+    "checkpoint.existing.claimName": Change.FIXED,
+    "checkpoint.existing.subPath": Change.FIXED,
+    "checkpoint.reclaimPolicy": Change.LIVE,
+    "onIncompatibleChange": Change.LIVE,
+    "parallelism": Change.STATE,
+    "driver.resources.requests.cpu": Change.RESTART,
+    "driver.resources.requests.memory": Change.RESTART,
+    "driver.resources.limits.cpu": Change.RESTART,
+    "driver.resources.limits.memory": Change.RESTART,
+    "suspend": Change.LIVE,
+    "restartNonce": Change.RESTART,
 }
-"""Path in `job.json` -> the field that people know. The kind of sink and the transactional id's prefix too, see `_state`."""
+"""Path below `spec` -> class. A member of a union stands for itself: to change the member is to change its class of thing."""
+
+LIVE = {path for path, change in CHANGES.items() if change in {Change.LIVE, Change.FIXED}}
+"""What a driver never sees: FIXED ones can differ only where an object was stored under another CRD."""
+
+_STATE = [path for path, change in CHANGES.items() if change is Change.STATE and not path.startswith("sink.")]
+"""These stand under the same path in `job.json`, with what the spec leaves open filled in."""
 
 
 def _at(document: dict[str, Any], path: str) -> Any:
@@ -35,7 +88,7 @@ def _at(document: dict[str, Any], path: str) -> Any:
 
 def _state(config: JobConfig) -> dict[str, Any]:
     document = config.to_json_dict()
-    state = {field: _at(document, path) for path, field in STATE_FIELDS.items()}
+    state = {f"spec.{path}": _at(document, path) for path in _STATE}
     state["spec.sink"] = sorted(document["sink"])
     state["spec.sink.kafka.transactionalIdPrefix"] = config.transactional_id_prefix
     return state

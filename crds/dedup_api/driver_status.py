@@ -59,3 +59,12 @@ class DriverStatus(ApiModel):
     while nothing is, and while the driver is blocked."""
     progress: Progress = Progress()
     measures: Measures | None = None
+
+
+class TerminationMessage(ApiModel):
+    """What the driver leaves in its termination log, at most 4096 bytes as JSON."""
+
+    reason: Reason
+    message: str
+    status: DriverStatus | None = None
+    """Of a driver that was through with what there was: there is no other way to ask one that has ended."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from dedup_api.model import ApiModel
 from dedup_api.reasons import Reason
 
 
@@ -27,6 +26,10 @@ class ExitCode(IntEnum):
     CHECKPOINT_LOCKED = 75
     FENCED = 76
     AUTHORIZATION = 77
+
+
+STOPPED_EARLY = 143
+"""As a process that SIGTERM ends: a driver that was to read what there is, and was stopped before it had. With 0 a Job would be done."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,3 @@ def find_meaning(code: int, reason: str | None = None) -> ExitMeaning | None:
         return None
     meanings = EXITS[ExitCode(code)]
     return next((meaning for meaning in meanings if meaning.reason == reason), meanings[0])
-
-
-class TerminationMessage(ApiModel):
-    """What the driver leaves in its termination log, at most 4096 bytes as JSON."""
-
-    reason: Reason
-    message: str

@@ -16,6 +16,23 @@ _HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?[.]?|\\[[0-9a-fA-F:]+\\])"
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 BROKERS = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
 
+
+def _cron_field(value: str) -> str:
+    item = f"([*?]|({value})(-({value}))?)(/[1-9][0-9]*)?"
+    return f"{item}(,{item})*"
+
+
+_CRON_FIELDS = (
+    "[0-5]?[0-9]",
+    "[01]?[0-9]|2[0-3]",
+    "0?[1-9]|[12][0-9]|3[01]",
+    "0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec",
+    "[0-6]|sun|mon|tue|wed|thu|fri|sat",
+)
+CRON = f"^(@(hourly|daily|weekly|monthly|yearly)|{' '.join(_cron_field(value) for value in _CRON_FIELDS)})$"
+"""What a CronJob takes, but for ranges that run backwards, which `validate` finds: a schedule must never be refused after the driver has
+stopped for it."""
+
 _DURATION_HELP = "write hours, minutes and seconds such as 10s, 5m or 1h30m"
 
 

@@ -32,6 +32,8 @@ class JobConfig(ApiModel):
     on_invalid: OnInvalid = OnInvalid.FAIL
     dead_letter: DeadLetter | None = None
     processing_time: str
+    available_now: bool = False
+    """Take what the topic holds at the start, and end; `processing_time` then means nothing."""
     sink: Sink
     parallelism: int
     """State partitions."""
@@ -97,6 +99,7 @@ def build_job_config(namespace: str, name: str, spec: DedupJobSpec) -> JobConfig
         on_invalid=spec.on_invalid,
         dead_letter=spec.dead_letter,
         processing_time=spec.trigger.processing_time or "0s",
+        available_now=spec.trigger.available_now is not None,
         sink=spec.sink,
         parallelism=spec.parallelism or min(cpus, MAX_PARALLELISM),
         cpus=cpus,

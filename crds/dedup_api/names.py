@@ -5,6 +5,8 @@ A child's name is a function of the job's name alone: the name is the lock that 
 
 from __future__ import annotations
 
+import hashlib
+
 GROUP = "streamdedup.dev"
 VERSION = "v1alpha1"
 KIND = "DedupJob"
@@ -38,7 +40,7 @@ TERMINATION_LOG = "/dev/termination-log"
 
 
 def driver_name(job: str) -> str:
-    """The StatefulSet, and the headless Service in front of it."""
+    """What runs the driver, and the headless Service in front of it."""
     return f"{job}-driver"
 
 
@@ -48,6 +50,11 @@ def driver_pod_name(job: str) -> str:
 
 def claim_name(job: str) -> str:
     return f"{job}-checkpoint"
+
+
+def record_name(claim: str, folder: str) -> str:
+    """The ConfigMap that says whose checkpoint a folder of a shared claim is: one name for one folder, whoever asks."""
+    return f"checkpoint-{hashlib.sha256(f'{claim}/{folder}'.encode()).hexdigest()[:16]}"
 
 
 def config_map_name(job: str, digest: str) -> str:

@@ -14,6 +14,8 @@ class Reason(StrEnum):
     # Ready is True
     RUNNING = "Running"
     SUSPENDED = "Suspended"
+    COMPLETED = "Completed"
+    SCHEDULED = "Scheduled"
     # Ready is Unknown: on the way
     STARTING = "Starting"
     RESTARTING = "Restarting"
@@ -25,6 +27,7 @@ class Reason(StrEnum):
     # Ready is False: the cluster
     CHECKPOINT_PENDING = "CheckpointPending"
     CHECKPOINT_LOST = "CheckpointLost"
+    CHECKPOINT_TAKEN = "CheckpointTaken"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     POD_REJECTED = "PodRejected"
@@ -69,6 +72,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.SUSPENDED: Explanation(
         "spec.suspend is true and the driver has stopped. State and position are kept.", "Set spec.suspend to false to go on."
     ),
+    Reason.COMPLETED: Explanation(
+        "With spec.trigger.availableNow: the driver took what the topic held when it started, and ended. State and position are kept.",
+        "Raise spec.restartNonce to run it again, or give spec.trigger.availableNow a schedule.",
+    ),
+    Reason.SCHEDULED: Explanation(
+        "With spec.trigger.availableNow.schedule: no run is going on, and the next one begins when the schedule says, in UTC.",
+        "Nothing to do. To run now: `kubectl create job --from=cronjob/<name>-driver <name>-now`.",
+    ),
     Reason.STARTING: Explanation(
         "The driver is on its way to its first batch.",
         "Wait; a start takes seconds once the image is on the node. `kubectl describe` shows the steps.",
@@ -98,6 +109,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The volume behind the checkpoint's claim is gone, or the claim is being deleted.",
         "Restore the volume from a backup. To begin anew, and accept duplicates of what was processed before, delete the claim and the "
         "DedupJob and apply it again.",
+    ),
+    Reason.CHECKPOINT_TAKEN: Explanation(
+        "The folder that spec.checkpoint.existing names is the checkpoint of another DedupJob, which may be deleted by now. Nothing was "
+        "started on it.",
+        "Make a new DedupJob with another spec.checkpoint.existing.subPath. If the other job and its keys are not needed any more, delete "
+        "the folder and the ConfigMap `checkpoint-…` that has the other job's label streamdedup.dev/job.",
     ),
     Reason.UNSCHEDULABLE: Explanation(
         "No node can take the driver's pod.",

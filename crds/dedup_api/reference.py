@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dedup_api import names
+from dedup_api.changes import CHANGES, Change
 from dedup_api.crd import build_structural_schema
-from dedup_api.exits import EXITS
+from dedup_api.exits import EXITS, STOPPED_EARLY
 from dedup_api.faults import MEANINGS
 from dedup_api.reasons import EXPLANATIONS
 from dedup_api.spec import DedupJobSpec
@@ -34,28 +36,43 @@ def _default(node: dict[str, Any], required: bool) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
-def _rows(node: dict[str, Any], prefix: str) -> list[str]:
+def _rows(node: dict[str, Any], prefix: str, changes: Mapping[str, Change] | None = None) -> list[str]:
+    """`changes`: what an edit of each field does, for a column of its own."""
     rows = []
     for name, child in node.get("properties", {}).items():
         path = f"{prefix}.{name}"
         required = name in node.get("required", [])
-        rows.append(f"| `{path}` | {_type(child)} | {_default(child, required)} | {child.get('description', '')} |")
+        edit = "" if changes is None else f" {changes.get(path.removeprefix('spec.'), '')} |"
+        rows.append(f"| `{path}` | {_type(child)} | {_default(child, required)} |{edit} {child.get('description', '')} |")
         inner = child.get("items", child)
-        rows += _rows(inner, f"{path}[]" if child.get("type") == "array" else path)
+        rows += _rows(inner, f"{path}[]" if child.get("type") == "array" else path, changes)
     return rows
 
 
 def build_reference_page() -> str:
     """docs/reference.md: a table of the spec's fields and one of the status'."""
     table = "| field | type | default | meaning |\n|---|---|---|---|\n"
-    spec = "\n".join(_rows(build_structural_schema(DedupJobSpec), "spec"))
+    spec_table = "| field | type | default | an edit | meaning |\n|---|---|---|---|---|\n"
+    spec = "\n".join(_rows(build_structural_schema(DedupJobSpec), "spec", CHANGES))
     status = "\n".join(_rows(build_structural_schema(DedupJobStatus), "status")).replace(" | required | ", " |  | ")
     return (
         f"{_NOTE}# Reference: {names.KIND} ({names.API_VERSION})\n\n"
         f"`metadata.name` has at most {names.MAX_NAME_LENGTH} characters and begins with a letter. "
         "The same text is in `kubectl explain dedupjob.spec --recursive`.\n\n"
-        f"## spec\n\n{table}{spec}\n\n## status\n\n{table}{status}\n"
+        f"## spec\n\n{_EDITS}\n{spec_table}{spec}\n\n## status\n\n{table}{status}\n"
     )
+
+
+_EDITS = """What an edit of a field does to a job that runs:
+
+* **live**: takes effect at once; the driver is left alone.
+* **restart**: the driver stops after the batch it is in, and goes on from there with the new setting. A schedule's next run has it.
+* **state**: does not fit the keys that are stored. Once there are any, the driver goes on with the settings it had, and the job says
+  [ChangeBlocked](reasons.md#changeblocked) until the edit is taken back; before, it restarts.
+* **fixed**: refused by the API server.
+
+An invalid edit never stops a driver that runs, nor does an upgrade of the operator, of the chart or of a default.
+"""
 
 
 def build_reasons_page() -> str:
@@ -125,5 +142,9 @@ def build_exit_codes_page() -> str:
     ]
     return (
         f"{_NOTE}# Exit codes of the driver\n\nThe reason and a message stand as JSON in the container's termination message.\n\n"
-        "| code | reason | then |\n|---|---|---|\n| 0 | stopped as asked | |\n" + "\n".join(rows) + "\n"
+        "| code | reason | then |\n|---|---|---|\n"
+        "| 0 | stopped as asked, or with spec.trigger.availableNow: all was read that was there at the start | |\n"
+        f"| {STOPPED_EARLY} | with spec.trigger.availableNow: stopped as asked, before all was read | goes on in the next run |\n"
+        + "\n".join(rows)
+        + "\n"
     )

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from dedup_api.field_rules import BROKERS, Topic, duration_rules, quantity_rules, topic_rules
+from dedup_api.field_rules import BROKERS, CRON, Topic, duration_rules, quantity_rules, topic_rules
 from dedup_api.model import ApiModel, rules
 from dedup_api.names import MAX_NAME_LENGTH
 from dedup_api.records import DeadLetter, EventTime, Format, Key, OnInvalid, OnLate
@@ -82,14 +82,36 @@ class Source(ApiModel):
     )
 
 
+class AvailableNow(ApiModel):
+    """A run that takes what the topic holds when it begins, and ends."""
+
+    schedule: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        None,
+        description="When runs begin: five fields as in crontab (minute, hour, day of month, month, day of week), in UTC. One that is due "
+        "while another runs is left out. Absent: one run, and another whenever spec.restartNonce or a setting of the driver changes.",
+        json_schema_extra=rules(
+            (
+                f"self.matches('{CRON}')",
+                "spec.trigger.availableNow.schedule must have five fields as in crontab, such as */10 * * * *, or be @hourly, @daily, "
+                "@weekly, @monthly or @yearly",
+            )
+        ),
+    )
+
+
 class Trigger(ApiModel):
     """When a micro-batch runs. Exactly one member."""
 
     processing_time: Annotated[str, StringConstraints(max_length=32)] | None = Field(
         None,
-        description="Time from the start of one batch to the start of the next; 0s starts it as soon as the last one ended. "
-        "Duration; 5s where no trigger is given.",
+        description="The driver runs all the time. Time from the start of one batch to the start of the next; 0s starts it as soon as the "
+        "last one ended. Duration; 5s where no trigger is given.",
         json_schema_extra=duration_rules("spec.trigger.processingTime", zero_allowed=True),
+    )
+    available_now: AvailableNow | None = Field(
+        None,
+        description="The driver takes what the topic holds when it starts, in batches of at most spec.source.maxOffsetsPerTrigger, and "
+        "ends. Write {} for one run.",
     )
 
 
@@ -208,15 +230,69 @@ class ReclaimPolicy(StrEnum):
     DELETE = "Delete"
 
 
-class Checkpoint(ApiModel):
-    """Where the job keeps which keys it has seen and how far it has read."""
+class ExistingClaim(ApiModel):
+    """A volume claim of your own, which several jobs may share."""
 
-    claim: Claim = Field(Claim(), description="The volume claim that the operator makes for this job.")
+    claim_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="Name of the claim, in the DedupJob's namespace. It must not be one that the operator made for a job. Required.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+                "spec.checkpoint.existing.claimName must be the name of a claim: small letters, digits, '-' and '.'",
+            )
+        ),
+    )
+    sub_path: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
+        None,
+        description="Folder of the claim that is this job's alone; it is made where it is missing. One name, no path. The name of the "
+        "DedupJob when absent. Two jobs never get the same one.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^[a-zA-Z0-9][a-zA-Z0-9._-]*$')",
+                "spec.checkpoint.existing.subPath must be one name: letters, digits, '.', '_' and '-', beginning with a letter or digit",
+            )
+        ),
+    )
+
+
+class Checkpoint(ApiModel):
+    """Where the job keeps which keys it has seen and how far it has read. At most one of claim and existing."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!has(self.claim) || !has(self.existing)",
+                "spec.checkpoint has claim and existing: keep claim for a volume that the operator makes, or existing for one of yours",
+            ),
+            (
+                "!has(self.existing) || self.reclaimPolicy != 'Delete'",
+                "spec.checkpoint.reclaimPolicy: Delete is not for existing: the claim is yours, and others may use it; set Retain",
+            ),
+            (
+                "has(self.existing) == has(oldSelf.existing) && (!has(self.existing) || self.existing == oldSelf.existing)",
+                "spec.checkpoint.existing cannot be changed: the keys stay where they are; take the edit back, or make a new DedupJob",
+            ),
+        )
+    )
+
+    claim: Claim | None = Field(
+        None, description="The volume claim that the operator makes for this job alone; the default, also where neither is given."
+    )
+    existing: ExistingClaim | None = Field(
+        None,
+        description="A folder of a claim that is there already. Kubernetes then does not refuse a second pod on it, as it does with "
+        "claim's ReadWriteOncePod; the driver's own locks do. Cannot be changed afterwards.",
+    )
     reclaim_policy: ReclaimPolicy = Field(
         ReclaimPolicy.RETAIN,
         description="What becomes of the claim when the DedupJob is deleted: Retain (default) keeps it, and a DedupJob of the same "
         "name goes on from it; Delete removes it with the job.",
     )
+
+    @property
+    def own_claim(self) -> Claim | None:
+        """What the operator makes; None with `existing`."""
+        return None if self.existing is not None else self.claim or Claim()
 
 
 class ResourceRequests(ApiModel):
@@ -279,6 +355,10 @@ class Resources(ApiModel):
 
     requests: ResourceRequests = Field(ResourceRequests(), description="What the scheduler reserves for the driver.")
     limits: ResourceLimits = Field(ResourceLimits(), description="The most that the driver may use.")
+
+
+class OnIncompatibleChange(StrEnum):
+    BLOCK = "Block"
 
 
 class Driver(ApiModel):
@@ -361,7 +441,13 @@ class DedupJobSpec(ApiModel):
     trigger: Trigger = Field(
         Trigger(processing_time="5s"),
         description="When a micro-batch runs. Exactly one member; processingTime 5s when absent.",
-        json_schema_extra=rules(("has(self.processingTime)", "spec.trigger needs exactly one member: set spec.trigger.processingTime")),
+        json_schema_extra=rules(
+            (
+                "has(self.processingTime) != has(self.availableNow)",
+                "spec.trigger needs exactly one member: set spec.trigger.processingTime or spec.trigger.availableNow; the one that was "
+                "there before, also by default, goes with the value null",
+            )
+        ),
     )
     sink: Sink = Field(
         description="Where the deduplicated records go: exactly one of kafka and console. Required.",
@@ -369,7 +455,14 @@ class DedupJobSpec(ApiModel):
             ("has(self.kafka) != has(self.console)", "spec.sink needs exactly one member: set spec.sink.kafka or spec.sink.console")
         ),
     )
-    checkpoint: Checkpoint = Field(Checkpoint(), description="Where the job keeps which keys it has seen and how far it has read.")
+    checkpoint: Checkpoint = Field(
+        Checkpoint(claim=Claim()), description="Where the job keeps which keys it has seen and how far it has read."
+    )
+    on_incompatible_change: OnIncompatibleChange = Field(
+        OnIncompatibleChange.BLOCK,
+        description="What happens to an edit that the stored keys do not fit, such as another spec.key. Block (default): the driver goes "
+        "on with the settings it had, and the condition Ready says which field it is.",
+    )
     parallelism: int | None = Field(
         None,
         ge=1,
@@ -383,7 +476,9 @@ class DedupJobSpec(ApiModel):
         description="true stops the driver after the batch it is in and keeps everything; false (default) goes on where it stopped.",
     )
     restart_nonce: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Any change of this number restarts the driver, after the batch it is in. Integer from 0; absent by default."
+        None,
+        description="Any change of this number restarts the driver, after the batch it is in; with spec.trigger.availableNow it runs "
+        "again. Integer from 0; absent by default.",
     )
 
 

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dedup_api.exits import ExitCode, TerminationMessage
+from dedup_api.driver_status import DriverStatus, TerminationMessage
+from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
 from dedup_job.errors import JobError
 
@@ -97,20 +98,20 @@ def build_summary(causes: list[Cause]) -> str:
     return innermost.kind
 
 
-def build_termination_message(reason: Reason, message: str) -> bytes:
-    """JSON of at most 4096 bytes; the message is shortened until it fits."""
+def build_termination_message(reason: Reason, message: str, status: DriverStatus | None = None) -> bytes:
+    """JSON of at most 4096 bytes; the message is shortened until it fits. `status`: of a driver that was through."""
     room = 1024  # as long as a condition's message may be
     while True:
         text = message if len(message) <= room else message[: room - 1] + "…"
-        document = TerminationMessage(reason=reason, message=text).model_dump_json(by_alias=True).encode()
+        document = TerminationMessage(reason=reason, message=text, status=status).model_dump_json(by_alias=True, exclude_none=True).encode()
         if len(document) <= MAX_TERMINATION_BYTES:
             return document
         room = room * 3 // 4
 
 
-def write_termination_message(path: Path, reason: Reason, message: str) -> None:
+def write_termination_message(path: Path, reason: Reason, message: str, status: DriverStatus | None = None) -> None:
     """Best effort: outside a pod there may be no such file, and the exit code says the same in short."""
     try:
-        path.write_bytes(build_termination_message(reason, message))
+        path.write_bytes(build_termination_message(reason, message, status))
     except OSError:
         return

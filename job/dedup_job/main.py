@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from dedup_api import names
 from dedup_api.driver_status import Blocked, Phase
 from dedup_api.durations import parse_duration
-from dedup_api.exits import ExitCode
+from dedup_api.exits import STOPPED_EARLY, ExitCode
 from dedup_api.job_config import JobConfig
-from dedup_api.reasons import Reason
+from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.records import EventTimeFrom
 from dedup_api.version import VERSION
 from dedup_job.checkpoint import Checkpoint, write_attempt
@@ -46,7 +46,7 @@ from dedup_job.session import build_spark_conf, start_session
 from dedup_job.settle import settle_checkpoint
 from dedup_job.sink_guard import SinkGuard
 from dedup_job.source_guard import SourceGuard
-from dedup_job.status import State, build_stuck_bound
+from dedup_job.status import State, build_status, build_stuck_bound
 from dedup_job.stop import Gate
 
 if TYPE_CHECKING:
@@ -105,17 +105,17 @@ def main(words: list[str] | None = None) -> int:
     gate = Gate()
     take_signals(gate)
     try:
-        run(arguments, gate)
+        early = run(arguments, gate)
     except JobError as error:
         return end_with(error, arguments.termination_log)
     except Exception as error:  # noqa: BLE001  the one place where a bug becomes an exit code
         _LOG.exception("unexpected error")
         return end_with(JobError(ExitCode.INTERNAL, f"{type(error).__name__}: {error}"), arguments.termination_log)
-    _LOG.info("stopped as asked")
-    return ExitCode.DONE
+    return STOPPED_EARLY if early else ExitCode.DONE
 
 
-def run(arguments: Arguments, gate: Gate) -> None:
+def run(arguments: Arguments, gate: Gate) -> bool:
+    """Whether the driver was stopped before it was through; one that never is, is stopped at the right time."""
     config = read_config(arguments.config)
     validate_config(config)
     state, metrics = State(), Metrics()
@@ -124,7 +124,7 @@ def run(arguments: Arguments, gate: Gate) -> None:
     checkpoint = Checkpoint(arguments.checkpoint, config.generation)
     lock = take_lock(arguments.checkpoint, WaitForLock(state, gate))
     if lock is None:
-        return
+        return end_as_asked(config)
     attempt = write_attempt(checkpoint)
     identity = check_identity(checkpoint, config, SPARK_VERSION)
     begun = identity is not None
@@ -132,9 +132,19 @@ def run(arguments: Arguments, gate: Gate) -> None:
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
     brokers = Brokers(config.source.bootstrap_servers)
     if not wait_for_kafka(brokers, config, state, gate.stop_requested.wait):
-        return
+        return end_as_asked(config)
     source = SourceGuard(brokers, config, checkpoint, (identity and identity.topic_id) or "", state, metrics)
-    run_jvm(Driver(config, checkpoint, lock, attempt, gate, state, metrics, brokers, source, identity))
+    if not run_jvm(Driver(config, checkpoint, lock, attempt, gate, state, metrics, brokers, source, identity)):
+        return end_as_asked(config)
+    _LOG.info("all was read that was there at the start")
+    status = build_status(state.read()).model_copy(update={"measures": None})
+    write_termination_message(arguments.termination_log, Reason.COMPLETED, EXPLANATIONS[Reason.COMPLETED].meaning, status)
+    return False
+
+
+def end_as_asked(config: JobConfig) -> bool:
+    _LOG.info("stopped as asked")
+    return config.available_now
 
 
 @dataclass(frozen=True)
@@ -150,12 +160,13 @@ class WaitForLock:
         return self.gate.stop_requested.wait(seconds)
 
 
-def run_jvm(driver: Driver) -> None:
+def run_jvm(driver: Driver) -> bool:
+    """Whether the query was through."""
     memory = build_memory_plan(driver.config.memory_bytes)
     jvm, info = start_jvm(memory, driver.config.cpus, lock_fd=driver.lock.fd)
     try:
         connect_gateway(jvm, info)
-        run_query(driver, memory, jvm)
+        return run_query(driver, memory, jvm)
     except JobError:
         raise
     except Exception as error:
@@ -166,7 +177,7 @@ def run_jvm(driver: Driver) -> None:
         jvm.end()
 
 
-def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
+def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     # PySpark takes half a second to import: it is not needed to wait for a broker, and not before the JVM is on its way.
     from dedup_job.event_time import validate_format
     from dedup_job.open_sink import SinkOpener
@@ -191,7 +202,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     reporter = Reporter(config, driver.checkpoint, state, driver.metrics, mirror)
     reporter.report_start(query)
     if driver.gate.stop_requested.is_set():
-        return  # nothing is stored yet: whoever stops the driver now may still correct its settings
+        return False  # nothing is stored yet: whoever stops the driver now may still correct its settings
     if identity != driver.identity:
         write_identity(driver.checkpoint, identity)
         state.update(checkpoint_begun=True)
@@ -200,11 +211,17 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> None:
     state.update(phase=Phase.RUNNING, running_since=time.time())
     _LOG.info("query started")
     oldest = OldestUnread(config.source.bootstrap_servers, config.consumer_group)
-    LagProbe(driver.brokers, oldest, config, state, driver.metrics, driver.gate.stop_requested).start()
+    lag = LagProbe(driver.brokers, oldest, config, state, driver.metrics, driver.gate.stop_requested)
+    lag.start()
     SizeProbe(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
     try:
-        ticks = build_tick_interval(config)
-        Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain, ticks).run_until_stopped()
+        ends = config.available_now
+        ticks = None if ends else build_tick_interval(config)
+        supervisor = Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain, ticks, ends)
+        through = supervisor.run_until_stopped()
+        if through:
+            lag.probe()  # what came meanwhile is left to the next run, and nobody can ask later
+        return through
     finally:
         mirror.close()
 

@@ -53,9 +53,10 @@ class Query:
             unique.writeStream.queryName(QUERY_NAME)
             .foreachBatch(self.runner)
             .option("checkpointLocation", self._checkpoint.spark.absolute().as_uri())
-            .trigger(processingTime=f"{int(config.trigger_interval.total_seconds())} seconds")
         )
-        self._handle = writer.start()
+        seconds = int(config.trigger_interval.total_seconds())
+        timed = writer.trigger(availableNow=True) if config.available_now else writer.trigger(processingTime=f"{seconds} seconds")
+        self._handle = timed.start()
         self._started.set()
 
     def is_active(self) -> bool:
@@ -85,6 +86,10 @@ class Query:
     def failed(self) -> bool:
         """Whether a batch ended with an error."""
         return self.runner.error is not None and not self.refused
+
+    def has_failed(self) -> bool:
+        """Whether it ended with an error, in a batch or between two."""
+        return self.failed or (self._handle is not None and self._handle.exception() is not None)
 
     @property
     def known_error(self) -> JobError | None:

@@ -108,22 +108,28 @@ class Supervisor:
     """From the causes of a failed query to what the driver ends with."""
     tick_interval: timedelta | None = None
     """Of `expiry`; None where there are no ticks."""
+    ends: bool = False
+    """The query ends by itself when it has read what there was."""
     _phases_due: bool = False
     _ticked: int = 0
     """Milliseconds: the last tick's watermark."""
 
-    def run_until_stopped(self) -> None:
-        """Returns when the query was stopped on purpose; raises JobError when it has failed or the JVM is gone."""
+    def run_until_stopped(self) -> bool:
+        """Returns when the query was stopped on purpose, or, with True, when it was through; raises JobError when it has failed or the
+        JVM is gone."""
         while True:
             stopping = self.gate.stop_requested.wait(POLL)
             self.jvm.check()
             self._report_commits()
             if not self.query.is_active():
                 if stopping and self.query.refused:
-                    return
-                raise self._build_failure()
+                    return False
+                if not self.ends or self.query.has_failed():
+                    raise self._build_failure()
+                self._report_commits()
+                return True
             if stopping and self._stop_if_idle():
-                return
+                return False
             if not stopping:
                 self._tick_if_quiet()
 

@@ -22,6 +22,8 @@ NoteDeparture = Callable[[Key, dict[str, Any]], None]
 PODS = ("", "v1", "pods")
 CHILDREN = (
     ("apps", "v1", "statefulsets"),
+    ("batch", "v1", "jobs"),
+    ("batch", "v1", "cronjobs"),
     PODS,
     ("", "v1", "persistentvolumeclaims"),
     ("", "v1", "configmaps"),

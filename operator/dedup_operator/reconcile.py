@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dedup_api.status import ConditionStatus, DedupJobStatus
-from dedup_operator.adapters.apply import apply_claim, apply_decision
+from dedup_operator.adapters.apply import apply_checkpoint, apply_decision
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.events import Recorder, list_notes
 from dedup_operator.adapters.fetch import fetch_snapshot
@@ -22,7 +22,7 @@ from dedup_operator.domain.build import Children, JobImage, build_children
 from dedup_operator.domain.conditions import build_conditions
 from dedup_operator.domain.decide import Decision, decide, explain_refusal
 from dedup_operator.domain.diagnose import Case, diagnose
-from dedup_operator.domain.errors import ApiRefused, NameTaken
+from dedup_operator.domain.errors import ApiRefused, CheckpointTaken, NameTaken
 from dedup_operator.domain.inputs import DriverInputs, build_inputs
 from dedup_operator.domain.observe import World, observe_world
 from dedup_operator.domain.observe_pod import keep_departure
@@ -77,7 +77,7 @@ class Reconciler:
         verdict = diagnose(case)
         generation = snapshot.job["metadata"]["generation"]
         conditions = build_conditions(case, verdict, generation, note)
-        after = build_status(before, world, generation, conditions, key.name)
+        after = build_status(before, world, generation, conditions)
         await self._report(key, snapshot.job, before, after, now)
         self.metrics.set_reason(key, verdict.reason)
         return self._find_pause(after, now)
@@ -99,10 +99,10 @@ class Reconciler:
     ) -> tuple[Decision, str]:
         note = ""
         if isinstance(job, ValidJob) and children is not None and world.claim is not None and not world.claim.deleting:
-            note = await apply_claim(self.kube, job, world.claim, children, settled=not world.leaving and not world.foreign)
+            note = await apply_checkpoint(self.kube, job, world.claim, children, settled=not world.leaving and not world.foreign)
         try:
             await apply_decision(self.kube, key.namespace, world, children, decision)
-        except (ApiRefused, NameTaken) as error:
+        except (ApiRefused, NameTaken, CheckpointTaken) as error:
             return explain_refusal(error), note
         return decision, note
 

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dedup_api.driver_status import DriverStatus, Phase
-from dedup_api.exits import TerminationMessage
+from dedup_api.driver_status import DriverStatus, Phase, TerminationMessage
 from dedup_api.job_config import JobConfig
 from kafka.broker import NAMESPACE
 

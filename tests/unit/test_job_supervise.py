@@ -28,6 +28,9 @@ class FakeQuery(Query):
     def is_active(self) -> bool:
         return self._active.pop(0) if len(self._active) > 1 else self._active[0]
 
+    def has_failed(self) -> bool:
+        return self.runner.error is not None
+
     def stop(self) -> None:
         """Nothing runs."""
 
@@ -60,3 +63,37 @@ def test_how_the_loop_ends(stopping: bool, query: FakeQuery, error: JobError | N
     with pytest.raises(JobError) as raised:
         supervisor.run_until_stopped()
     assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("stopping", "query", "through"),
+    [
+        (False, FakeQuery([True, False]), True),
+        (True, FakeQuery([False]), True),  # it was through in the moment of the stop
+        (True, FakeQuery([False], StopRequested("batch 3")), False),
+        (True, FakeQuery([True]), False),
+    ],
+)
+def test_a_query_that_ends_by_itself_is_through_unless_it_was_stopped(stopping: bool, query: FakeQuery, through: bool) -> None:
+    gate = Gate()
+    if stopping:
+        gate.close()
+    checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
+    parts: Any = (query, SimpleNamespace(check=lambda: None), gate, checkpoint, None, State(), lambda causes: EXPLAINED)
+    assert Supervisor(*parts, ends=True).run_until_stopped() is through
+
+
+def test_a_query_that_fails_is_not_through() -> None:
+    checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
+    parts: Any = (
+        FakeQuery([False], FENCED),
+        SimpleNamespace(check=lambda: None),
+        Gate(),
+        checkpoint,
+        None,
+        State(),
+        lambda causes: EXPLAINED,
+    )
+    with pytest.raises(JobError) as raised:
+        Supervisor(*parts, ends=True).run_until_stopped()
+    assert raised.value is FENCED

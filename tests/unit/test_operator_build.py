@@ -33,7 +33,7 @@ def make(image: JobImage = IMAGE, **changes: Any) -> Children:
 
 
 def pod_spec(children: Children) -> dict[str, Any]:
-    spec: dict[str, Any] = children.stateful_set["spec"]["template"]["spec"]
+    spec: dict[str, Any] = children.workload["spec"]["template"]["spec"]
     return spec
 
 
@@ -60,7 +60,7 @@ def test_the_pod_meets_the_restricted_standard() -> None:
 
 
 def test_one_driver_and_no_update_behind_the_operators_back() -> None:
-    spec = make().stateful_set["spec"]
+    spec = make().workload["spec"]
     assert (spec["replicas"], spec["updateStrategy"]) == (1, {"type": "OnDelete"})
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= 120
 
@@ -72,7 +72,7 @@ def test_memory_is_reserved_as_it_is_limited_unless_asked_otherwise() -> None:
 
 def test_the_claim_has_an_owner_only_where_it_is_to_go_with_the_job() -> None:
     retained, deleted = make().claim, make(checkpoint={"reclaimPolicy": "Delete"}).claim
-    assert "ownerReferences" not in retained["metadata"]
+    assert retained is not None and deleted is not None and "ownerReferences" not in retained["metadata"]
     (owner,) = deleted["metadata"]["ownerReferences"]
     assert owner["uid"] == "uid" and owner["blockOwnerDeletion"] is False
     assert retained["spec"]["accessModes"] == ["ReadWriteOncePod"] and "storageClassName" not in retained["spec"]
@@ -103,7 +103,7 @@ specs = st.fixed_dictionaries(
 def test_building_is_deterministic_and_survives_the_round_trip(changes: dict[str, Any]) -> None:
     changes = {field: value for field, value in changes.items() if value is not None}
     assert make(**changes) == make(**changes)
-    assert json.dumps(make(**changes).stateful_set) == json.dumps(make(**changes).stateful_set)
+    assert json.dumps(make(**changes).workload) == json.dumps(make(**changes).workload)
     spec = DedupJobSpec.model_validate({**SPEC, **changes})
     kept = parse_spec(render_spec(spec))
     assert kept is not None

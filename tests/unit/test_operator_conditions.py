@@ -16,13 +16,15 @@ from dedup_api.spec import DedupJobSpec
 from dedup_api.status import Condition, ConditionStatus, DedupJobStatus, DriverExit, DriverState, Progress
 from dedup_operator.adapters.events import list_notes
 from dedup_operator.domain import decide
+from dedup_operator.domain.checkpoint import CheckpointClaim
 from dedup_operator.domain.conditions import build_conditions, merge_conditions
 from dedup_operator.domain.diagnose import Case, Verdict, diagnose
 from dedup_operator.domain.marks import GivenUp
-from dedup_operator.domain.observe import CheckpointClaim, DriverSet, Silence, World
-from dedup_operator.domain.observe_pod import DriverPod
+from dedup_operator.domain.observe import World
+from dedup_operator.domain.observe_pod import DriverPod, Silence
 from dedup_operator.domain.status import Written, build_status, choose_status, merge_exits, parse_status
 from dedup_operator.domain.times import render_time
+from dedup_operator.domain.workload import Kind, Workload
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AGO = NOW - timedelta(minutes=5)
@@ -35,7 +37,9 @@ SPEC = DedupJobSpec.model_validate(
         "sink": {"kafka": {"topic": "out"}},
     }
 )
-SET = DriverSet(uid="set", replicas=1, applied=SPEC, given_up=None, rolling=False, image="job:1", config_map="cm", raw={})
+SET = Workload(
+    kind=Kind.STATEFUL_SET, uid="set", replicas=1, applied=SPEC, given_up=None, rolling=False, image="job:1", config_map="cm", raw={}
+)
 CLAIM = CheckpointClaim(
     phase="Bound", deleting=False, config=None, marked=True, begun=True, doubtful=False, owned=False, size="10Gi", raw={}
 )
@@ -55,7 +59,7 @@ POD = DriverPod(
     exits=(),
 )
 HEALTHY = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=Progress(batch=3, lag_records=0))
-RUNNING = World(set=SET, pod=POD, claim=CLAIM, answer=HEALTHY)
+RUNNING = World(workload=SET, pod=POD, claim=CLAIM, answer=HEALTHY)
 WAITING = replace(RUNNING, answer=None)
 PENDING = replace(POD, scheduled=False, started_at=None, ready=False)
 UNBOUND = replace(CLAIM, phase="Pending")
@@ -112,21 +116,21 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
         Reason.STARTING,
     ),
     ("to be started", World(), decide.Start(first=True), ConditionStatus.UNKNOWN, Reason.STARTING),
-    ("started again", World(set=SET), decide.Start(first=False), ConditionStatus.UNKNOWN, Reason.RESTARTING),
+    ("started again", World(workload=SET), decide.Start(first=False), ConditionStatus.UNKNOWN, Reason.RESTARTING),
     ("rolling", RUNNING, decide.Roll("for spec.watermark"), ConditionStatus.UNKNOWN, Reason.RESTARTING),
     ("stopping", RUNNING, decide.Stop(), ConditionStatus.UNKNOWN, Reason.SUSPENDING),
-    ("suspended", World(set=SET, claim=CLAIM), decide.Rest(), ConditionStatus.TRUE, Reason.SUSPENDED),
+    ("suspended", World(workload=SET, claim=CLAIM), decide.Rest(), ConditionStatus.TRUE, Reason.SUSPENDED),
     ("blocked", RUNNING, decide.Refuse(Reason.CHANGE_BLOCKED, "spec.key"), ConditionStatus.FALSE, Reason.CHANGE_BLOCKED),
     ("invalid", RUNNING, decide.Refuse(Reason.INVALID_SPEC, "spec.watermark"), ConditionStatus.FALSE, Reason.INVALID_SPEC),
     (
         "given up",
-        World(set=SET),
+        World(workload=SET),
         decide.GiveUp(GivenUp(1, Reason.CONFIGURATION_REFUSED, "no")),
         ConditionStatus.FALSE,
         Reason.CONFIGURATION_REFUSED,
     ),
-    ("no pod yet", World(set=SET, claim=CLAIM), None, ConditionStatus.UNKNOWN, Reason.STARTING),
-    ("a quota", World(set=SET, claim=CLAIM, rejection="exceeded quota"), None, ConditionStatus.FALSE, Reason.POD_REJECTED),
+    ("no pod yet", World(workload=SET, claim=CLAIM), None, ConditionStatus.UNKNOWN, Reason.STARTING),
+    ("a quota", World(workload=SET, claim=CLAIM, rejection="exceeded quota"), None, ConditionStatus.FALSE, Reason.POD_REJECTED),
     ("evicted", make_pod(deleting=True), None, ConditionStatus.UNKNOWN, Reason.RESTARTING),
     (
         "scheduling has only begun",
@@ -322,9 +326,9 @@ def test_conditions_hold_together_and_are_idempotent(world: World, decision: dec
     assert kinds[0] == "Ready" and not {"Reconciling", "Stalled"} <= set(kinds)
     assert ("Reconciling" in kinds) == (verdict.status is ConditionStatus.UNKNOWN)
     assert {condition.observed_generation for condition in conditions} == {7}
-    before = build_status(FRESH, world, 7, conditions, "demo")
+    before = build_status(FRESH, world, 7, conditions)
     later = replace(case, before=before, now=NOW + timedelta(seconds=1))
-    again = build_status(before, world, 7, build_conditions(later, diagnose(later), 7), "demo")
+    again = build_status(before, world, 7, build_conditions(later, diagnose(later), 7))
     assert choose_status(before, again, Written(), later.now) is None
     assert parse_status({"status": before.to_json_dict()}) == before
 
@@ -399,7 +403,7 @@ def test_numbers_wait_for_their_turn() -> None:
 def test_a_driver_that_is_still_reading_its_checkpoint_takes_nothing_back() -> None:
     before = make_status(batch=9, rows_in=100)
     world = answered(progress=Progress(), committed_in_this_run=False)
-    assert build_status(before, world, 1, [], "demo").progress == before.progress
+    assert build_status(before, world, 1, []).progress == before.progress
 
 
 def test_events_tell_transitions_and_exits_once() -> None:

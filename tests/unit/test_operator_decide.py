@@ -15,11 +15,13 @@ from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DriverExit
 from dedup_operator.domain import decide as rules
 from dedup_operator.domain.build import Children, JobImage, build_children
+from dedup_operator.domain.checkpoint import CheckpointClaim
 from dedup_operator.domain.inputs import DriverInputs, build_inputs, parse_spec, render_spec
 from dedup_operator.domain.marks import GivenUp
-from dedup_operator.domain.observe import CheckpointClaim, DriverSet, World
+from dedup_operator.domain.observe import World
 from dedup_operator.domain.observe_pod import DriverPod
 from dedup_operator.domain.validate import Invalid, ValidJob
+from dedup_operator.domain.workload import Kind, Workload
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 IMAGE = JobImage("job:1")
@@ -47,7 +49,17 @@ CONFIG_MAP = CHILDREN.config_map["metadata"]["name"]
 CLAIM = CheckpointClaim(
     phase="Bound", deleting=False, config=INPUTS.config, marked=True, begun=True, doubtful=False, owned=False, size="10Gi", raw={}
 )
-SET = DriverSet(uid="set", replicas=1, applied=JOB.spec, given_up=None, rolling=False, image="job:1", config_map=CONFIG_MAP, raw={})
+SET = Workload(
+    kind=Kind.STATEFUL_SET,
+    uid="set",
+    replicas=1,
+    applied=JOB.spec,
+    given_up=None,
+    rolling=False,
+    image="job:1",
+    config_map=CONFIG_MAP,
+    raw={},
+)
 POD = DriverPod(
     name="demo-driver-0",
     uid="pod",
@@ -63,8 +75,8 @@ POD = DriverPod(
     restarts=0,
     exits=(),
 )
-RUNNING = World(set=SET, pod=POD, claim=CLAIM, has_service=True, config_map_uids=((CONFIG_MAP, "cm"),), claim_known=True)
-STOPPED = replace(RUNNING, set=replace(SET, replicas=0), pod=None)
+RUNNING = World(workload=SET, pod=POD, claim=CLAIM, has_service=True, config_map_uids=((CONFIG_MAP, "cm"),), claim_known=True)
+STOPPED = replace(RUNNING, workload=replace(SET, replicas=0), pod=None)
 REFUSED = DriverExit(exit_code=64, reason="ConfigurationRefused", message="no", finished_at="2026-01-01T00:00:00Z")
 CRASHED = DriverExit(exit_code=70, reason="DriverFailed", message="oops", finished_at="2026-01-01T00:00:00Z")
 
@@ -152,7 +164,7 @@ def test_while_no_key_is_stored_the_same_change_rolls(phase: str) -> None:
 def test_a_blocked_edit_in_the_middle_of_a_restart_brings_the_driver_back(
     rolling: bool, pod: DriverPod | None, suspend: bool, resume: bool
 ) -> None:
-    world = replace(STOPPED, set=replace(SET, replicas=0, rolling=rolling), pod=pod)
+    world = replace(STOPPED, workload=replace(SET, replicas=0, rolling=rolling), pod=pod)
     blocked = ask(make_job(2, key={"fields": ["other"]}, suspend=suspend), world)
     invalid = ask(Invalid("spec.watermark: no", suspend), world)
     for decision in (blocked, invalid):
@@ -161,7 +173,7 @@ def test_a_blocked_edit_in_the_middle_of_a_restart_brings_the_driver_back(
 
 
 def test_a_lost_checkpoint_brings_no_driver_back() -> None:
-    world = replace(STOPPED, set=replace(SET, replicas=0, rolling=True), claim=None)
+    world = replace(STOPPED, workload=replace(SET, replicas=0, rolling=True), claim=None)
     decision = ask(JOB, world)
     assert isinstance(decision, rules.Refuse) and not decision.resume
 
@@ -175,7 +187,7 @@ def test_a_larger_cpu_limit_keeps_the_parallelism_of_the_checkpoint() -> None:
 def test_a_new_version_or_image_restarts_nothing() -> None:
     older = parse_spec(render_spec(JOB.spec))
     assert older == JOB.spec
-    world = replace(RUNNING, set=replace(SET, image="job:0", config_map="demo-job-of-an-older-builder"))
+    world = replace(RUNNING, workload=replace(SET, image="job:0", config_map="demo-job-of-an-older-builder"))
     world = replace(world, config_map_uids=(("demo-job-of-an-older-builder", "cm"),))
     assert ask(JOB, world) == rules.Keep()
 
@@ -183,14 +195,14 @@ def test_a_new_version_or_image_restarts_nothing() -> None:
 def test_a_missing_image_is_replaced_by_the_present_one() -> None:
     stuck = replace(POD, started_at=None, waiting="ImagePullBackOff")
     assert ask(JOB, replace(RUNNING, pod=stuck)) == rules.Keep()
-    assert isinstance(ask(JOB, replace(RUNNING, pod=stuck, set=replace(SET, image="job:0"))), rules.Roll)
+    assert isinstance(ask(JOB, replace(RUNNING, pod=stuck, workload=replace(SET, image="job:0"))), rules.Roll)
 
 
 @pytest.mark.parametrize(
     ("world", "expected"),
     [
         (RUNNING, rules.Stop()),
-        (replace(RUNNING, set=replace(SET, replicas=0)), rules.Stop()),
+        (replace(RUNNING, workload=replace(SET, replicas=0)), rules.Stop()),
         (STOPPED, rules.Rest()),
         (World(), rules.Rest()),
     ],
@@ -216,7 +228,7 @@ def test_a_permanent_exit_is_given_up_until_the_spec_changes() -> None:
     expected = GivenUp(1, Reason.CONFIGURATION_REFUSED, "no")
     assert ask(JOB, failed) == rules.GiveUp(expected)
     assert ask(JOB, replace(RUNNING, pod=replace(POD, exits=(CRASHED, REFUSED)))) == rules.Keep()
-    stopped = replace(STOPPED, set=replace(SET, replicas=0, given_up=expected))
+    stopped = replace(STOPPED, workload=replace(SET, replicas=0, given_up=expected))
     assert ask(JOB, stopped) == rules.GiveUp(expected)
     assert ask(make_job(2), stopped) == rules.Start(first=False)
     assert isinstance(ask(make_job(2, watermark="1h"), failed), rules.Roll)
@@ -244,7 +256,7 @@ def test_the_children_of_an_earlier_job_go_first() -> None:
 
 def test_lost_settings_are_made_again_or_roll() -> None:
     assert ask(JOB, replace(RUNNING, config_map_uids=())) == rules.Keep()
-    lost = replace(RUNNING, set=replace(SET, config_map="demo-job-older"), config_map_uids=())
+    lost = replace(RUNNING, workload=replace(SET, config_map="demo-job-older"), config_map_uids=())
     assert isinstance(ask(JOB, lost), rules.Roll)
 
 
@@ -273,7 +285,7 @@ claims = st.none() | st.builds(
 )
 worlds = st.builds(
     World,
-    set=sets,
+    workload=sets,
     pod=pods,
     claim=claims,
     has_service=st.booleans(),
@@ -296,9 +308,9 @@ def test_nothing_starts_beside_a_pod_or_on_a_checkpoint_that_does_not_fit(job: V
     decision = ask(job, world)
     if isinstance(decision, rules.Start):
         assert world.pod is None and not world.foreign and not world.leaving and not job.spec.suspend
-        assert world.set is None or world.set.replicas == 0
+        assert world.workload is None or world.workload.replicas == 0
         assert world.claim is None or (world.claim.config is not None and world.claim.config.key.fields == job.spec.key.fields)
-        assert world.claim is not None or not (world.claim_known or world.set)
+        assert world.claim is not None or not (world.claim_known or world.workload)
 
 
 @given(jobs, worlds)

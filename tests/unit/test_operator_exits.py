@@ -68,7 +68,8 @@ def make_pod(container: dict[str, Any], *, uid: str = "p1", set_uid: str = "s1",
     return {"kind": "Pod", "metadata": {**base, **metadata}, "status": status}
 
 
-def store(body: dict[str, Any], uid: str) -> dict[str, Any]:
+def store(body: dict[str, Any] | None, uid: str) -> dict[str, Any]:
+    assert body is not None
     return {**body, "metadata": {**body["metadata"], "uid": uid, "creationTimestamp": at(-600)}}
 
 
@@ -76,8 +77,11 @@ def observe(pod: dict[str, Any] | None, answer: DriverStatus | None = None, depa
     job = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 3}, "spec": SPEC}
     claim = {**store(CHILDREN.claim, "c1"), "status": {"phase": "Bound"}}
     maps = (store(CHILDREN.config_map, "m1"),)
-    driver_set = store(CHILDREN.stateful_set, "s1")
-    return observe_world(Snapshot(job, driver_set, pod, claim, store(CHILDREN.service, "v1"), maps, answer=answer, departed=departed))
+    workload = store(CHILDREN.workload, "s1")
+    pods = (pod,) if pod else ()
+    service = store(CHILDREN.service, "v1")
+    found = Snapshot(job, workload, pods=pods, claim=claim, service=service, config_maps=maps, answer=answer, departed=departed)
+    return observe_world(found)
 
 
 def decide(world: World) -> rules.Decision:
@@ -210,12 +214,12 @@ def test_the_last_words_of_a_pod_that_is_gone_reach_status_and_events_once(succe
     departed = keep_departure(None, make_pod({"state": end(137, 0)}, **ASKED))
     before = DedupJobStatus(observed_generation=3, driver=DriverState(pod="demo-driver-0"))
     world = observe(successor, departed=departed)
-    after = build_status(before, world, 3, [], "demo")
+    after = build_status(before, world, 3, [])
     assert after.driver is not None
     assert [(seen.exit_code, seen.reason, seen.finished_at) for seen in after.driver.last_exits] == [(137, "GracePeriodExceeded", at(0))]
     (note,) = list_notes(before, after)
     assert (note.reason, note.warning) == ("GracePeriodExceeded", True) and "spec.source.maxOffsetsPerTrigger" in note.message
-    again = build_status(after, world, 3, [], "demo")
+    again = build_status(after, world, 3, [])
     assert again == after and list_notes(after, again) == []
 
 

@@ -14,8 +14,8 @@ from dedup_api.status import Progress
 from dedup_operator.domain import marks
 from dedup_operator.domain.build import JobImage, build_children
 from dedup_operator.domain.inputs import build_inputs
-from dedup_operator.domain.observe import Silence, Snapshot, observe_world
-from dedup_operator.domain.observe_pod import is_permanent, observe_pod
+from dedup_operator.domain.observe import Snapshot, observe_world
+from dedup_operator.domain.observe_pod import Silence, is_permanent, observe_pod
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.validate import ValidJob
 from dedup_operator.settings import parse_settings
@@ -32,7 +32,8 @@ VALID = ValidJob("ns", "demo", "u1", 1, DedupJobSpec.model_validate(SPEC))
 CHILDREN = build_children(VALID, build_inputs("ns", "demo", VALID.spec, None), JobImage("job:1"))
 
 
-def stored(body: dict[str, Any], uid: str, **metadata: Any) -> dict[str, Any]:
+def stored(body: dict[str, Any] | None, uid: str, **metadata: Any) -> dict[str, Any]:
+    assert body is not None
     copy: dict[str, Any] = json.loads(json.dumps(body))
     copy["metadata"].update(uid=uid, resourceVersion="1", creationTimestamp="2026-01-01T00:00:00Z", **metadata)
     return copy
@@ -42,7 +43,7 @@ def owner(uid: str, kind: str = "DedupJob", name: str = "demo") -> list[dict[str
     return [{"apiVersion": "x/v1", "kind": kind, "name": name, "uid": uid, "controller": True}]
 
 
-SET = stored(CHILDREN.stateful_set, "s1")
+SET = stored(CHILDREN.workload, "s1")
 POD_OWNERS = owner("s1", "StatefulSet", "demo-driver")
 
 
@@ -58,13 +59,18 @@ def test_all_of_ours_is_seen() -> None:
     snapshot = Snapshot(
         job=JOB,
         stateful_set=SET,
-        pod=make_pod(),
+        pods=(make_pod(),),
         claim=stored(CHILDREN.claim, "c1"),
         service=stored(CHILDREN.service, "v1"),
         config_maps=(stored(CHILDREN.config_map, "m1"),),
     )
     world = observe_world(snapshot)
-    assert world.set is not None and world.set.applied == VALID.spec and world.set.replicas == 1 and world.set.image == "job:1"
+    assert (
+        world.workload is not None
+        and world.workload.applied == VALID.spec
+        and world.workload.replicas == 1
+        and world.workload.image == "job:1"
+    )
     assert world.claim is not None and world.claim.config is not None and world.claim.config.parallelism == 2
     assert world.pod is not None and world.has_service and world.config_maps == (CHILDREN.config_map["metadata"]["name"],)
     assert not world.foreign and not world.leaving
@@ -73,14 +79,14 @@ def test_all_of_ours_is_seen() -> None:
 @pytest.mark.parametrize(
     ("changes", "foreign", "leaving"),
     [
-        ({"stateful_set": stored(CHILDREN.stateful_set, "s2", ownerReferences=[])}, "StatefulSet", None),
-        ({"stateful_set": stored(CHILDREN.stateful_set, "s2", ownerReferences=owner("u0"))}, None, "StatefulSet"),
-        ({"stateful_set": stored(CHILDREN.stateful_set, "s2", ownerReferences=owner("u9", "Other", "x"))}, "StatefulSet", None),
-        ({"stateful_set": stored(CHILDREN.stateful_set, "s1", deletionTimestamp="2026-01-01T00:00:00Z")}, None, "StatefulSet"),
+        ({"stateful_set": stored(CHILDREN.workload, "s2", ownerReferences=[])}, "StatefulSet", None),
+        ({"stateful_set": stored(CHILDREN.workload, "s2", ownerReferences=owner("u0"))}, None, "StatefulSet"),
+        ({"stateful_set": stored(CHILDREN.workload, "s2", ownerReferences=owner("u9", "Other", "x"))}, "StatefulSet", None),
+        ({"stateful_set": stored(CHILDREN.workload, "s1", deletionTimestamp="2026-01-01T00:00:00Z")}, None, "StatefulSet"),
         ({"service": stored(CHILDREN.service, "v2", ownerReferences=[])}, "Service", None),
-        ({"pod": make_pod([])}, "Pod", None),
-        ({"pod": make_pod(owner("s0", "StatefulSet", "demo-driver"))}, None, "Pod"),
-        ({"pod": make_pod([], deletionTimestamp="2026-01-01T00:00:00Z")}, None, "Pod"),
+        ({"pods": (make_pod([]),)}, "Pod", None),
+        ({"pods": (make_pod(owner("s0", "StatefulSet", "demo-driver")),)}, None, "Pod"),
+        ({"pods": (make_pod([], deletionTimestamp="2026-01-01T00:00:00Z"),)}, None, "Pod"),
         ({"claim": stored(CHILDREN.claim, "c2", labels={})}, "PersistentVolumeClaim", None),
         ({"claim": stored(CHILDREN.claim, "c2", annotations={})}, "PersistentVolumeClaim", None),
         ({"claim": stored(CHILDREN.claim, "c2", ownerReferences=owner("u0"))}, None, "PersistentVolumeClaim"),
@@ -90,7 +96,7 @@ def test_all_of_ours_is_seen() -> None:
 )
 def test_what_is_not_ours_is_never_taken_for_ours(changes: dict[str, Any], foreign: str | None, leaving: str | None) -> None:
     world = observe_world(Snapshot(job=JOB, **changes))
-    assert (world.set, world.claim, world.pod, world.has_service) == (None, None, None, False)
+    assert (world.workload, world.claim, world.pod, world.has_service) == (None, None, None, False)
     assert [item.split()[0] for item in world.foreign] == ([foreign] if foreign else [])
     assert [item.split()[0] for item in world.leaving] == ([leaving] if leaving else [])
 
@@ -116,7 +122,7 @@ def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> 
 )
 def test_whether_keys_are_stored(pod: Any, answer: Any, progress: dict[str, Any], begun: bool, doubtful: bool) -> None:
     job = {**JOB, "status": {"observedGeneration": 1, "progress": progress}}
-    snapshot = Snapshot(job=job, stateful_set=SET, pod=pod, claim=stored(CHILDREN.claim, "c1"), answer=answer)
+    snapshot = Snapshot(job=job, stateful_set=SET, pods=(pod,) if pod else (), claim=stored(CHILDREN.claim, "c1"), answer=answer)
     claim = observe_world(snapshot).claim
     assert claim is not None and (claim.begun, claim.doubtful) == (begun, doubtful)
 
@@ -128,7 +134,7 @@ def test_a_state_that_has_just_begun_belongs_to_what_the_driver_runs_on() -> Non
     claim = stored(build_children(VALID, inputs, JobImage("job:1")).claim, "c1")
     answer = DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True)
     config_maps = (stored(CHILDREN.config_map, "m1"),)
-    snapshot = Snapshot(job=JOB, stateful_set=SET, pod=make_pod(), claim=claim, config_maps=config_maps, answer=answer)
+    snapshot = Snapshot(job=JOB, stateful_set=SET, pods=(make_pod(),), claim=claim, config_maps=config_maps, answer=answer)
     seen = observe_world(snapshot).claim
     assert seen is not None and seen.begun and not seen.marked
     assert seen.config is not None and seen.config.key.fields == ["id"]

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from copy import deepcopy
 
+from dedup_api import names
 from dedup_api.quantities import parse_quantity
 from dedup_api.spec import ReclaimPolicy
 from dedup_operator.adapters.kube import AlreadyExists, Json, Kube, Resource
 from dedup_operator.domain import decide, marks
 from dedup_operator.domain.build import Children
 from dedup_operator.domain.build.claim import build_claim_annotations
-from dedup_operator.domain.errors import ApiRefused, NameTaken
-from dedup_operator.domain.observe import CheckpointClaim, DriverSet, World
+from dedup_operator.domain.checkpoint import CheckpointClaim
+from dedup_operator.domain.errors import ApiConflict, ApiRefused, CheckpointTaken, NameTaken
+from dedup_operator.domain.observe import World
 from dedup_operator.domain.validate import ValidJob
+from dedup_operator.domain.workload import Kind, Workload, build_scaled
+
+WORKLOADS = {Kind.STATEFUL_SET: Resource.STATEFUL_SETS, Kind.JOB: Resource.JOBS, Kind.CRON_JOB: Resource.CRON_JOBS}
+
+CHANGEABLE = {
+    Kind.STATEFUL_SET: {"template", "updateStrategy", "replicas"},
+    Kind.JOB: {"suspend"},
+    Kind.CRON_JOB: {"schedule", "timeZone", "concurrencyPolicy", "suspend", "jobTemplate"},
+}
+"""What the API server lets change, and a start needs."""
 
 
-async def apply_claim(kube: Kube, job: ValidJob, claim: CheckpointClaim, children: Children, *, settled: bool) -> str:
-    """`settled`: no object of an earlier job of the name is left that could still write to the checkpoint.
-
-    Size, owner and mark of the claim, all of them live. Returns what went wrong; it does not concern the driver."""
+async def apply_checkpoint(kube: Kube, job: ValidJob, claim: CheckpointClaim, children: Children, *, settled: bool) -> str:
+    """Size, owner and mark of the checkpoint, all of them live. `settled`: no object of an earlier job of the name is left that could
+    still write to it. Returns what went wrong; it does not concern the driver."""
+    if children.claim is None:
+        return await _apply_record(kube, claim, children, settled)
     body = deepcopy(claim.raw)
     _set_owner(body, job, claim)
     if settled and not claim.doubtful:
@@ -26,10 +40,22 @@ async def apply_claim(kube: Kube, job: ValidJob, claim: CheckpointClaim, childre
     wanted = children.claim["spec"]["resources"]["requests"]["storage"]
     if claim.phase == "Bound" and parse_quantity(wanted) > parse_quantity(claim.size):
         body["spec"]["resources"]["requests"]["storage"] = wanted
-    if body == claim.raw:
+    return await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, body)
+
+
+async def _apply_record(kube: Kube, claim: CheckpointClaim, children: Children, settled: bool) -> str:
+    if claim.record is None or not settled or claim.doubtful:
+        return ""
+    body = deepcopy(claim.record)
+    _set_marks(body, claim, children)
+    return await _replace_if_changed(kube, Resource.CONFIG_MAPS, claim.record, body)
+
+
+async def _replace_if_changed(kube: Kube, resource: Resource, before: Json, after: Json) -> str:
+    if after == before:
         return ""
     try:
-        await kube.replace(Resource.CLAIMS, body)
+        await kube.replace(resource, after)
     except ApiRefused as error:
         return f"It could not be changed: {error}"
     return ""
@@ -43,7 +69,7 @@ def _set_marks(body: Json, claim: CheckpointClaim, children: Children) -> None:
         if not claim.marked and claim.config is not None:
             annotations.update(build_claim_annotations(claim.config))
     else:
-        annotations.update(children.claim["metadata"]["annotations"])
+        annotations.update((children.claim or children.record or body)["metadata"]["annotations"])
 
 
 def _set_owner(body: Json, job: ValidJob, claim: CheckpointClaim) -> None:
@@ -56,34 +82,45 @@ def _set_owner(body: Json, job: ValidJob, claim: CheckpointClaim) -> None:
 
 
 async def apply_decision(kube: Kube, namespace: str, world: World, children: Children | None, decision: decide.Decision) -> None:
-    """`children` is None only where the spec is invalid. Raises ApiRefused and NameTaken for the job's condition to tell."""
+    """`children` is None only where the spec is invalid. Raises ApiRefused, NameTaken and CheckpointTaken for the job's condition to
+    tell."""
     match decision:
         case decide.Start() if children is not None:
             await _ensure_surroundings(kube, world, children)
-            await _start(kube, world.set, children)
+            await _start(kube, world.workload, children)
+        case decide.Update(stop_run=stop_run) if children is not None:
+            await _ensure_surroundings(kube, world, children)
+            await _start(kube, world.workload, children)
+            if stop_run:
+                await _stop_runs(kube, world)
         case decide.Keep() if children is not None:
-            await _ensure_surroundings(kube, world, children, config_map=world.set.config_map if world.set else None)
-            await _scale(kube, world.set, 1)
+            await _ensure_surroundings(kube, world, children, config_map=world.workload.config_map if world.workload else None)
+            await _scale(kube, world, 1)
             await _sweep(kube, namespace, world)
+        case decide.Remove(workload):
+            metadata = workload.raw["metadata"]
+            await kube.delete(WORKLOADS[workload.kind], namespace, metadata["name"], workload.uid, foreground=True)
         case decide.Roll():
-            await _scale(kube, world.set, 0, {marks.ROLLING: "true"})
+            await _scale(kube, world, 0, {marks.ROLLING: "true"})
         case decide.Rest():
-            await _scale(kube, world.set, 0)
+            await _scale(kube, world, 0)
         case decide.Refuse(resume=True):
-            await _scale(kube, world.set, 1)
+            await _scale(kube, world, 1)
         case decide.Stop() | decide.Refuse(stop=True):
-            await _scale(kube, world.set, 0)
+            await _scale(kube, world, 0)
         case decide.GiveUp(why):
-            await _scale(kube, world.set, 0, {marks.GIVEN_UP: why.render()})
+            await _scale(kube, world, 0, {marks.GIVEN_UP: why.render()})
 
 
 async def _ensure_surroundings(kube: Kube, world: World, children: Children, config_map: str | None = None) -> None:
-    """What the pod needs, in the order in which it needs it; the StatefulSet comes after all of them.
+    """What the pod needs, in the order in which it needs it; the workload comes after all of them.
 
     `config_map`: the one that the running driver has, if it is another than the present spec would make.
     """
-    if world.claim is None:
+    if world.claim is None and children.claim is not None:
         await _create(kube, Resource.CLAIMS, children.claim)
+    if world.claim is not None and world.claim.record is None and children.record is not None:
+        await _take_folder(kube, children.record)
     name = children.config_map["metadata"]["name"]
     if name not in world.config_maps and config_map in {None, name}:
         await _create(kube, Resource.CONFIG_MAPS, children.config_map)
@@ -92,14 +129,32 @@ async def _ensure_surroundings(kube: Kube, world: World, children: Children, con
 
 
 async def _create(kube: Kube, resource: Resource, body: Json) -> None:
-    metadata = body["metadata"]
     try:
-        await kube.create(resource, metadata["namespace"], body)
+        await _write(kube.create(resource, body["metadata"]["namespace"], body), body)
     except AlreadyExists:
         await _check_taken(kube, resource, body)
+
+
+async def _write(request: Awaitable[Json], body: Json) -> None:
+    """So that a refusal says what was refused."""
+    try:
+        await request
     except ApiRefused as error:
         error.kind = body["kind"]
         raise
+
+
+async def _take_folder(kube: Kube, record: Json) -> None:
+    """The name of the record is the lock: of two jobs that want a folder at once, one creates it."""
+    metadata = record["metadata"]
+    try:
+        await _write(kube.create(Resource.CONFIG_MAPS, metadata["namespace"], record), record)
+    except AlreadyExists as error:
+        found = await kube.get(Resource.CONFIG_MAPS, metadata["namespace"], metadata["name"])
+        holder = found["metadata"].get("labels", {}).get(names.LABEL_JOB) if found else None
+        if holder == metadata["labels"][names.LABEL_JOB]:
+            raise ApiConflict("the checkpoint's record came up a moment ago; it is read first") from error
+        raise CheckpointTaken(f"DedupJob {holder}" if holder else f"ConfigMap {metadata['name']}") from error
 
 
 async def _check_taken(kube: Kube, resource: Resource, body: Json) -> None:
@@ -112,39 +167,51 @@ async def _check_taken(kube: Kube, resource: Resource, body: Json) -> None:
     raise NameTaken(f"{body['kind']} {metadata['name']}")
 
 
-async def _start(kube: Kube, driver_set: DriverSet | None, children: Children) -> None:
-    if driver_set is None:
-        await _create(kube, Resource.STATEFUL_SETS, children.stateful_set)
+async def _start(kube: Kube, workload: Workload | None, children: Children) -> None:
+    wanted = children.workload
+    if workload is None:
+        await _create(kube, WORKLOADS[Kind(wanted["kind"])], wanted)
         return
     # One write for template and replicas: there is no moment at which one pod could come from two templates.
-    body = deepcopy(driver_set.raw)
-    wanted = children.stateful_set
+    body = deepcopy(workload.raw)
     passing = {marks.GIVEN_UP, marks.ROLLING}
     annotations = {key: value for key, value in body["metadata"].get("annotations", {}).items() if key not in passing}
     body["metadata"]["annotations"] = {**annotations, **wanted["metadata"]["annotations"]}
-    body["spec"]["template"] = wanted["spec"]["template"]
-    body["spec"]["updateStrategy"] = wanted["spec"]["updateStrategy"]
-    body["spec"]["replicas"] = 1
-    await kube.replace(Resource.STATEFUL_SETS, body)
+    fields = CHANGEABLE[workload.kind]
+    body["spec"].update(deepcopy({field: value for field, value in wanted["spec"].items() if field in fields}))
+    await _write(kube.replace(WORKLOADS[workload.kind], body), body)
 
 
-async def _scale(kube: Kube, driver_set: DriverSet | None, replicas: int, annotations: dict[str, str] | None = None) -> None:
-    if driver_set is None:
+async def _scale(kube: Kube, world: World, replicas: int, annotations: dict[str, str] | None = None) -> None:
+    """At 0 the runs of a schedule stop too: a CronJob that is suspended only begins no more."""
+    workload = world.workload
+    if workload is None:
         return
-    known = driver_set.raw["metadata"].get("annotations", {})
+    known = workload.raw["metadata"].get("annotations", {})
     merged = {key: value for key, value in known.items() if key != marks.ROLLING} | (annotations or {})
-    if driver_set.replicas == replicas and merged == known:
+    if not workload.ended and (workload.replicas != replicas or merged != known):
+        body = deepcopy(workload.raw)
+        body["metadata"]["annotations"] = merged
+        body["spec"] = build_scaled(body, replicas)
+        await _write(kube.replace(WORKLOADS[workload.kind], body), body)
+    if replicas == 0:
+        await _stop_runs(kube, world)
+
+
+async def _stop_runs(kube: Kube, world: World) -> None:
+    """In foreground: a run is there until its pod is gone."""
+    if world.workload is None:
         return
-    body = deepcopy(driver_set.raw)
-    body["metadata"]["annotations"] = merged
-    body["spec"]["replicas"] = replicas
-    await kube.replace(Resource.STATEFUL_SETS, body)
+    namespace = world.workload.raw["metadata"]["namespace"]
+    for run in world.workload.runs:
+        if not run.deleting:
+            await kube.delete(Resource.JOBS, namespace, run.name, run.uid, foreground=True)
 
 
 async def _sweep(kube: Kube, namespace: str, world: World) -> None:
-    """Removes the settings of earlier starts. Never those that the StatefulSet names."""
-    if world.set is None:
+    """Removes the settings of earlier starts. Never those that a workload or a run names."""
+    if world.workload is None:
         return
     for name, uid in world.config_map_uids:
-        if name != world.set.config_map:
+        if name not in world.used_config_maps:
             await kube.delete(Resource.CONFIG_MAPS, namespace, name, uid)

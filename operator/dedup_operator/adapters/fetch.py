@@ -10,12 +10,15 @@ from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.kube import Json, Kube, Resource
-from dedup_operator.domain.observe import Silence, Snapshot
-from dedup_operator.domain.observe_pod import observe_pod
+from dedup_operator.domain.marks import OWN_SELECTOR
+from dedup_operator.domain.observe import Snapshot
+from dedup_operator.domain.observe_pod import Silence, has_ended, observe_pod
 from dedup_operator.domain.times import parse_time
+from dedup_operator.domain.workload import find_replicas
+from dedup_operator.domain.workload import has_ended as run_has_ended
 
 ABSENCE = timedelta(seconds=3)
-"""The StatefulSet controller makes a pod within a second; later it is worth asking why there is none."""
+"""A controller makes a pod within a second; later it is worth asking why there is none."""
 
 
 async def fetch_snapshot(kube: Kube, drivers: Drivers, namespace: str, name: str, now: datetime) -> Snapshot | None:
@@ -33,30 +36,68 @@ async def fetch_snapshot(kube: Kube, drivers: Drivers, namespace: str, name: str
 
 async def _fetch_children(kube: Kube, job: Json) -> Snapshot:
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-    # The pod last: a StatefulSet that was read with 0 replicas makes no pod afterwards, so an absence seen now is one.
-    stateful_set, claim, service, config_maps = await asyncio.gather(
-        kube.get(Resource.STATEFUL_SETS, namespace, names.driver_name(name)),
-        kube.get(Resource.CLAIMS, namespace, names.claim_name(name)),
-        kube.get(Resource.SERVICES, namespace, names.driver_name(name)),
-        kube.list(Resource.CONFIG_MAPS, namespace, labelSelector=f"{names.LABEL_JOB}={name},{names.LABEL_MANAGED_BY}={names.MANAGER}"),
+    driver, labels = names.driver_name(name), f"{names.LABEL_JOB}={name},{OWN_SELECTOR}"
+    existing = ((job.get("spec") or {}).get("checkpoint") or {}).get("existing")
+    claim_name = existing["claimName"] if existing else names.claim_name(name)
+    record_name = names.record_name(claim_name, existing.get("subPath") or name) if existing else None
+    # The pods last: a workload that was read with 0 replicas makes no pod afterwards, so an absence seen now is one.
+    (stateful_set, cron_job, service), (claim, record), (runs, config_maps) = await asyncio.gather(
+        asyncio.gather(*(kube.get(kind, namespace, driver) for kind in (Resource.STATEFUL_SETS, Resource.CRON_JOBS, Resource.SERVICES))),
+        asyncio.gather(kube.get(Resource.CLAIMS, namespace, claim_name), _fetch_record(kube, namespace, record_name)),
+        asyncio.gather(*(kube.list(kind, namespace, labelSelector=labels) for kind in (Resource.JOBS, Resource.CONFIG_MAPS))),
     )
-    pod = await kube.get(Resource.PODS, namespace, names.driver_pod_name(name))
-    return Snapshot(job, stateful_set, pod, claim, service, tuple(config_maps))
+    by_name, by_label = await asyncio.gather(
+        kube.get(Resource.PODS, namespace, names.driver_pod_name(name)),
+        kube.list(Resource.PODS, namespace, labelSelector=labels),
+    )
+    return Snapshot(
+        job=job,
+        stateful_set=stateful_set,
+        cron_job=cron_job,
+        runs=tuple(_with_kind(run, "Job") for run in runs),
+        pods=tuple(_with_kind(pod, "Pod") for pod in [*by_label, by_name] if pod is not None),
+        claim=claim,
+        record=record,
+        service=service,
+        config_maps=tuple(_with_kind(config_map, "ConfigMap") for config_map in config_maps),
+    )
+
+
+async def _fetch_record(kube: Kube, namespace: str, name: str | None) -> Json | None:
+    return await kube.get(Resource.CONFIG_MAPS, namespace, name) if name else None
+
+
+def _with_kind(item: Json, kind: str) -> Json:
+    """The items of a list do not say what they are."""
+    return {**item, "kind": kind}
+
+
+def _find_makers(snapshot: Snapshot) -> list[Json]:
+    """What should have a pod now."""
+    found = [raw for raw in (snapshot.stateful_set, *snapshot.runs) if raw is not None and find_replicas(raw) > 0]
+    return [raw for raw in found if raw["kind"] != "Job" or not run_has_ended(raw)]
+
+
+def _find_pod(snapshot: Snapshot) -> Json | None:
+    live = [pod for pod in snapshot.pods if not has_ended(pod)]
+    return max(live, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
 
 
 def is_amiss(snapshot: Snapshot, now: datetime) -> bool:
     """Whether events could tell more: a driver is wanted, and its pod is missing or does not come to life."""
-    if snapshot.stateful_set is None or snapshot.stateful_set["spec"].get("replicas") == 0:
+    makers, raw = _find_makers(snapshot), _find_pod(snapshot)
+    if not makers:
         return False
-    if snapshot.pod is None:
-        return now - parse_time(snapshot.stateful_set["metadata"]["creationTimestamp"]) > ABSENCE
-    pod = observe_pod(snapshot.pod)
+    if raw is None:
+        return any(now - parse_time(maker["metadata"]["creationTimestamp"]) > ABSENCE for maker in makers)
+    pod = observe_pod(raw)
     return pod.started_at is None and not pod.exits and now - pod.created_at > ABSENCE
 
 
 async def _fetch_events(kube: Kube, snapshot: Snapshot, now: datetime) -> tuple[Json, ...]:
+    pod = _find_pod(snapshot)
     found: list[Json] = []
-    for concerned in (snapshot.stateful_set if snapshot.pod is None else None, snapshot.pod, snapshot.claim):
+    for concerned in (*(_find_makers(snapshot) if pod is None else ()), pod, snapshot.claim):
         if concerned is not None:
             metadata = concerned["metadata"]
             selector = f"involvedObject.uid={metadata['uid']},type=Warning"
@@ -65,9 +106,10 @@ async def _fetch_events(kube: Kube, snapshot: Snapshot, now: datetime) -> tuple[
 
 
 async def _fetch_answer(drivers: Drivers, snapshot: Snapshot, now: datetime) -> DriverStatus | Silence | None:
-    if snapshot.pod is None:
+    raw = _find_pod(snapshot)
+    if raw is None:
         return None
-    pod = observe_pod(snapshot.pod)
+    pod = observe_pod(raw)
     if pod.address is None or pod.started_at is None:
         return None
     return await drivers.fetch_status(pod.uid, pod.address, now)

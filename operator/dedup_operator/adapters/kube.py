@@ -34,6 +34,8 @@ class Resource(Enum):
 
     DEDUP_JOBS = (f"/apis/{names.API_VERSION}", names.PLURAL)
     STATEFUL_SETS = ("/apis/apps/v1", "statefulsets")
+    JOBS = ("/apis/batch/v1", "jobs")
+    CRON_JOBS = ("/apis/batch/v1", "cronjobs")
     PODS = ("/api/v1", "pods")
     CLAIMS = ("/api/v1", "persistentvolumeclaims")
     SERVICES = ("/api/v1", "services")
@@ -77,9 +79,9 @@ class Kube:
         path = _path(resource, metadata["namespace"], metadata["name"])
         return await self._call("PUT", f"{path}/{subresource}" if subresource else path, body=body) or {}
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Only the object with this UID; one that is gone already is fine."""
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, *, foreground: bool = False) -> None:
+        """Only the object with this UID; one that is gone already is fine. `foreground`: it stays until what it owns is gone."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground" if foreground else "Background"}
         await self._call("DELETE", _path(resource, namespace, name), body=body, missing_is_none=True)
 
     async def close(self) -> None:

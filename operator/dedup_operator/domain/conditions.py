@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.status import Condition, ConditionStatus, ConditionType
@@ -13,7 +12,9 @@ from dedup_operator.domain import decide
 from dedup_operator.domain.diagnose import Case, Verdict, allowed_stillness, find_still_since, no, pending, yes
 from dedup_operator.domain.times import render_time
 
-_CHECKPOINT_REASONS = {Reason.CHECKPOINT_LOST, Reason.CHECKPOINT_PENDING}
+_CHECKPOINT_REASONS = {Reason.CHECKPOINT_LOST, Reason.CHECKPOINT_PENDING, Reason.CHECKPOINT_TAKEN}
+_AT_REST = {Reason.SUSPENDED, Reason.COMPLETED, Reason.SCHEDULED}
+SHARED = "It is shared, so Kubernetes does not refuse a second pod on it; the driver's own locks do."
 
 
 def build_conditions(case: Case, verdict: Verdict, generation: int, note: str = "") -> list[Condition]:
@@ -53,20 +54,21 @@ def merge_conditions(before: Iterable[Condition], after: Iterable[Condition]) ->
 
 
 def judge_checkpoint(case: Case, verdict: Verdict, note: str = "") -> Verdict:
-    claim, name = case.world.claim, names.claim_name(case.name)
+    claim = case.world.claim
     if verdict.reason in _CHECKPOINT_REASONS:
         return no(verdict.reason, verdict.message)
     if claim is None:
         return pending(Reason.NOT_STARTED, "There is no claim yet.")
     if claim.phase == "Bound":
-        return yes(Reason.CHECKPOINT_BOUND, f"Claim {name} is bound to a volume.{note and ' ' + note}")
-    return pending(Reason.CHECKPOINT_PENDING, f"Claim {name} waits for its volume.")
+        shared = f" {SHARED}" if claim.shared else ""
+        return yes(Reason.CHECKPOINT_BOUND, f"Claim {claim.name} is bound to a volume.{shared}{note and ' ' + note}")
+    return pending(Reason.CHECKPOINT_PENDING, f"Claim {claim.name} waits for its volume.")
 
 
 def judge_driver(case: Case, verdict: Verdict) -> Verdict:
     pod = case.world.pod
     if pod is None:
-        stopped = verdict.reason if verdict.status is not ConditionStatus.TRUE or verdict.reason is Reason.SUSPENDED else Reason.NOT_STARTED
+        stopped = verdict.reason if verdict.status is not ConditionStatus.TRUE or verdict.reason in _AT_REST else Reason.NOT_STARTED
         return no(stopped, "There is no driver at the moment; the condition Ready says why.")
     if pod.deleting:
         return pending(

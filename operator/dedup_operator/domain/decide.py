@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dedup_api import names
 from dedup_api.changes import list_state_changes
 from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import Reason
 from dedup_operator.domain.build import Children
-from dedup_operator.domain.errors import ApiRefused, NameTaken
+from dedup_operator.domain.build.claim import find_claim_name
+from dedup_operator.domain.errors import ApiRefused, CheckpointTaken, NameTaken
 from dedup_operator.domain.inputs import DriverInputs, build_inputs, list_input_changes
 from dedup_operator.domain.marks import CHECKPOINT_CONFIG, GivenUp
 from dedup_operator.domain.observe import World
 from dedup_operator.domain.observe_pod import is_permanent
 from dedup_operator.domain.validate import Invalid, ValidJob
+from dedup_operator.domain.workload import Kind, Workload, choose_kind, find_image
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,21 @@ class Roll:
     """Scale to 0; the start follows when the pod is gone."""
 
     message: str
+
+
+@dataclass(frozen=True)
+class Update:
+    """Give a schedule other settings for its next run. A run that does no work is stopped for it, one at work is left to end."""
+
+    message: str
+    stop_run: bool
+
+
+@dataclass(frozen=True)
+class Remove:
+    """No driver is left, and what ran it cannot run the next: it goes, with all that it made, before anything else is made."""
+
+    workload: Workload
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ class GiveUp:
     why: GivenUp
 
 
-Decision = Start | Keep | Roll | Stop | Rest | Wait | Refuse | GiveUp
+Decision = Start | Keep | Roll | Update | Remove | Stop | Rest | Wait | Refuse | GiveUp
 
 
 @dataclass(frozen=True)
@@ -97,8 +113,7 @@ def decide(job: ValidJob | Invalid, world: World, desired: DriverInputs | None, 
     if isinstance(job, Invalid) or desired is None or children is None:
         message = job.message if isinstance(job, Invalid) else ""
         return decide_resume(world, Refuse(Reason.INVALID_SPEC, message, stop=isinstance(job, Invalid) and job.suspend))
-    image = children.stateful_set["spec"]["template"]["spec"]["containers"][0]["image"]
-    question = Question(job, world, desired, image, children.config_map["metadata"]["name"])
+    question = Question(job, world, desired, find_image(children.workload), children.config_map["metadata"]["name"])
     for rule in RULES:
         decision = rule(question)
         if decision is not None:
@@ -108,7 +123,8 @@ def decide(job: ValidJob | Invalid, world: World, desired: DriverInputs | None, 
 
 def decide_resume(world: World, refusal: Refuse) -> Refuse:
     """An edit that cannot be acted on never stops a healthy driver, also not when it comes while the driver restarts."""
-    restarting = world.set is not None and world.set.rolling and world.set.replicas == 0 and world.pod is None
+    workload = world.workload
+    restarting = workload is not None and workload.rolling and workload.replicas == 0 and world.pod is None
     of_the_edit = refusal.reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
     return replace(refusal, resume=restarting and of_the_edit and not refusal.stop)
 
@@ -127,14 +143,33 @@ def decide_foreign(question: Question) -> Decision | None:
 def decide_leaving(question: Question) -> Decision | None:
     if not question.world.leaving:
         return None
-    return Wait(Reason.STARTING, f"{' and '.join(question.world.leaving)} of an earlier DedupJob of this name is being removed.")
+    return Wait(Reason.STARTING, f"{' and '.join(question.world.leaving)} of an earlier start is being removed.")
+
+
+def decide_spare(question: Question) -> Decision | None:
+    """Left by a start that was cut off, or put back by somebody: two of them would make two drivers."""
+    spare = question.world.spare
+    return Remove(spare) if spare is not None else None
+
+
+def decide_holder(question: Question) -> Decision | None:
+    existing, holder = question.job.spec.checkpoint.existing, question.world.holder
+    if existing is None or holder is None:
+        return None
+    return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(holder), stop=question.job.spec.suspend)
+
+
+def _explain_taken(holder: str) -> str:
+    return f"The folder of spec.checkpoint.existing is the checkpoint of {holder}. Make a new DedupJob with another subPath."
 
 
 def decide_checkpoint(question: Question) -> Decision | None:
     """A checkpoint that is gone is never begun anew in silence: all its events would come out a second time."""
-    claim, name = question.world.claim, names.claim_name(question.job.name)
-    stop = question.job.spec.suspend
-    if claim is None and (question.world.set is not None or question.world.claim_known):
+    claim, checkpoint = question.world.claim, question.job.spec.checkpoint
+    name, stop = find_claim_name(question.job.name, checkpoint), question.job.spec.suspend
+    if claim is None and checkpoint.existing is not None and question.world.workload is None and not question.world.claim_known:
+        return Refuse(Reason.CHECKPOINT_PENDING, f"Claim {name} does not exist. Create it, or correct spec.checkpoint.existing.claimName.")
+    if claim is None and (question.world.workload is not None or question.world.claim_known):
         return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is gone. {_ANEW}", stop)
     if claim is not None and claim.phase == "Lost":
         return Refuse(Reason.CHECKPOINT_LOST, f"The volume of claim {name} is gone. {_ANEW}", stop)
@@ -153,7 +188,7 @@ def decide_change(question: Question) -> Decision | None:
         return None
     if claim.config is None:
         return Refuse(
-            Reason.CHANGE_BLOCKED, f"Annotation {CHECKPOINT_CONFIG} of the claim cannot be read. {_UNKNOWN}", question.job.spec.suspend
+            Reason.CHANGE_BLOCKED, f"Annotation {CHECKPOINT_CONFIG} of the checkpoint cannot be read. {_UNKNOWN}", question.job.spec.suspend
         )
     fields = list_state_changes(claim.config, question.desired.config)
     if not fields:
@@ -162,7 +197,7 @@ def decide_change(question: Question) -> Decision | None:
     driver = "The driver goes on with the settings it had. " if runs else ""
     return Refuse(
         Reason.CHANGE_BLOCKED,
-        f"The checkpoint in claim {names.claim_name(question.job.name)} was made with another {', '.join(fields)}, and its keys do not "
+        f"The checkpoint in claim {claim.name} was made with another {', '.join(fields)}, and its keys do not "
         f"fit. {driver}Take the edit back, or make a new DedupJob under another name.",
         stop=question.job.spec.suspend,
     )
@@ -172,52 +207,66 @@ def decide_suspend(question: Question) -> Decision | None:
     if not question.job.spec.suspend:
         return None
     world = question.world
-    at_rest = world.pod is None and (world.set is None or world.set.replicas == 0)
+    workload = world.workload
+    at_rest = world.pod is None and (workload is None or workload.replicas == 0 or workload.ended) and not (workload and workload.runs)
     return Rest() if at_rest else Stop()
 
 
 def decide_first_start(question: Question) -> Decision | None:
-    if question.world.set is not None:
+    if question.world.workload is not None:
         return None
     if question.world.pod is not None:
         return Wait(Reason.STARTING, f"Pod {question.world.pod.name} must go first.")
     return Start(first=True)
 
 
+def decide_update(question: Question) -> Decision | None:
+    """A schedule takes other settings at once: they are for the next run."""
+    workload, world = question.world.workload, question.world
+    if workload is None or workload.replicas == 0 or {workload.kind, choose_kind(question.job.spec)} != {Kind.CRON_JOB}:
+        return None
+    changes = _list_changes(question) or (["a new job image"] if workload.image != question.image else [])
+    if not changes:
+        return None
+    idle = not _is_at_work(world) and (world.pod is None or bool(world.pod.exits) or world.pod.started_at is None)
+    nonce = workload.applied is not None and workload.applied.restart_nonce != question.job.spec.restart_nonce
+    return Update(f"The next run has other settings, for {', '.join(changes)}.", stop_run=idle or nonce)
+
+
 def decide_roll(question: Question) -> Decision | None:
     """Settings of a running driver that are no longer those of the spec."""
-    driver_set = question.world.set
-    if driver_set is None or driver_set.replicas == 0:
+    workload = question.world.workload
+    if workload is None or workload.replicas == 0 or workload.ended:
         return None
     changes = _list_changes(question)
     if changes:
         return Roll(f"The driver restarts after the batch it is in, for {', '.join(changes)}.")
     pod = question.world.pod
-    if pod is not None and pod.image_problem and driver_set.image != question.image:
+    if pod is not None and pod.image_problem and workload.image != question.image:
         return Roll(f"The driver's image cannot be had; it is started with {question.image}.")
     return None
 
 
 def _list_changes(question: Question) -> list[str]:
-    driver_set = question.world.set
-    if driver_set is None:
+    workload = question.world.workload
+    if workload is None:
         return []
-    if driver_set.applied is None:
+    if workload.applied is None:
         return ["settings that are no longer recorded"]
     job = question.job
-    applied = build_inputs(job.namespace, job.name, driver_set.applied, question.world.pinned)
+    applied = build_inputs(job.namespace, job.name, workload.applied, question.world.pinned)
     changes = list_input_changes(applied, question.desired)
-    lost = driver_set.config_map not in (*question.world.config_maps, question.config_map)
+    lost = not workload.ended and workload.config_map not in (*question.world.config_maps, question.config_map)
     return changes or (["a ConfigMap that is gone"] if lost else [])
 
 
 def decide_giving_up(question: Question) -> Decision | None:
-    driver_set, pod, job = question.world.set, question.world.pod, question.job
-    if driver_set is None:
+    workload, pod, job = question.world.workload, question.world.pod, question.job
+    if workload is None or workload.ended:
         return None
-    if driver_set.given_up is not None and driver_set.given_up.generation == job.generation:
-        return GiveUp(driver_set.given_up)
-    if driver_set.replicas == 0 or pod is None or not pod.exits or not is_permanent(pod.exits[0]) or _is_at_work(question.world):
+    if workload.given_up is not None and workload.given_up.generation == job.generation:
+        return GiveUp(workload.given_up)
+    if workload.replicas == 0 or pod is None or not pod.exits or not is_permanent(pod.exits[0]) or _is_at_work(question.world):
         return None
     last = pod.exits[0]
     return GiveUp(GivenUp(job.generation, Reason(last.reason), last.message))
@@ -230,29 +279,44 @@ def _is_at_work(world: World) -> bool:
 
 def decide_next_start(question: Question) -> Decision | None:
     """After a roll, a suspension or a correction: only when the pod is really gone."""
-    driver_set, pod = question.world.set, question.world.pod
-    if driver_set is None or driver_set.replicas > 0:
+    workload, pod = question.world.workload, question.world.pod
+    if workload is None or (workload.replicas > 0 and not _is_over(question, workload)):
         return None
-    if pod is not None:
-        return Wait(Reason.RESTARTING, f"Pod {pod.name} finishes the batch it is in; the driver starts again when it is gone.")
+    if any(not run.deleting for run in workload.runs):
+        return Roll("The run that goes on stops after the batch it is in.")
+    if pod is not None or workload.runs:
+        who = f"Pod {pod.name}" if pod is not None else f"Job {workload.runs[0].name}"
+        return Wait(Reason.RESTARTING, f"{who} finishes the batch it is in; the driver starts again when it is gone.")
+    if workload.kind is Kind.JOB or workload.kind is not choose_kind(question.job.spec):
+        return Remove(workload)
     return Start(first=False)
+
+
+def _is_over(question: Question, workload: Workload) -> bool:
+    """A run that has failed for good, or one that is to be run again with other settings."""
+    return workload.ended and (not workload.completed or bool(_list_changes(question)))
 
 
 RULES: tuple[Callable[[Question], Decision | None], ...] = (
     decide_foreign,
     decide_leaving,
+    decide_spare,
+    decide_holder,
     decide_checkpoint,
     decide_change,
     decide_suspend,
     decide_first_start,
+    decide_update,
     decide_roll,
     decide_giving_up,
     decide_next_start,
 )
 
 
-def explain_refusal(error: ApiRefused | NameTaken) -> Refuse:
+def explain_refusal(error: ApiRefused | NameTaken | CheckpointTaken) -> Refuse:
     """The decision that a refused write leaves: it is tried again in every round."""
+    if isinstance(error, CheckpointTaken):
+        return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(str(error)))
     if isinstance(error, NameTaken):
         return Refuse(Reason.NAME_CONFLICT, f"{error} exists and does not belong to this DedupJob. Rename the DedupJob, or remove it.")
     of_claim = error.kind == "PersistentVolumeClaim"

@@ -10,18 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dedup_api import names
 from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.durations import parse_duration
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import Condition, ConditionStatus, ConditionType, DedupJobStatus
 from dedup_operator.domain import decide
-from dedup_operator.domain.build.stateful_set import STARTUP_SECONDS
-from dedup_operator.domain.observe import Silence, World
-from dedup_operator.domain.observe_pod import CONTAINER_PROBLEMS, MESSAGE_LENGTH, DriverPod
+from dedup_operator.domain.build.pod import STARTUP_SECONDS
+from dedup_operator.domain.observe import World
+from dedup_operator.domain.observe_pod import CONTAINER_PROBLEMS, MESSAGE_LENGTH, DriverPod, Silence
 from dedup_operator.domain.status import merge_exits
 from dedup_operator.domain.times import parse_time
+from dedup_operator.domain.workload import Kind
 
 SCHEDULING_GRACE = timedelta(seconds=15)
 """A fresh pod is unschedulable for a moment while its volume is being made."""
@@ -41,6 +41,10 @@ CRASH_LOOP = 2
 """Exits within `CRASH_WINDOW`; a single one is reported as a restart."""
 CRASH_WINDOW = timedelta(minutes=15)
 """kubelet's longest pause is five minutes, so a loop shows at least two exits in this time."""
+
+
+STALLING = {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED, Reason.CHECKPOINT_TAKEN}
+"""A person must change the spec."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def diagnose_decision(case: Case) -> Verdict | None:
     """What was decided, where that says it all."""
     match case.decision:
         case decide.Refuse(reason, message):
-            return no(reason, message, stalled=reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED})
+            return no(reason, message, stalled=reason in STALLING)
         case decide.GiveUp(why):
             return trouble(why.reason, why.message, stalled=True)
         case decide.Rest():
@@ -123,9 +127,23 @@ def diagnose_decision(case: Case) -> Verdict | None:
             return pending(Reason.RESTARTING, message)
         case decide.Wait(reason, message):
             return pending(reason, message)
+        case decide.Remove():
+            return pending(Reason.RESTARTING, "What ran the driver before is being removed.")
         case decide.Start(first):
             reason = Reason.STARTING if first else Reason.RESTARTING
             return pending(reason, "The driver is being started.")
+    return None
+
+
+def diagnose_rest(case: Case) -> Verdict | None:
+    """Between the runs of a driver that does not run all the time."""
+    workload = case.world.workload
+    if case.world.pod is not None or workload is None:
+        return None
+    if workload.completed:
+        return yes(Reason.COMPLETED, "The driver took what the topic held when it started, and ended.")
+    if workload.kind is Kind.CRON_JOB and not workload.runs:
+        return yes(Reason.SCHEDULED, "The next run begins when spec.trigger.availableNow.schedule says, in UTC.")
     return None
 
 
@@ -170,7 +188,7 @@ def diagnose_claim(case: Case) -> Verdict | None:
     if case.world.claim_trouble is None and not (blamed and slow):
         return None
     detail = case.world.claim_trouble or scheduler
-    return trouble(Reason.CHECKPOINT_PENDING, f"Claim {names.claim_name(case.name)} is not bound: {detail}")
+    return trouble(Reason.CHECKPOINT_PENDING, f"Claim {claim.name} is not bound: {detail}")
 
 
 def diagnose_scheduling(case: Case) -> Verdict | None:
@@ -186,10 +204,10 @@ def diagnose_scheduling(case: Case) -> Verdict | None:
 
 
 def diagnose_image(case: Case) -> Verdict | None:
-    pod, driver_set = case.world.pod, case.world.set
+    pod, workload = case.world.pod, case.world.workload
     if pod is None or not pod.image_problem:
         return None
-    image = driver_set.image if driver_set else ""
+    image = workload.image if workload else ""
     return trouble(Reason.IMAGE_UNAVAILABLE, f"{image}: {pod.waiting_message or pod.waiting}")
 
 
@@ -300,6 +318,7 @@ def _stay_ready(case: Case) -> Verdict | None:
 
 RULES: tuple[Callable[[Case], Verdict | None], ...] = (
     diagnose_decision,
+    diagnose_rest,
     diagnose_absence,
     diagnose_deletion,
     diagnose_claim,

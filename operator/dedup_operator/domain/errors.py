@@ -27,5 +27,9 @@ class ApiRefused(DedupOperatorError):
     """Of the child that was to be written."""
 
 
+class CheckpointTaken(DedupOperatorError):
+    """The folder that a job wants for its checkpoint is another's. The message is who has it."""
+
+
 class NameTaken(DedupOperatorError):
     """A child's name belongs to an object that is not ours."""

@@ -12,11 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dedup_api.changes import LIVE
 from dedup_api.job_config import JobConfig, build_job_config
 from dedup_api.spec import DedupJobSpec, Resources
-
-UNCONCERNED = {"suspend", "checkpoint"}
-"""Fields of the spec that never restart a driver."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,12 @@ class DriverInputs:
 
     spec: DedupJobSpec
     config: JobConfig
+
+    @property
+    def schedule(self) -> str | None:
+        """When runs begin; None where the driver is not started by the clock."""
+        run = self.spec.trigger.available_now
+        return run.schedule if run else None
 
     @property
     def resources(self) -> Resources:
@@ -45,11 +49,15 @@ def build_inputs(namespace: str, name: str, spec: DedupJobSpec, pinned: JobConfi
 
 def list_input_changes(before: DriverInputs, after: DriverInputs) -> list[str]:
     """The fields of the spec whose change needs a restart of the driver; empty where none does."""
-    same = before.config == after.config and before.resources == after.resources
-    if same and before.spec.restart_nonce == after.spec.restart_nonce:
+    if _essence(before) == _essence(after):
         return []
     old, new = _leaves(_relevant(before.spec)), _leaves(_relevant(after.spec))
     return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+
+
+def _essence(inputs: DriverInputs) -> tuple[object, ...]:
+    """What a driver is made of. Another spec may come to the same, as with a default that is written out."""
+    return inputs.config, inputs.resources, inputs.schedule, inputs.spec.restart_nonce
 
 
 def render_spec(spec: DedupJobSpec) -> str:
@@ -79,8 +87,19 @@ def parse_config(text: str | None) -> JobConfig | None:
 
 
 def _relevant(spec: DedupJobSpec) -> dict[str, Any]:
-    document = spec.to_json_dict()
-    return {field: value for field, value in document.items() if field not in UNCONCERNED}
+    return _without(spec.to_json_dict(), LIVE)
+
+
+def _without(document: dict[str, Any], paths: set[str], prefix: str = "") -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for field, value in document.items():
+        path = prefix + field
+        if path in paths:
+            continue
+        inner = _without(value, paths, f"{path}.") if isinstance(value, dict) else value
+        if inner != {} or value == {}:
+            kept[field] = inner
+    return kept
 
 
 def _leaves(document: Any, path: str = "spec") -> dict[str, Any]:

@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_api.job_config import JobConfig
-from dedup_api.reasons import Reason
-from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DriverExit
-from dedup_operator.domain import marks
-from dedup_operator.domain.build.config_map import CONFIG_KEY
-from dedup_operator.domain.inputs import parse_config, parse_spec
-from dedup_operator.domain.observe_pod import DriverPod, observe_pod
+from dedup_operator.domain.checkpoint import CheckpointClaim, find_applied_config, find_holder, observe_checkpoint
+from dedup_operator.domain.observe_pod import DriverPod, Silence, has_ended, observe_pod
+from dedup_operator.domain.ownership import (
+    Ownership,
+    find_controller,
+    observe_claim_ownership,
+    observe_ownership,
+    observe_pod_ownership,
+)
 from dedup_operator.domain.times import parse_time
+from dedup_operator.domain.workload import Kind, Workload, find_config_map, observe_workload
+from dedup_operator.domain.workload import has_ended as run_has_ended
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Silence:
-    """The driver did not answer on its HTTP port."""
-
-    since: datetime
-    message: str
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,14 @@ class Snapshot:
 
     job: Json
     stateful_set: Json | None = None
-    pod: Json | None = None
+    cron_job: Json | None = None
+    runs: tuple[Json, ...] = ()
+    """All Jobs with the DedupJob's label."""
+    pods: tuple[Json, ...] = ()
+    """All with the DedupJob's label, and the one that bears the name of a StatefulSet's pod."""
     claim: Json | None = None
+    record: Json | None = None
+    """With `spec.checkpoint.existing`: the ConfigMap that says what the folder belongs to."""
     service: Json | None = None
     config_maps: tuple[Json, ...] = ()
     events: tuple[Json, ...] = ()
@@ -48,63 +50,27 @@ class Snapshot:
     """The pod that went last, as the watch showed it: for a live read there is hardly time between its end and its removal."""
 
 
-class Ownership(Enum):
-    OURS = "ours"
-    LEAVING = "leaving"
-    """Of an earlier DedupJob of this name, or of ours, and on its way out: wait."""
-    FOREIGN = "foreign"
-
-
-@dataclass(frozen=True)
-class DriverSet:
-    uid: str
-    replicas: int
-    applied: DedupJobSpec | None
-    """What its template was made from; None where the annotation is gone."""
-    given_up: marks.GivenUp | None
-    rolling: bool
-    """Scaled to 0 on the way to other settings, not to rest."""
-    image: str
-    config_map: str
-    raw: Json
-
-
-@dataclass(frozen=True)
-class CheckpointClaim:
-    phase: str
-    deleting: bool
-    config: JobConfig | None
-    """What its state belongs to; None where nobody can tell any more."""
-    marked: bool
-    """It says so itself."""
-    begun: bool
-    """Keys may be stored in it. A driver whose beginning went unseen looks itself, and refuses settings that do not fit."""
-    doubtful: bool
-    """Nobody can tell now: a driver does not answer, or waits for the one that holds the checkpoint. It is left alone until it says
-    that it has not begun."""
-    owned: bool
-    size: str
-    raw: Json
-
-    @property
-    def may_hold_keys(self) -> bool:
-        """An edit must fit what it was begun with."""
-        return self.begun or self.doubtful
-
-
 @dataclass(frozen=True)
 class World:
     """What there is. Objects that are not this job's appear only under `foreign` and `leaving`."""
 
-    set: DriverSet | None = None
+    workload: Workload | None = None
+    spare: Workload | None = None
+    """One more: there is one at a time, so it is removed."""
     pod: DriverPod | None = None
+    """The one that lives."""
     claim: CheckpointClaim | None = None
+    holder: str | None = None
+    """Who else has the checkpoint that this job names."""
     has_service: bool = False
     config_map_uids: tuple[tuple[str, str], ...] = ()
     """(name, UID), sorted."""
+    used_config_maps: frozenset[str] = frozenset()
+    """Those that a workload or a run names."""
     foreign: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
     answer: DriverStatus | Silence | None = None
+    """Of the driver that lives; else what the last one left when it was through."""
     rejection: str | None = None
     """Why the API server refuses the driver's pod."""
     claim_trouble: str | None = None
@@ -126,142 +92,109 @@ class World:
         return tuple(name for name, _ in self.config_map_uids)
 
 
+class _Sorter:
+    """Lets through what is ours, and remembers the rest."""
+
+    def __init__(self) -> None:
+        self.found: dict[Ownership, list[str]] = {ownership: [] for ownership in Ownership}
+
+    def pass_ours(self, raw: Json, ownership: Ownership) -> bool:
+        self.found[ownership].append(f"{raw['kind']} {raw['metadata']['name']}")
+        return ownership is Ownership.OURS
+
+
 def observe_world(snapshot: Snapshot) -> World:
     uid, name = snapshot.job["metadata"]["uid"], snapshot.job["metadata"]["name"]
-    sorted_out: dict[Ownership, list[str]] = {ownership: [] for ownership in Ownership}
-
-    def ours(raw: Json | None, ownership: Ownership) -> Json | None:
-        if raw is None:
-            return None
-        sorted_out[ownership].append(f"{raw['kind']} {raw['metadata']['name']}")
-        return raw if ownership is Ownership.OURS else None
-
-    def owned(raw: Json | None) -> Json | None:
-        return ours(raw, _observe_ownership(raw, uid, name)) if raw else None
-
-    stateful_set, service = owned(snapshot.stateful_set), owned(snapshot.service)
-    config_maps = [item for item in snapshot.config_maps if _observe_ownership(item, uid, name) is Ownership.OURS]
-    pod = snapshot.pod and ours(snapshot.pod, _observe_pod_ownership(snapshot.pod, stateful_set, name))
-    claim = snapshot.claim and ours(snapshot.claim, _observe_claim_ownership(snapshot.claim, stateful_set, uid, name))
-    answer = snapshot.answer if pod else None  # a pod that is not ours speaks of another job's settings
+    sorter = _Sorter()
+    shared = _names_shared_claim(snapshot.job)
+    makers, controllers = _sort_workloads(snapshot, sorter, uid, name)
+    workloads = sorted(
+        (observe_workload(raw, [run for run in snapshot.runs if _is_controlled_by(run, raw)]) for raw in makers),
+        key=lambda workload: -workload.replicas,
+    )
+    workload = workloads[0] if workloads else None
+    service = [item for item in (snapshot.service,) if item and sorter.pass_ours(item, observe_ownership(item, uid, name))]
+    config_maps = [item for item in snapshot.config_maps if observe_ownership(item, uid, name) is Ownership.OURS]
+    pods = _sort_pods(snapshot, sorter, controllers, name)
+    live, ended = ([pod for pod in pods if has_ended(pod) is past] for past in (False, True))
+    answer = snapshot.answer if live else _find_report(ended)
+    claim = snapshot.claim
+    if claim and not shared and not sorter.pass_ours(claim, observe_claim_ownership(claim, workload is not None, uid, name)):
+        claim = None
     status = snapshot.job.get("status") or {}
-    known = (status.get("checkpoint") or {}).get("claim")
     counted = (status.get("progress") or {}).get("batch") is not None
+    applied = find_applied_config(workload.raw if workload else None, config_maps)
     return World(
-        set=_observe_set(stateful_set) if stateful_set else None,
-        pod=observe_pod(pod) if pod else None,
-        claim=_observe_claim(claim, uid, _find_applied_config(stateful_set, config_maps), answer, counted) if claim else None,
-        has_service=service is not None,
+        workload=workload,
+        spare=workloads[1] if len(workloads) > 1 else None,
+        pod=observe_pod(live[-1]) if live else None,
+        claim=observe_checkpoint(claim, snapshot.record, uid, applied, answer, counted, shared=shared) if claim else None,
+        holder=find_holder(claim, snapshot.record, name) if shared else None,
+        has_service=bool(service),
         config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in config_maps)),
-        foreign=tuple(sorted_out[Ownership.FOREIGN]),
-        leaving=tuple(sorted_out[Ownership.LEAVING]),
+        used_config_maps=frozenset(
+            find_config_map(raw) for raw in [*makers, *snapshot.runs] if raw["kind"] != Kind.JOB or not run_has_ended(raw) or raw in makers
+        ),
+        foreign=tuple(sorter.found[Ownership.FOREIGN]),
+        leaving=tuple(sorter.found[Ownership.LEAVING]),
         answer=answer,
-        rejection=_find_event(snapshot.events, "StatefulSet", {"FailedCreate"}),
-        claim_trouble=_find_event(snapshot.events, "PersistentVolumeClaim", {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
-        mount_trouble=_find_event(snapshot.events, "Pod", {"FailedMount", "FailedAttachVolume"}),
-        claim_known=bool(known),
-        last_words=_observe_last_words(snapshot.departed, stateful_set, name),
+        rejection=_find_event(snapshot.events, set(Kind), {"FailedCreate"}),
+        claim_trouble=_find_event(snapshot.events, {"PersistentVolumeClaim"}, {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
+        mount_trouble=_find_event(snapshot.events, {"Pod"}, {"FailedMount", "FailedAttachVolume"}),
+        claim_known=bool((status.get("checkpoint") or {}).get("claim")),
+        last_words=_observe_last_words(snapshot.departed, controllers, name, ended),
     )
 
 
-def _observe_last_words(departed: Json | None, stateful_set: Json | None, name: str) -> tuple[DriverExit, ...]:
-    if departed is None or _observe_pod_ownership(departed, stateful_set, name) is not Ownership.OURS:
-        return ()
-    return observe_pod(departed).exits
+def _names_shared_claim(job: Json) -> bool:
+    return bool((job.get("spec", {}).get("checkpoint") or {}).get("existing"))
 
 
-def _controller(raw: Json) -> Json | None:
-    owners = raw["metadata"].get("ownerReferences", [])
-    return next((owner for owner in owners if owner.get("controller")), None)
+def _sort_workloads(snapshot: Snapshot, sorter: _Sorter, uid: str, name: str) -> tuple[list[Json], set[str]]:
+    """Our workloads, and the UIDs of all that may make a pod for this job."""
+    by_name = [raw for raw in (snapshot.stateful_set, snapshot.cron_job, *snapshot.runs) if raw and _is_workload(raw, name)]
+    makers = [raw for raw in by_name if sorter.pass_ours(raw, observe_ownership(raw, uid, name))]
+    cron_jobs = {raw["metadata"]["uid"] for raw in makers if raw["kind"] == Kind.CRON_JOB}
+    runs = [run for run in snapshot.runs if (owner := find_controller(run)) and owner["uid"] in cron_jobs]
+    return makers, {raw["metadata"]["uid"] for raw in [*makers, *runs]}
 
 
-def _is_deleting(raw: Json) -> bool:
-    return "deletionTimestamp" in raw["metadata"]
+def _is_workload(raw: Json, name: str) -> bool:
+    return bool(raw["metadata"]["name"] == names.driver_name(name))
 
 
-def _observe_ownership(raw: Json, uid: str, name: str) -> Ownership:
-    owner = _controller(raw)
-    if owner is None:
-        return Ownership.FOREIGN
-    if owner["uid"] == uid:
-        return Ownership.LEAVING if _is_deleting(raw) else Ownership.OURS
-    return Ownership.LEAVING if (owner["kind"], owner["name"]) == (names.KIND, name) else Ownership.FOREIGN
+def _is_controlled_by(run: Json, cron_job: Json) -> bool:
+    owner = find_controller(run)
+    return owner is not None and owner["uid"] == cron_job["metadata"]["uid"]
 
 
-def _observe_pod_ownership(pod: Json, stateful_set: Json | None, name: str) -> Ownership:
-    owner = _controller(pod)
-    if owner is not None and stateful_set is not None and owner["uid"] == stateful_set["metadata"]["uid"]:
-        return Ownership.OURS
-    of_driver = owner is not None and (owner["kind"], owner["name"]) == ("StatefulSet", names.driver_name(name))
-    return Ownership.LEAVING if of_driver or _is_deleting(pod) else Ownership.FOREIGN
+def _sort_pods(snapshot: Snapshot, sorter: _Sorter, controllers: set[str], name: str) -> list[Json]:
+    """Our pods, oldest first. What has ended and is not ours does not matter."""
+    known = {pod["metadata"]["uid"]: pod for pod in snapshot.pods}
+    pods = sorted(known.values(), key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+    found = []
+    for pod in pods:
+        ownership = observe_pod_ownership(pod, controllers, name)
+        if (ownership is Ownership.OURS or not has_ended(pod)) and sorter.pass_ours(pod, ownership):
+            found.append(pod)
+    return found
 
 
-def _observe_claim_ownership(claim: Json, stateful_set: Json | None, uid: str, name: str) -> Ownership:
-    """A retained claim has no owner: labels and what it was made with are its mark."""
-    metadata = claim["metadata"]
-    owners = metadata.get("ownerReferences", [])
-    if owners and not any(owner["uid"] == uid for owner in owners):
-        of_earlier = any((owner["kind"], owner["name"]) == (names.KIND, name) for owner in owners)
-        return Ownership.LEAVING if of_earlier else Ownership.FOREIGN
-    labels = metadata.get("labels", {})
-    labelled = labels.get(names.LABEL_MANAGED_BY) == names.MANAGER and labels.get(names.LABEL_JOB) == name
-    if not labelled or (stateful_set is None and marks.CHECKPOINT_CONFIG not in metadata.get("annotations", {})):
-        return Ownership.FOREIGN
-    return Ownership.LEAVING if _is_deleting(claim) and stateful_set is None else Ownership.OURS
+def _find_report(ended: list[Json]) -> DriverStatus | None:
+    """What the newest driver that was through has left."""
+    reports = (observe_pod(pod).report for pod in reversed(ended))
+    return next((report for report in reports if report is not None), None)
 
 
-def _observe_set(raw: Json) -> DriverSet:
-    annotations = raw["metadata"].get("annotations", {})
-    pod = raw["spec"]["template"]["spec"]
-    config_maps = [volume["configMap"]["name"] for volume in pod.get("volumes", []) if "configMap" in volume]
-    return DriverSet(
-        uid=raw["metadata"]["uid"],
-        replicas=raw["spec"].get("replicas", 1),
-        applied=parse_spec(annotations.get(marks.APPLIED_SPEC)),
-        given_up=marks.parse_given_up(annotations.get(marks.GIVEN_UP)),
-        rolling=marks.ROLLING in annotations,
-        image=pod["containers"][0]["image"],
-        config_map=config_maps[0] if config_maps else "",
-        raw=raw,
-    )
+def _observe_last_words(departed: Json | None, controllers: set[str], name: str, ended: list[Json]) -> tuple[DriverExit, ...]:
+    exits = [exit for pod in reversed(ended) for exit in observe_pod(pod).exits]
+    if departed is not None and observe_pod_ownership(departed, controllers, name) is Ownership.OURS:
+        exits = [*observe_pod(departed).exits, *exits]
+    return tuple(exits)
 
 
-def _observe_claim(raw: Json, uid: str, applied: JobConfig | None, answer: DriverStatus | Silence | None, counted: bool) -> CheckpointClaim:
-    """`counted`: a batch of this job stands in its status."""
-    metadata = raw["metadata"]
-    annotations = metadata.get("annotations", {})
-    mark = annotations.get(marks.CHECKPOINT_CONFIG)
-    told = isinstance(answer, DriverStatus) and (answer.checkpoint_begun or answer.progress.batch is not None)
-    marked_begun = marks.CHECKPOINT_BEGUN in annotations
-    begun = told or counted or marked_begun
-    locked = isinstance(answer, DriverStatus) and answer.blocked_by is not None and answer.blocked_by.reason is Reason.CHECKPOINT_LOCKED
-    doubtful = (isinstance(answer, Silence) or locked) and not begun
-    config = parse_config(mark) if mark is not None else applied
-    if (told or doubtful) and not marked_begun and applied is not None:
-        # An edit may have been noted on the claim a moment ago; the keys belong to what the driver runs on.
-        config = applied
-    return CheckpointClaim(
-        phase=raw.get("status", {}).get("phase", "Pending"),
-        deleting=_is_deleting(raw),
-        config=config,
-        marked=mark is not None and parse_config(mark) == config,
-        begun=begun,
-        doubtful=doubtful,
-        owned=any(owner["uid"] == uid for owner in metadata.get("ownerReferences", [])),
-        size=str(raw["spec"]["resources"]["requests"]["storage"]),
-        raw=raw,
-    )
-
-
-def _find_applied_config(stateful_set: Json | None, config_maps: Iterable[Json]) -> JobConfig | None:
-    """The job.json that the driver has, where it can still be read."""
-    name = _observe_set(stateful_set).config_map if stateful_set else ""
-    found = (config_map for config_map in config_maps if config_map["metadata"]["name"] == name)
-    return next((parse_config(config_map.get("data", {}).get(CONFIG_KEY)) for config_map in found), None)
-
-
-def _find_event(events: Iterable[Json], kind: str, reasons: set[str]) -> str | None:
-    matching = [event for event in events if event["involvedObject"]["kind"] == kind and event["reason"] in reasons]
+def _find_event(events: Iterable[Json], kinds: set[Kind] | set[str], reasons: set[str]) -> str | None:
+    matching = [event for event in events if event["involvedObject"]["kind"] in kinds and event["reason"] in reasons]
     if not matching:
         return None
     newest = max(matching, key=_event_time)

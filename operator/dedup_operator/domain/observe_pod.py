@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from dedup_api import names
-from dedup_api.exits import TerminationMessage, find_meaning
+from dedup_api.driver_status import DriverStatus, TerminationMessage
+from dedup_api.exits import STOPPED_EARLY, ExitCode, find_meaning
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.status import DriverExit
 from dedup_operator.domain.times import parse_time, render_time
@@ -26,6 +27,17 @@ _NEVER = "1970-01-01T00:00:00Z"
 """kubelet leaves the times of a container empty that it lost track of."""
 MESSAGE_LENGTH = 1024
 """The CRD's maximum."""
+
+
+TERMINAL = {"Succeeded", "Failed"}
+
+
+@dataclass(frozen=True)
+class Silence:
+    """The driver did not answer on its HTTP port."""
+
+    since: datetime
+    message: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class DriverPod:
     restarts: int
     exits: tuple[DriverExit, ...]
     """Newest first; at most the last two are still visible."""
+    report: DriverStatus | None = None
+    """What a driver that was through left behind."""
 
     @property
     def image_problem(self) -> bool:
@@ -75,7 +89,18 @@ def observe_pod(raw: dict[str, Any]) -> DriverPod:
         ready=container.get("ready", False),
         restarts=container.get("restartCount", 0),
         exits=_observe_exits(container, metadata),
+        report=_find_report(state.get("terminated", {})),
     )
+
+
+def has_ended(raw: dict[str, Any]) -> bool:
+    """No container of it runs or will run again. A StatefulSet's pod gets there only when its node ends it; it is replaced then."""
+    return raw.get("status", {}).get("phase") in TERMINAL
+
+
+def _find_report(end: dict[str, Any]) -> DriverStatus | None:
+    said = _parse_message(end.get("message") or "") if end.get("exitCode") == 0 else None
+    return said.status if said else None
 
 
 def _find_container(status: dict[str, Any]) -> dict[str, Any]:
@@ -91,14 +116,14 @@ def _settle(message: str) -> str:
 def _observe_exits(container: dict[str, Any], metadata: dict[str, Any]) -> tuple[DriverExit, ...]:
     last, before = (container.get(state, {}).get("terminated") for state in ("state", "lastState"))
     exits = [_observe_exit(before)] if before else []
-    if last and not _stopped_as_asked(last, metadata):
+    if last and _find_report(last) is None and not _stopped_as_asked(last, metadata):
         exits.insert(0, _observe_overrun(last) if _is_overrun(last, metadata) else _observe_exit(last))
     return tuple(exits)
 
 
 def _stopped_as_asked(end: dict[str, Any], metadata: dict[str, Any]) -> bool:
     """How a driver ends that was asked to stop is no failure; what it did before is."""
-    return "deletionTimestamp" in metadata and end.get("exitCode") in {0, 143}
+    return "deletionTimestamp" in metadata and end.get("exitCode") in {ExitCode.DONE, STOPPED_EARLY}
 
 
 def _is_overrun(end: dict[str, Any], metadata: dict[str, Any]) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dedup_api import names
 from dedup_api.changes import state_identity
 from dedup_api.driver_status import DriverStatus
 from dedup_api.status import CheckpointState, Condition, ConditionType, DedupJobStatus, DriverExit, DriverState, Progress
@@ -28,13 +27,13 @@ def parse_status(resource: dict[str, Any]) -> DedupJobStatus:
         return DedupJobStatus(observed_generation=-1)
 
 
-def build_status(before: DedupJobStatus, world: World, generation: int, conditions: list[Condition], job_name: str) -> DedupJobStatus:
+def build_status(before: DedupJobStatus, world: World, generation: int, conditions: list[Condition]) -> DedupJobStatus:
     """The status that the facts ask for; `choose_status` says whether it is written."""
     return DedupJobStatus(
         observed_generation=generation,
         conditions=conditions,
         driver=_build_driver(before, world),
-        checkpoint=_build_checkpoint(before, world, job_name),
+        checkpoint=_build_checkpoint(before, world),
         progress=_build_progress(before, world),
     )
 
@@ -65,14 +64,14 @@ def list_new_exits(before: DedupJobStatus, after: DedupJobStatus) -> list[Driver
     return [exit for exit in reversed(seen) if exit.finished_at not in known]
 
 
-def _build_checkpoint(before: DedupJobStatus, world: World, job_name: str) -> CheckpointState | None:
+def _build_checkpoint(before: DedupJobStatus, world: World) -> CheckpointState | None:
     """Kept when the claim is gone: that is how its loss is noticed."""
     claim, known = world.claim, before.checkpoint
     if claim is None:
         return known
     attempt = world.answer.attempt if isinstance(world.answer, DriverStatus) else None
     return CheckpointState(
-        claim=names.claim_name(job_name),
+        claim=claim.name,
         generation=claim.config.generation if claim.config else None,
         attempt=attempt if attempt is not None else (known.attempt if known else None),
         identity=state_identity(claim.config) if claim.config else None,

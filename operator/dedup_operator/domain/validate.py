@@ -5,6 +5,7 @@ The CRD's rules refuse most mistakes at `kubectl apply`; this catches objects th
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from dedup_api import names
 from dedup_api.durations import parse_duration
+from dedup_api.field_rules import CRON
 from dedup_api.quantities import parse_quantity
 from dedup_api.spec import DedupJobSpec
 
@@ -56,7 +58,34 @@ def _find_problem(name: str, spec: DedupJobSpec) -> str | None:
         return f"metadata.name is too long: make a new DedupJob with at most {names.MAX_NAME_LENGTH} characters"
     if (spec.sink.kafka is None) == (spec.sink.console is None):
         return "spec.sink needs exactly one member: set spec.sink.kafka or spec.sink.console"
-    return _find_unreadable(spec)
+    if (spec.trigger.processing_time is None) == (spec.trigger.available_now is None):
+        return "spec.trigger needs exactly one member: set spec.trigger.processingTime or spec.trigger.availableNow"
+    if spec.checkpoint.claim is not None and spec.checkpoint.existing is not None:
+        return "spec.checkpoint needs at most one of claim and existing: remove one"
+    return _find_bad_schedule(spec) or _find_unreadable(spec)
+
+
+_ORDER = {
+    name: number
+    for names in ("sun mon tue wed thu fri sat", "- jan feb mar apr may jun jul aug sep oct nov dec")
+    for number, name in enumerate(names.split())
+}
+
+
+def _find_bad_schedule(spec: DedupJobSpec) -> str | None:
+    schedule = spec.trigger.available_now.schedule if spec.trigger.available_now else None
+    if schedule is None:
+        return None
+    if not re.fullmatch(CRON, schedule):
+        return "spec.trigger.availableNow.schedule must have five fields as in crontab, such as */10 * * * *"
+    for low, high in re.findall(r"(\w+)-(\w+)", schedule):
+        if _order(low) > _order(high):
+            return f"spec.trigger.availableNow.schedule: the range {low}-{high} runs backwards; turn it round, or write two ranges"
+    return None
+
+
+def _order(value: str) -> int:
+    return int(value) if value.isdigit() else _ORDER[value]
 
 
 def _find_unreadable(spec: DedupJobSpec) -> str | None:
@@ -67,7 +96,7 @@ def _find_unreadable(spec: DedupJobSpec) -> str | None:
         "spec.driver.resources.limits.memory": limits.memory,
         "spec.driver.resources.requests.cpu": requests.cpu,
         "spec.driver.resources.requests.memory": requests.memory or limits.memory,
-        "spec.checkpoint.claim.size": spec.checkpoint.claim.size,
+        "spec.checkpoint.claim.size": spec.checkpoint.own_claim.size if spec.checkpoint.own_claim else "1",
     }
     for field, duration in durations.items():
         try:

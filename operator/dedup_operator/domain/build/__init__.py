@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dedup_operator.domain.build.claim import build_claim
+from dedup_operator.domain import marks
+from dedup_operator.domain.build.batch import build_cron_job, build_job
+from dedup_operator.domain.build.claim import build_claim, build_record
 from dedup_operator.domain.build.config_map import build_config_map
+from dedup_operator.domain.build.pod import JobImage, build_pod_template
 from dedup_operator.domain.build.service import build_service
-from dedup_operator.domain.build.stateful_set import JobImage, build_stateful_set
-from dedup_operator.domain.inputs import DriverInputs
+from dedup_operator.domain.build.stateful_set import build_stateful_set
+from dedup_operator.domain.inputs import DriverInputs, render_spec
 from dedup_operator.domain.validate import ValidJob
 
 __all__ = ["Children", "JobImage", "build_children"]
@@ -19,17 +22,31 @@ __all__ = ["Children", "JobImage", "build_children"]
 class Children:
     """As the next start of the driver needs them."""
 
-    claim: dict[str, Any]
+    claim: dict[str, Any] | None
+    record: dict[str, Any] | None
+    """In place of the claim, where that is the user's."""
     config_map: dict[str, Any]
     service: dict[str, Any]
-    stateful_set: dict[str, Any]
+    workload: dict[str, Any]
+    """A StatefulSet, a Job or a CronJob."""
 
 
 def build_children(job: ValidJob, inputs: DriverInputs, image: JobImage) -> Children:
     config_map = build_config_map(job, inputs)
     return Children(
         claim=build_claim(job, inputs),
+        record=build_record(job, inputs),
         config_map=config_map,
         service=build_service(job),
-        stateful_set=build_stateful_set(job, inputs, image, config_map["metadata"]["name"]),
+        workload=_build_workload(job, inputs, image, config_map["metadata"]["name"]),
     )
+
+
+def _build_workload(job: ValidJob, inputs: DriverInputs, image: JobImage, config_map: str) -> dict[str, Any]:
+    template = build_pod_template(job, inputs, image, config_map)
+    annotations = {marks.APPLIED_SPEC: render_spec(inputs.spec)}
+    if job.spec.trigger.available_now is None:
+        return build_stateful_set(job, template, annotations)
+    if inputs.schedule is None:
+        return build_job(job, template, annotations)
+    return build_cron_job(job, template, annotations, inputs.schedule)

@@ -1,4 +1,5 @@
-"""The volume claim of the checkpoint. The operator makes it itself, so that size and retention stay in its hands."""
+"""Where the checkpoint is: the claim that the operator makes itself, so that size and retention stay in its hands, or the record of a
+folder on a claim of the user's."""
 
 from __future__ import annotations
 
@@ -7,10 +8,15 @@ from typing import Any
 from dedup_api import names
 from dedup_api.changes import state_identity
 from dedup_api.job_config import JobConfig
-from dedup_api.spec import ReclaimPolicy
+from dedup_api.spec import Checkpoint, ReclaimPolicy
 from dedup_operator.domain import marks
 from dedup_operator.domain.inputs import DriverInputs, render_config
 from dedup_operator.domain.validate import ValidJob
+
+
+def find_claim_name(job_name: str, checkpoint: Checkpoint) -> str:
+    """The claim that holds the checkpoint: the user's, or the one that the operator makes."""
+    return checkpoint.existing.claim_name if checkpoint.existing else names.claim_name(job_name)
 
 
 def build_claim_annotations(config: JobConfig) -> dict[str, str]:
@@ -21,21 +27,39 @@ def build_claim_annotations(config: JobConfig) -> dict[str, str]:
     }
 
 
-def build_claim(job: ValidJob, inputs: DriverInputs) -> dict[str, Any]:
-    """With `reclaimPolicy: Retain` it has no owner, so nothing removes it with the job."""
-    checkpoint = job.spec.checkpoint
+def build_claim(job: ValidJob, inputs: DriverInputs) -> dict[str, Any] | None:
+    """With `reclaimPolicy: Retain` it has no owner, so nothing removes it with the job. None where the claim is the user's."""
+    claim = job.spec.checkpoint.own_claim
+    if claim is None:
+        return None
     spec: dict[str, Any] = {
-        "accessModes": [checkpoint.claim.access_mode.value],
-        "resources": {"requests": {"storage": str(checkpoint.claim.size)}},
+        "accessModes": [claim.access_mode.value],
+        "resources": {"requests": {"storage": str(claim.size)}},
         "volumeMode": "Filesystem",
     }
-    if checkpoint.claim.storage_class_name is not None:
-        spec["storageClassName"] = checkpoint.claim.storage_class_name
-    owned = checkpoint.reclaim_policy is ReclaimPolicy.DELETE
+    if claim.storage_class_name is not None:
+        spec["storageClassName"] = claim.storage_class_name
+    owned = job.spec.checkpoint.reclaim_policy is ReclaimPolicy.DELETE
     annotations = build_claim_annotations(inputs.config)
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": marks.build_metadata(job, names.claim_name(job.name), owned=owned, annotations=annotations),
         "spec": spec,
+    }
+
+
+def build_record(job: ValidJob, inputs: DriverInputs) -> dict[str, Any] | None:
+    """For a folder on a claim of the user's: says which job it is taken by, and what its keys belong to. It has no owner, as the folder
+    outlives the job. None where the operator makes the claim."""
+    existing = job.spec.checkpoint.existing
+    if existing is None:
+        return None
+    folder = existing.sub_path or job.name
+    name = names.record_name(existing.claim_name, folder)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": marks.build_metadata(job, name, owned=False, annotations=build_claim_annotations(inputs.config)),
+        "data": {"claim": existing.claim_name, "folder": folder, "dedupJob": job.name},
     }

@@ -1,4 +1,4 @@
-"""The StatefulSet of the driver: the one stock object with at-most-one semantics.
+"""The StatefulSet of a driver that runs all the time: the one stock object with at-most-one semantics.
 
 It has 0 or 1 replica and `OnDelete`, so that nothing but the operator ever changes what runs: a changed template waits until
 the operator has scaled to 0, seen the pod gone, and scales to 1.
@@ -6,120 +6,25 @@ the operator has scaled to 0, seen the pod gone, and scales to 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from dedup_api import names
 from dedup_operator.domain import marks
-from dedup_operator.domain.inputs import DriverInputs, render_spec
 from dedup_operator.domain.validate import ValidJob
 
-TERMINATION_GRACE_SECONDS = 120
-"""The running batch may finish its sink and commit; a batch is seconds, but a slow broker can make it minutes."""
-STARTUP_SECONDS = 300
-"""The JVM and the session start in about 10 s; a machine under load takes many times that, and killing it then only adds load."""
 
-_VOLUME_CONFIG, _VOLUME_CHECKPOINT, _VOLUME_TMP = "config", "checkpoint", "tmp"
-
-
-@dataclass(frozen=True)
-class JobImage:
-    """How pods get the job image."""
-
-    reference: str
-    pull_policy: str = "IfNotPresent"
-    pull_secrets: tuple[str, ...] = ()
-
-
-def build_stateful_set(job: ValidJob, inputs: DriverInputs, image: JobImage, config_map: str) -> dict[str, Any]:
+def build_stateful_set(job: ValidJob, template: dict[str, Any], annotations: dict[str, str]) -> dict[str, Any]:
     """With one replica; a job that must not run has none or is scaled down by the operator."""
-    labels = marks.build_labels(job.name)
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": marks.build_metadata(job, names.driver_name(job.name), annotations={marks.APPLIED_SPEC: render_spec(inputs.spec)}),
+        "metadata": marks.build_metadata(job, names.driver_name(job.name), annotations=annotations),
         "spec": {
             "replicas": 1,
             "serviceName": names.driver_name(job.name),
-            "selector": {"matchLabels": labels},
+            "selector": {"matchLabels": marks.build_labels(job.name)},
             "updateStrategy": {"type": "OnDelete"},
             "revisionHistoryLimit": 2,
-            "template": {
-                "metadata": {"labels": labels, "annotations": _build_scrape_annotations()},
-                "spec": _build_pod_spec(job, inputs, image, config_map),
-            },
+            "template": template,
         },
-    }
-
-
-def _build_scrape_annotations() -> dict[str, str]:
-    return {"prometheus.io/scrape": "true", "prometheus.io/port": str(names.HTTP_PORT), "prometheus.io/path": "/metrics"}
-
-
-def _build_pod_spec(job: ValidJob, inputs: DriverInputs, image: JobImage, config_map: str) -> dict[str, Any]:
-    spec: dict[str, Any] = {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": names.USER_ID,
-            "runAsGroup": names.USER_ID,
-            "fsGroup": names.USER_ID,
-            # A checkpoint has many small files: changing their group at every start would take longer than the start.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_build_container(inputs, image)],
-        "volumes": [
-            {"name": _VOLUME_CONFIG, "configMap": {"name": config_map}},
-            {"name": _VOLUME_CHECKPOINT, "persistentVolumeClaim": {"claimName": names.claim_name(job.name)}},
-            {"name": _VOLUME_TMP, "emptyDir": {}},
-        ],
-    }
-    if image.pull_secrets:
-        spec["imagePullSecrets"] = [{"name": secret} for secret in image.pull_secrets]
-    return spec
-
-
-def _build_container(inputs: DriverInputs, image: JobImage) -> dict[str, Any]:
-    return {
-        "name": names.CONTAINER,
-        "image": image.reference,
-        "imagePullPolicy": image.pull_policy,
-        "ports": [{"name": names.HTTP_PORT_NAME, "containerPort": names.HTTP_PORT, "protocol": "TCP"}],
-        "resources": _build_resources(inputs),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "startupProbe": _build_probe("/healthz", period=5, failures=STARTUP_SECONDS // 5),
-        "livenessProbe": _build_probe("/healthz", period=15, failures=4),
-        "readinessProbe": _build_probe("/readyz", period=5, failures=2),
-        "terminationMessagePath": names.TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": _VOLUME_CONFIG, "mountPath": names.CONFIG_DIR, "readOnly": True},
-            {"name": _VOLUME_CHECKPOINT, "mountPath": names.CHECKPOINT_DIR},
-            {"name": _VOLUME_TMP, "mountPath": "/tmp"},
-        ],
-    }
-
-
-def _build_resources(inputs: DriverInputs) -> dict[str, Any]:
-    limits, requests = inputs.resources.limits, inputs.resources.requests
-    return {
-        "requests": {"cpu": str(requests.cpu), "memory": str(requests.memory or limits.memory)},
-        "limits": {"cpu": str(limits.cpu), "memory": str(limits.memory)},
-    }
-
-
-def _build_probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
-    return {
-        "httpGet": {"path": path, "port": names.HTTP_PORT_NAME, "scheme": "HTTP"},
-        "periodSeconds": period,
-        "timeoutSeconds": 5,
-        "failureThreshold": failures,
-        "successThreshold": 1,
     }

@@ -1,0 +1,117 @@
+"""What runs the driver: a StatefulSet all the time, a Job once, a CronJob by a schedule. All three have one name per DedupJob."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from dedup_api.spec import DedupJobSpec
+from dedup_operator.domain import marks
+from dedup_operator.domain.inputs import parse_spec
+from dedup_operator.domain.ownership import is_deleting
+
+Json = dict[str, Any]
+
+
+class Kind(StrEnum):
+    STATEFUL_SET = "StatefulSet"
+    JOB = "Job"
+    CRON_JOB = "CronJob"
+
+
+def choose_kind(spec: DedupJobSpec) -> Kind:
+    if spec.trigger.available_now is None:
+        return Kind.STATEFUL_SET
+    return Kind.JOB if spec.trigger.available_now.schedule is None else Kind.CRON_JOB
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Job that a schedule, or somebody in its name, has made."""
+
+    name: str
+    uid: str
+    deleting: bool
+
+
+@dataclass(frozen=True)
+class Workload:
+    kind: Kind
+    uid: str
+    replicas: int
+    """1 where pods are made, 0 where it is scaled down or suspended."""
+    applied: DedupJobSpec | None
+    """What its template was made from; None where the annotation is gone."""
+    given_up: marks.GivenUp | None
+    rolling: bool
+    """At 0 on the way to other settings, not to rest."""
+    image: str
+    config_map: str
+    raw: Json
+    ended: bool = False
+    """A Job that will make no pod any more."""
+    completed: bool = False
+    """And it ended well."""
+    runs: tuple[Run, ...] = ()
+    """Of a CronJob: those that have not ended."""
+
+
+def find_template(raw: Json) -> Json:
+    """The pod template of any of the three."""
+    spec: Json = raw["spec"]
+    template: Json = (spec["jobTemplate"]["spec"] if raw["kind"] == Kind.CRON_JOB else spec)["template"]
+    return template
+
+
+def find_replicas(raw: Json) -> int:
+    if raw["kind"] == Kind.STATEFUL_SET:
+        return int(raw["spec"].get("replicas", 1))
+    return 0 if raw["spec"].get("suspend", False) else 1
+
+
+def build_scaled(raw: Json, replicas: int) -> Json:
+    """The spec of `raw` with 0 or 1 replica."""
+    field = {"replicas": replicas} if raw["kind"] == Kind.STATEFUL_SET else {"suspend": replicas == 0}
+    return {**raw["spec"], **field}
+
+
+def find_image(raw: Json) -> str:
+    return str(find_template(raw)["spec"]["containers"][0]["image"])
+
+
+def find_config_map(raw: Json) -> str:
+    """Name of the ConfigMap with `job.json`; empty where there is none."""
+    volumes = find_template(raw)["spec"].get("volumes", [])
+    return next((str(volume["configMap"]["name"]) for volume in volumes if "configMap" in volume), "")
+
+
+def has_ended(raw: Json) -> bool:
+    """Of a Job."""
+    return _has_condition(raw, {"Complete", "Failed"})
+
+
+def _has_condition(raw: Json, types: set[str]) -> bool:
+    conditions = raw.get("status", {}).get("conditions", [])
+    return any(condition["type"] in types and condition["status"] == "True" for condition in conditions)
+
+
+def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
+    """`runs`: Jobs of a CronJob, ended ones too."""
+    annotations = raw["metadata"].get("annotations", {})
+    of_job = raw["kind"] == Kind.JOB
+    return Workload(
+        kind=Kind(raw["kind"]),
+        uid=raw["metadata"]["uid"],
+        replicas=find_replicas(raw),
+        applied=parse_spec(annotations.get(marks.APPLIED_SPEC)),
+        given_up=marks.parse_given_up(annotations.get(marks.GIVEN_UP)),
+        rolling=marks.ROLLING in annotations,
+        image=find_image(raw),
+        config_map=find_config_map(raw),
+        raw=raw,
+        ended=of_job and has_ended(raw),
+        completed=of_job and _has_condition(raw, {"Complete"}),
+        runs=tuple(Run(run["metadata"]["name"], run["metadata"]["uid"], is_deleting(run)) for run in runs if not has_ended(run)),
+    )
