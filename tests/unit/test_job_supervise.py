@@ -38,6 +38,13 @@ class FakeQuery(Query):
         return []
 
 
+def build_supervisor(query: FakeQuery, gate: Gate, *, ends: bool) -> Supervisor:
+    checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
+    jvm: Any = SimpleNamespace(check=lambda: None)
+    reporter: Any = None
+    return Supervisor(query, jvm, gate, checkpoint, reporter, State(), lambda causes: EXPLAINED, None, ends)
+
+
 @pytest.mark.parametrize(
     ("stopping", "query", "error"),
     [
@@ -54,9 +61,7 @@ def test_how_the_loop_ends(stopping: bool, query: FakeQuery, error: JobError | N
     gate = Gate()
     if stopping:
         gate.close()
-    checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
-    parts: Any = (query, SimpleNamespace(check=lambda: None), gate, checkpoint, None, State(), lambda causes: EXPLAINED)
-    supervisor = Supervisor(*parts)
+    supervisor = build_supervisor(query, gate, ends=False)
     if error is None:
         supervisor.run_until_stopped()
         return
@@ -78,22 +83,10 @@ def test_a_query_that_ends_by_itself_is_through_unless_it_was_stopped(stopping: 
     gate = Gate()
     if stopping:
         gate.close()
-    checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
-    parts: Any = (query, SimpleNamespace(check=lambda: None), gate, checkpoint, None, State(), lambda causes: EXPLAINED)
-    assert Supervisor(*parts, ends=True).run_until_stopped() is through
+    assert build_supervisor(query, gate, ends=True).run_until_stopped() is through
 
 
 def test_a_query_that_fails_is_not_through() -> None:
-    checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
-    parts: Any = (
-        FakeQuery([False], FENCED),
-        SimpleNamespace(check=lambda: None),
-        Gate(),
-        checkpoint,
-        None,
-        State(),
-        lambda causes: EXPLAINED,
-    )
     with pytest.raises(JobError) as raised:
-        Supervisor(*parts, ends=True).run_until_stopped()
+        build_supervisor(FakeQuery([False], FENCED), Gate(), ends=True).run_until_stopped()
     assert raised.value is FENCED
