@@ -21,7 +21,7 @@ from dedup_operator.domain.marks import GivenUp
 from dedup_operator.domain.observe import World
 from dedup_operator.domain.observe_pod import DriverPod
 from dedup_operator.domain.validate import Invalid, ValidJob
-from dedup_operator.domain.workload import Kind, Workload
+from dedup_operator.domain.workload import Kind, Run, Workload
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 IMAGE = JobImage("job:1")
@@ -275,6 +275,10 @@ sets = st.none() | st.builds(
     applied=st.sampled_from([None, JOB.spec, make_job(watermark="1h").spec]),
     given_up=st.none() | st.builds(GivenUp, st.integers(1, 3), st.just(Reason.DRIVER_FAILED), st.just("x")),
     image=st.sampled_from(["job:0", "job:1"]),
+    kind=st.sampled_from(list(Kind)),
+    ended=st.booleans(),
+    completed=st.booleans(),
+    runs=st.sampled_from([(), (Run("demo-driver-1", "run", deleting=False),), (Run("demo-driver-1", "run", deleting=True),)]),
 )
 claims = st.none() | st.builds(
     replace,
@@ -300,6 +304,7 @@ jobs = st.builds(
     suspend=st.booleans(),
     watermark=st.sampled_from(["10m", "1h"]),
     key=st.sampled_from([{"fields": ["id"]}, {"fields": ["b"]}]),
+    trigger=st.sampled_from([{"processingTime": "5s"}, {"availableNow": {}}, {"availableNow": {"schedule": "@daily"}}]),
 )
 
 
@@ -311,6 +316,8 @@ def test_nothing_starts_beside_a_pod_or_on_a_checkpoint_that_does_not_fit(job: V
         assert world.workload is None or world.workload.replicas == 0
         assert world.claim is None or (world.claim.config is not None and world.claim.config.key.fields == job.spec.key.fields)
         assert world.claim is not None or not (world.claim_known or world.workload)
+    if isinstance(decision, rules.Remove):
+        assert world.pod is None and not job.spec.suspend
 
 
 @given(jobs, worlds)
