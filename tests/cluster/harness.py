@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from testbed.api import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "dedup-operator"
 SYSTEM = "dedup-system"
 RELEASE = "dedup-operator"
 
@@ -70,22 +71,22 @@ class Cluster:
         found: Json | None = json.loads(self.helm("get", "values", RELEASE, "-n", SYSTEM, "-o", "json"))
         return found or {}
 
-    def deploy(self, job_image: str, **more: Any) -> None:
+    def deploy(self, job_image: str, *, chart: Path = CHART, operator_image: str = "", **more: Any) -> None:
         """The chart with this job image; waits until the operator is ready."""
         values = {
-            "image": _image(self.testbed.image("operator")),
+            "image": _image(operator_image or self.testbed.image("operator")),
             "job": {"image": _image(job_image)},
             "resyncSeconds": 5,
             "logging": {"format": "text"},
         }
-        self.install({**values, **more})
+        self.install({**values, **more}, chart)
 
-    def install(self, values: Json) -> None:
+    def install(self, values: Json, chart: Path = CHART) -> None:
         self.create_namespace(SYSTEM)
         path = self.testbed.layout.state / "cluster-tests-values.json"
         path.write_text(json.dumps(values))
         flags = ("--take-ownership", "--force-conflicts", "--wait", "--timeout", "180s")
-        self.helm("upgrade", "--install", RELEASE, str(ROOT / "charts" / "dedup-operator"), "-n", SYSTEM, "-f", str(path), *flags)
+        self.helm("upgrade", "--install", RELEASE, str(chart), "-n", SYSTEM, "-f", str(path), *flags)
 
 
 def _image(reference: str) -> Json:

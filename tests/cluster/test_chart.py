@@ -15,6 +15,8 @@ OTHER_ACCOUNT = "rbac.create=false,serviceAccount.create=false,serviceAccount.na
 NEEDED = (
     ("update", "dedupjobs.streamdedup.dev/status"),
     ("create", "statefulsets.apps"),
+    ("create", "jobs.batch"),
+    ("update", "cronjobs.batch"),
     ("list", "pods"),
     ("create", "persistentvolumeclaims"),
 )
@@ -71,7 +73,6 @@ def test_least_rights(cluster: Cluster, jobs: Jobs) -> None:
         ("delete", "pods"),
         ("create", "pods/exec"),
         ("delete", "persistentvolumeclaims"),
-        ("delete", "statefulsets.apps"),
         ("update", "dedupjobs.streamdedup.dev"),
         ("delete", "dedupjobs.streamdedup.dev"),
         ("create", "roles.rbac.authorization.k8s.io"),
