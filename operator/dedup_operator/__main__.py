@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import aiohttp
 
@@ -15,10 +19,11 @@ from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.events import Recorder
 from dedup_operator.adapters.health import HealthServer
 from dedup_operator.adapters.kube import Kube, Resource, connect
+from dedup_operator.adapters.lease import Lease
 from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.errors import DedupOperatorError
 from dedup_operator.handlers import configure_logging, run_kopf
-from dedup_operator.queue import Key, WorkQueue
+from dedup_operator.queue import Key, Round, WorkQueue
 from dedup_operator.reconcile import Reconciler
 from dedup_operator.settings import Settings, parse_settings
 
@@ -42,25 +47,50 @@ async def run(settings: Settings) -> None:
             clock=lambda: datetime.now(UTC),
             resync_seconds=settings.resync_seconds,
         )
-        queue = WorkQueue(reconciler.look, settings.workers)
         loop = asyncio.get_running_loop()
+        relist_now = asyncio.Event()
+        lease = build_lease(kube, settings, loop.time, relist_now.set)
+        queue = WorkQueue(lease_first(lease, reconciler.look), settings.workers)
         queue.heartbeat = loop.time()
         health = HealthServer(metrics.registry, lambda: loop.time() - queue.heartbeat, settings.port)
         await health.start()
         dispatcher = asyncio.create_task(queue.run(), name="dispatcher")
         try:
             await wait_for_crd(kube, settings.namespaces)
-            relist = asyncio.create_task(add_all_for_ever(kube, queue, settings.namespaces), name="relist")
+            tasks = [asyncio.create_task(add_all_for_ever(kube, queue, settings.namespaces, relist_now), name="relist")]
+            if lease is not None:
+                tasks.append(asyncio.create_task(lease.run(), name="lease"))
             logger.info("version %s watches %s", VERSION, ", ".join(settings.namespaces) or "all namespaces")
             try:
                 await run_kopf(queue.add, reconciler.note_departure, settings.namespaces)
             finally:
-                relist.cancel()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             dispatcher.cancel()
             await asyncio.gather(dispatcher, return_exceptions=True)
             await health.stop()
             await kube.close()
+
+
+def build_lease(kube: Kube, settings: Settings, monotonic: Callable[[], float], on_start: Callable[[], None]) -> Lease | None:
+    """None for the only replica. From here on the client writes nothing without it."""
+    if not settings.lease:
+        return None
+    identity = f"{socket.gethostname()}_{uuid4()}"
+    lease = Lease(kube, settings.lease_namespace, settings.lease, identity, lambda: datetime.now(UTC), monotonic, on_start)
+    kube.check_write = lease.check
+    return lease
+
+
+def lease_first(lease: Lease | None, look: Round) -> Round:
+    """A replica that stands by forgets what it hears of: when its turn comes it lists all jobs."""
+
+    async def look_if_held(key: Key) -> float | None:
+        return await look(key) if lease is None or lease.is_held() else None
+
+    return look_if_held
 
 
 async def wait_for_crd(kube: Kube, namespaces: tuple[str, ...]) -> None:
@@ -74,8 +104,10 @@ async def wait_for_crd(kube: Kube, namespaces: tuple[str, ...]) -> None:
             await asyncio.sleep(CRD_RETRY_SECONDS)
 
 
-async def add_all_for_ever(kube: Kube, queue: WorkQueue, namespaces: tuple[str, ...]) -> None:
+async def add_all_for_ever(kube: Kube, queue: WorkQueue, namespaces: tuple[str, ...], now: asyncio.Event) -> None:
+    """Every few minutes, and when `now` is set."""
     while True:
+        now.clear()
         for namespace in namespaces or (None,):
             try:
                 jobs = await kube.list(Resource.DEDUP_JOBS, namespace)
@@ -84,7 +116,10 @@ async def add_all_for_ever(kube: Kube, queue: WorkQueue, namespaces: tuple[str, 
                 continue
             for job in jobs:
                 queue.add(Key(job["metadata"]["namespace"], job["metadata"]["name"]))
-        await asyncio.sleep(RELIST_SECONDS)
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELIST_SECONDS):
+                await now.wait()
 
 
 def main() -> int:

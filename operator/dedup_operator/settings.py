@@ -22,6 +22,9 @@ class Settings:
     port: int
     resync_seconds: float
     workers: int
+    lease: str
+    """Empty: this is the only replica."""
+    lease_namespace: str
 
 
 def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -38,6 +41,8 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
         port=found.port,
         resync_seconds=found.resync_seconds,
         workers=found.workers,
+        lease=found.lease,
+        lease_namespace=found.lease_namespace,
     )
 
 
@@ -69,4 +74,11 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="seconds between two looks at a job and its driver when nothing happens",
     )
     add("--workers", type=int, default=int(default("workers", "8")), help="jobs looked at side by side")
+    add(
+        "--lease",
+        default=default("lease", ""),
+        metavar="NAME",
+        help="Lease that says which of several replicas works",
+    )
+    add("--lease-namespace", default=default("lease-namespace", "default"), metavar="NAME", help="namespace of the Lease")
     return parser

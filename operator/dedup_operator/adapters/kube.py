@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -40,6 +41,7 @@ class Resource(Enum):
     CLAIMS = ("/api/v1", "persistentvolumeclaims")
     SERVICES = ("/api/v1", "services")
     CONFIG_MAPS = ("/api/v1", "configmaps")
+    LEASES = ("/apis/coordination.k8s.io/v1", "leases")
     CORE_EVENTS = ("/api/v1", "events")
     EVENTS = ("/apis/events.k8s.io/v1", "events")
 
@@ -52,6 +54,8 @@ class AlreadyExists(ApiConflict):
 class Kube:
     api: Any
     """`kubernetes.aio.client.ApiClient`, which has no types of its own."""
+    check_write: Callable[[], None] = lambda: None
+    """Called before every write but that of the lease itself; raises where this replica may not write now."""
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """A live read: None means that the API server says it does not exist."""
@@ -71,18 +75,25 @@ class Kube:
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Raises AlreadyExists where the name is taken."""
+        self._check(resource)
         return await self._call("POST", _path(resource, namespace), body=body) or {}
 
     async def replace(self, resource: Resource, body: Json, subresource: str = "") -> Json:
         """Raises ApiConflict unless the object is still the one that was read (UID and resourceVersion)."""
+        self._check(resource)
         metadata = body["metadata"]
         path = _path(resource, metadata["namespace"], metadata["name"])
         return await self._call("PUT", f"{path}/{subresource}" if subresource else path, body=body) or {}
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str, *, foreground: bool = False) -> None:
         """Only the object with this UID; one that is gone already is fine. `foreground`: it stays until what it owns is gone."""
+        self._check(resource)
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground" if foreground else "Background"}
         await self._call("DELETE", _path(resource, namespace, name), body=body, missing_is_none=True)
+
+    def _check(self, resource: Resource) -> None:
+        if resource is not Resource.LEASES:
+            self.check_write()
 
     async def close(self) -> None:
         await self.api.close()
