@@ -102,6 +102,12 @@ ACCEPTED: dict[str, dict[str, Any]] = {
             "reclaimPolicy": "Delete",
         }
     },
+    "a run": {"spec.trigger": {"availableNow": {}}},
+    "runs by a schedule": {"spec.trigger": {"availableNow": {"schedule": "*/10 0-6,22 1,15 jan-mar mon"}}},
+    "runs by a word": {"spec.trigger": {"availableNow": {"schedule": "@daily"}}},
+    "a folder of a claim": {"spec.checkpoint": {"existing": {"claimName": "shared", "subPath": "Orders_1.v2"}}},
+    "a folder by the job's name": {"spec.checkpoint": {"existing": {"claimName": "shared.claim"}, "reclaimPolicy": "Retain"}},
+    "incompatible changes": {"spec.onIncompatibleChange": "Block"},
     "only a policy": {"spec.checkpoint": {"reclaimPolicy": "Delete"}},
     "resources as numbers": {"spec.driver.resources": {"requests": {"cpu": 1}, "limits": {"cpu": 2, "memory": 2147483648}}},
     "resources as text": {"spec.driver.resources": {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}},
@@ -181,6 +187,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a storage class": ({"spec.checkpoint": {"claim": {"storageClassName": "Not_A"}}}, "spec.checkpoint.claim.storageClassName must be"),
     "an access mode": ({"spec.checkpoint": {"claim": {"accessMode": "RWO"}}}, "spec.checkpoint.claim.accessMode: Unsupported value"),
     "a policy": ({"spec.checkpoint": {"reclaimPolicy": "Keep"}}, "spec.checkpoint.reclaimPolicy: Unsupported value"),
+    "two triggers": ({"spec.trigger.availableNow": {}}, "spec.trigger needs exactly one member: set spec.trigger.processingTime or"),
+    "a schedule of four fields": ({"spec.trigger": {"availableNow": {"schedule": "* * * *"}}}, "schedule must have five fields"),
+    "a minute too many": ({"spec.trigger": {"availableNow": {"schedule": "60 * * * *"}}}, "schedule must have five fields"),
+    "a month of words": ({"spec.trigger": {"availableNow": {"schedule": "* * * may-day *"}}}, "schedule must have five fields"),
+    "an empty schedule": ({"spec.trigger": {"availableNow": {"schedule": ""}}}, "schedule must have five fields"),
+    "two claims": (
+        {"spec.checkpoint": {"claim": {}, "existing": {"claimName": "shared"}}},
+        "spec.checkpoint has claim and existing: keep claim for a volume that the operator makes",
+    ),
+    "a claim without a name": ({"spec.checkpoint": {"existing": {}}}, "spec.checkpoint.existing.claimName: Required value"),
+    "a claim in capitals": ({"spec.checkpoint": {"existing": {"claimName": "Shared"}}}, "existing.claimName must be the name of a claim"),
+    "a folder in a folder": ({"spec.checkpoint": {"existing": {"claimName": "a", "subPath": "b/c"}}}, "subPath must be one name"),
+    "a folder above": ({"spec.checkpoint": {"existing": {"claimName": "a", "subPath": ".."}}}, "subPath must be one name"),
+    "a shared claim that goes with the job": (
+        {"spec.checkpoint": {"existing": {"claimName": "shared"}, "reclaimPolicy": "Delete"}},
+        "spec.checkpoint.reclaimPolicy: Delete is not for existing",
+    ),
+    "changes that are not there yet": ({"spec.onIncompatibleChange": "WarmRestart"}, 'Unsupported value: "WarmRestart"'),
     "no parallelism": ({"spec.parallelism": 0}, "spec.parallelism"),
     "a negative nonce": ({"spec.restartNonce": -1}, "spec.restartNonce"),
     "memory in GB": (
@@ -283,6 +307,7 @@ def test_defaults_are_filled_in() -> None:
     assert "deadLetter" not in spec
     assert spec["checkpoint"] == {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}, "reclaimPolicy": "Retain"}
     assert spec["driver"] == {"resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": "2", "memory": "2Gi"}}}
+    assert spec["onIncompatibleChange"] == "Block"
     assert spec["suspend"] is False
     assert "parallelism" not in spec
 
@@ -309,6 +334,22 @@ def test_a_claim_grows_but_never_shrinks_or_moves(stored: Callable[[dict[str, An
     assert "storageClassName cannot be changed" in stored({"size": "3Gi"}).stderr
     moved = stored({"size": "3Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"})
     assert "spec.checkpoint.claim.accessMode cannot be changed" in moved.stderr
+
+
+def test_a_checkpoint_stays_where_it_is() -> None:
+    document = changed({"metadata.name": "places", "spec.suspend": True, "spec.checkpoint": {"existing": {"claimName": "shared"}}})
+    assert kubectl("apply", "-f", "-", document=document).returncode == 0
+    try:
+        for checkpoint in (
+            {"existing": {"claimName": "other"}},
+            {"existing": {"claimName": "shared", "subPath": "elsewhere"}},
+            {"claim": {"size": "1Gi"}},
+            {},
+        ):
+            moved = kubectl("replace", "-f", "-", document={**document, "spec": {**document["spec"], "checkpoint": checkpoint}})
+            assert "spec.checkpoint.existing cannot be changed: the keys stay where they are" in moved.stderr
+    finally:
+        kubectl("delete", "dedupjob", "places", "-n", NAMESPACE)
 
 
 def test_every_field_is_explained() -> None:
