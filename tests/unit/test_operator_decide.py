@@ -192,6 +192,19 @@ def test_a_new_version_or_image_restarts_nothing() -> None:
     assert ask(JOB, world) == rules.Keep()
 
 
+def test_what_somebody_has_changed_is_mended_without_a_restart() -> None:
+    drifted = replace(RUNNING, workload=replace(SET, drifted=True))
+    assert ask(JOB, drifted) == rules.Mend()
+    assert isinstance(ask(make_job(2, watermark="1h"), drifted), rules.Roll), "an edit restarts it all the same"
+    assert ask(JOB, replace(STOPPED, workload=replace(SET, replicas=0, drifted=True))) == rules.Start(first=False)
+
+
+def test_what_goes_beside_a_driver_at_work_does_not_concern_it() -> None:
+    leaving = replace(RUNNING, leaving=("Pod demo-driver-of-an-earlier-job",))
+    assert ask(JOB, leaving) == rules.Keep()
+    assert isinstance(ask(JOB, replace(STOPPED, leaving=("Pod demo-driver-1",))), rules.Wait)
+
+
 def test_a_missing_image_is_replaced_by_the_present_one() -> None:
     stuck = replace(POD, started_at=None, waiting="ImagePullBackOff")
     assert ask(JOB, replace(RUNNING, pod=stuck)) == rules.Keep()
@@ -276,6 +289,7 @@ sets = st.none() | st.builds(
     given_up=st.none() | st.builds(GivenUp, st.integers(1, 3), st.just(Reason.DRIVER_FAILED), st.just("x")),
     image=st.sampled_from(["job:0", "job:1"]),
     kind=st.sampled_from(list(Kind)),
+    drifted=st.booleans(),
     ended=st.booleans(),
     completed=st.booleans(),
     runs=st.sampled_from([(), (Run("demo-driver-1", "run", deleting=False),), (Run("demo-driver-1", "run", deleting=True),)]),

@@ -221,6 +221,14 @@ def test_a_live_pod_whose_job_is_gone_is_waited_for_and_an_ended_one_does_not_ma
     assert observe(ONCE, pods=(make_pod("p1", "gone", "Failed"),)).leaving == ()
 
 
+@pytest.mark.parametrize(("generation", "drifted"), [(1, False), (2, True)])
+def test_a_change_behind_the_operators_back_is_seen_by_the_generation(generation: int, drifted: bool) -> None:
+    raw = stored(build({}), "s1")
+    raw["metadata"]["generation"] = generation
+    world = observe({}, stateful_set=raw)
+    assert world.workload is not None and world.workload.drifted is drifted
+
+
 def test_two_workloads_are_both_seen() -> None:
     world = observe({}, stateful_set=stored(build({}), "s1"), cron_job=stored(build(NIGHTLY), "c1"))
     assert world.workload is not None and world.spare is not None

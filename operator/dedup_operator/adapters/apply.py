@@ -93,6 +93,9 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
             await _start(kube, world.workload, children)
             if stop_run:
                 await _stop_runs(kube, world)
+        case decide.Mend() if children is not None:
+            await _ensure_surroundings(kube, world, children)
+            await _start(kube, world.workload, children)
         case decide.Keep() if children is not None:
             await _ensure_surroundings(kube, world, children, config_map=world.workload.config_map if world.workload else None)
             await _scale(kube, world, 1)
@@ -135,10 +138,10 @@ async def _create(kube: Kube, resource: Resource, body: Json) -> None:
         await _check_taken(kube, resource, body)
 
 
-async def _write(request: Awaitable[Json], body: Json) -> None:
-    """So that a refusal says what was refused."""
+async def _write(request: Awaitable[Json], body: Json) -> Json:
+    """The answer. A refusal says what was refused."""
     try:
-        await request
+        return await request
     except ApiRefused as error:
         error.kind = body["kind"]
         raise
@@ -167,6 +170,17 @@ async def _check_taken(kube: Kube, resource: Resource, body: Json) -> None:
     raise NameTaken(f"{body['kind']} {metadata['name']}")
 
 
+async def _replace_workload(kube: Kube, body: Json, *, changes_spec: bool) -> None:
+    """Notes the generation that it has afterwards, see `marks.APPLIED_GENERATION`. What the API server takes for no change of the spec it
+    alone knows, so its answer is looked at."""
+    resource, generation = WORKLOADS[Kind(body["kind"])], body["metadata"]["generation"] + changes_spec
+    body["metadata"].setdefault("annotations", {})[marks.APPLIED_GENERATION] = str(generation)
+    written = await _write(kube.replace(resource, body), body)
+    if written["metadata"]["generation"] != generation:
+        written["metadata"]["annotations"][marks.APPLIED_GENERATION] = str(written["metadata"]["generation"])
+        await kube.replace(resource, {**written, "kind": body["kind"]})
+
+
 async def _start(kube: Kube, workload: Workload | None, children: Children) -> None:
     wanted = children.workload
     if workload is None:
@@ -179,7 +193,7 @@ async def _start(kube: Kube, workload: Workload | None, children: Children) -> N
     body["metadata"]["annotations"] = {**annotations, **wanted["metadata"]["annotations"]}
     fields = CHANGEABLE[workload.kind]
     body["spec"].update(deepcopy({field: value for field, value in wanted["spec"].items() if field in fields}))
-    await _write(kube.replace(WORKLOADS[workload.kind], body), body)
+    await _replace_workload(kube, body, changes_spec=True)
 
 
 async def _scale(kube: Kube, world: World, replicas: int, annotations: dict[str, str] | None = None) -> None:
@@ -193,7 +207,10 @@ async def _scale(kube: Kube, world: World, replicas: int, annotations: dict[str,
         body = deepcopy(workload.raw)
         body["metadata"]["annotations"] = merged
         body["spec"] = build_scaled(body, replicas)
-        await _write(kube.replace(WORKLOADS[workload.kind], body), body)
+        if workload.drifted:  # what somebody else has changed is still to be mended
+            await _write(kube.replace(WORKLOADS[workload.kind], body), body)
+        else:
+            await _replace_workload(kube, body, changes_spec=workload.replicas != replicas)
     if replicas == 0:
         await _stop_runs(kube, world)
 

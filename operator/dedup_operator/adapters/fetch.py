@@ -80,7 +80,7 @@ def _find_makers(snapshot: Snapshot) -> list[Json]:
 
 def _find_pod(snapshot: Snapshot) -> Json | None:
     live = [pod for pod in snapshot.pods if not has_ended(pod)]
-    return max(live, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+    return min(live, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
 
 
 def is_amiss(snapshot: Snapshot, now: datetime) -> bool:

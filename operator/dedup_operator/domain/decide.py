@@ -52,6 +52,11 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Mend:
+    """Somebody has changed what makes the pods. It is set right for the next start; the driver that runs is left alone."""
+
+
+@dataclass(frozen=True)
 class Remove:
     """No driver is left, and what ran it cannot run the next: it goes, with all that it made, before anything else is made."""
 
@@ -94,7 +99,7 @@ class GiveUp:
     why: GivenUp
 
 
-Decision = Start | Keep | Roll | Update | Remove | Stop | Rest | Wait | Refuse | GiveUp
+Decision = Start | Keep | Roll | Update | Mend | Remove | Stop | Rest | Wait | Refuse | GiveUp
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,9 @@ def decide_foreign(question: Question) -> Decision | None:
 
 
 def decide_leaving(question: Question) -> Decision | None:
-    if not question.world.leaving:
-        return None
+    workload = question.world.workload
+    if not question.world.leaving or (workload is not None and workload.replicas > 0):
+        return None  # what goes while a driver of ours runs is no concern of it
     return Wait(Reason.STARTING, f"{' and '.join(question.world.leaving)} of an earlier start is being removed.")
 
 
@@ -247,6 +253,13 @@ def decide_roll(question: Question) -> Decision | None:
     return None
 
 
+def decide_drift(question: Question) -> Decision | None:
+    workload = question.world.workload
+    if workload is None or not workload.drifted or workload.replicas == 0 or workload.kind is Kind.JOB:
+        return None  # a Job's template cannot be changed
+    return Mend()
+
+
 def _list_changes(question: Question) -> list[str]:
     workload = question.world.workload
     if workload is None:
@@ -309,6 +322,7 @@ RULES: tuple[Callable[[Question], Decision | None], ...] = (
     decide_update,
     decide_roll,
     decide_giving_up,
+    decide_drift,
     decide_next_start,
 )
 

@@ -12,6 +12,9 @@ from dedup_operator.domain.validate import ValidJob
 
 APPLIED_SPEC = f"{names.GROUP}/applied-spec"
 """On the StatefulSet: the part of the spec that its template was made from."""
+APPLIED_GENERATION = f"{names.GROUP}/applied-generation"
+"""On it too: its metadata.generation after the operator's last write. Another one means that somebody else has changed its spec. Never
+compared with what today's builders would make, so that a new version or default is no change."""
 CHECKPOINT_CONFIG = f"{names.GROUP}/checkpoint-config"
 """On the claim: the job.json that its state belongs to. Survives the DedupJob, so that a later one of the same name is
 compared with it field by field."""

@@ -58,7 +58,7 @@ class World:
     spare: Workload | None = None
     """One more: there is one at a time, so it is removed."""
     pod: DriverPod | None = None
-    """The one that lives."""
+    """The one that lives; of several the oldest, which the others wait for."""
     claim: CheckpointClaim | None = None
     holder: str | None = None
     """Who else has the checkpoint that this job names."""
@@ -127,7 +127,7 @@ def observe_world(snapshot: Snapshot) -> World:
     return World(
         workload=workload,
         spare=workloads[1] if len(workloads) > 1 else None,
-        pod=observe_pod(live[-1]) if live else None,
+        pod=observe_pod(live[0]) if live else None,
         claim=observe_checkpoint(claim, snapshot.record, uid, applied, answer, counted, shared=shared) if claim else None,
         holder=find_holder(claim, snapshot.record, name) if shared else None,
         has_service=bool(service),

@@ -50,12 +50,18 @@ class Workload:
     image: str
     config_map: str
     raw: Json
+    drifted: bool = False
+    """Somebody else has changed its spec since the operator wrote it last."""
     ended: bool = False
     """A Job that will make no pod any more."""
     completed: bool = False
     """And it ended well."""
     runs: tuple[Run, ...] = ()
     """Of a CronJob: those that have not ended."""
+
+
+def _has_drifted(raw: Json, applied: str | None) -> bool:
+    return applied is not None and applied != str(raw["metadata"].get("generation", applied))
 
 
 def find_template(raw: Json) -> Json:
@@ -111,6 +117,7 @@ def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
         image=find_image(raw),
         config_map=find_config_map(raw),
         raw=raw,
+        drifted=_has_drifted(raw, annotations.get(marks.APPLIED_GENERATION)),
         ended=of_job and has_ended(raw),
         completed=of_job and _has_condition(raw, {"Complete"}),
         runs=tuple(Run(run["metadata"]["name"], run["metadata"]["uid"], is_deleting(run)) for run in runs if not has_ended(run)),

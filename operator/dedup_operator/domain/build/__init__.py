@@ -44,7 +44,7 @@ def build_children(job: ValidJob, inputs: DriverInputs, image: JobImage) -> Chil
 
 def _build_workload(job: ValidJob, inputs: DriverInputs, image: JobImage, config_map: str) -> dict[str, Any]:
     template = build_pod_template(job, inputs, image, config_map)
-    annotations = {marks.APPLIED_SPEC: render_spec(inputs.spec)}
+    annotations = {marks.APPLIED_SPEC: render_spec(inputs.spec), marks.APPLIED_GENERATION: "1"}
     if job.spec.trigger.available_now is None:
         return build_stateful_set(job, template, annotations)
     if inputs.schedule is None:
