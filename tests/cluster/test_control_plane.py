@@ -214,3 +214,26 @@ def test_events_tell_the_story(jobs: Jobs, cluster: Cluster) -> None:
 
     wait_until(lambda: reasons()[-1:] == ["Suspended"], "the last event", 30, reasons)
     assert [reason for reason in reasons() if reason != "Restarting"] == ["Starting", "Running", "Suspending", "Suspended"]
+
+
+def test_what_somebody_changes_by_hand_is_set_right_without_a_restart(jobs: Jobs) -> None:
+    jobs.apply("touched", "ok")
+    jobs.wait_reason("touched", "Running", "True")
+    uid = jobs.pod_uid("touched")
+
+    def read(*path: str) -> object:
+        found = jobs.get_object("statefulset", "touched-driver")
+        for part in path:
+            found = found[part]
+        return found
+
+    grace = ("spec", "template", "spec", "terminationGracePeriodSeconds")
+    before = read(*grace)
+    patch = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}
+    jobs.cluster.kubectl("patch", "statefulset", "touched-driver", "-n", jobs.namespace, "--type=merge", "-p", json.dumps(patch))
+    wait_until(lambda: read(*grace) == before, "the template is set right", 60, lambda: jobs.describe("touched"))
+    jobs.cluster.kubectl("scale", "statefulset", "touched-driver", "-n", jobs.namespace, "--replicas=2")
+    wait_until(lambda: read("spec", "replicas") == 1, "one replica", 60)
+    jobs.wait_gone("pod", "touched-driver-1")
+    assert jobs.pod_uid("touched") == uid
+    assert jobs.condition("touched")["reason"] == "Running"
