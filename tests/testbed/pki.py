@@ -36,12 +36,12 @@ def _key(path: Path, log: Path) -> None:
     path.chmod(0o600)
 
 
-def make_certificates(layout: Layout) -> None:
+def make_certificates(layout: Layout, subjects: Mapping[str, str] = SUBJECTS) -> None:
     pki, log = layout.pki, layout.log / "pki.log"
     _key(pki / "ca.key", log)
     authority: list[str | Path] = ["-subj", "/CN=testbed-ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
     run(["openssl", "req", "-x509", "-new", "-key", pki / "ca.key", "-days", DAYS, *authority, "-out", pki / "ca.crt"], log=log)
-    for name, subject in SUBJECTS.items():
+    for name, subject in subjects.items():
         _certificate(pki, name, subject, log)
     _key(pki / "sa.key", log)
     run(["openssl", "pkey", "-in", pki / "sa.key", "-pubout", "-out", pki / "sa.pub"], log=log)
@@ -64,11 +64,11 @@ def _certificate(pki: Path, name: str, subject: str, log: Path) -> None:
 def write_kubeconfigs(layout: Layout) -> None:
     """Certificates are embedded, so that a copied kubeconfig works anywhere on the machine."""
     for user in KUBECONFIG_USERS:
-        write_atomically(layout.config / f"{user}.kubeconfig", _kubeconfig(layout.pki, user), 0o600)
-    write_atomically(layout.kubeconfig, _kubeconfig(layout.pki, "admin"), 0o600)
+        write_atomically(layout.config / f"{user}.kubeconfig", render_kubeconfig(layout.pki, user), 0o600)
+    write_atomically(layout.kubeconfig, render_kubeconfig(layout.pki, "admin"), 0o600)
 
 
-def _kubeconfig(pki: Path, user: str) -> str:
+def render_kubeconfig(pki: Path, user: str, server: str = API_SERVER) -> str:
     def data(name: str) -> str:
         return base64.b64encode((pki / name).read_bytes()).decode()
 
@@ -77,7 +77,7 @@ kind: Config
 clusters:
 - name: testbed
   cluster:
-    server: {API_SERVER}
+    server: {server}
     certificate-authority-data: {data("ca.crt")}
 users:
 - name: {user}

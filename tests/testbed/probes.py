@@ -34,17 +34,17 @@ def http_ok(url: str) -> bool:
         return False
 
 
-def etcd_ready() -> bool:
-    return http_ok(f"http://127.0.0.1:{ETCD_PORT}/health")
+def etcd_ready(port: int = ETCD_PORT) -> bool:
+    return http_ok(f"http://127.0.0.1:{port}/health")
 
 
-def api_get(layout: Layout, path: str) -> tuple[int, bytes]:
+def api_get(layout: Layout, path: str, port: int = API_PORT) -> tuple[int, bytes]:
     """Status and body of a GET to the API server as cluster administrator; (0, b"") when it does not answer."""
     pki = layout.pki
     try:
         context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        connection = http.client.HTTPSConnection("127.0.0.1", API_PORT, context=context, timeout=_TIMEOUT)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=_TIMEOUT)
         with contextlib.closing(connection):
             connection.request("GET", path)
             response = connection.getresponse()
@@ -61,8 +61,8 @@ def api_object(layout: Layout, path: str) -> dict[str, Any] | None:
     return found
 
 
-def api_ready(layout: Layout) -> bool:
-    return api_get(layout, "/readyz")[0] == 200
+def api_ready(layout: Layout, port: int = API_PORT) -> bool:
+    return api_get(layout, "/readyz", port)[0] == 200
 
 
 def condition_true(subject: dict[str, Any] | None, kind: str) -> bool:

@@ -1,0 +1,38 @@
+"""Every object that was ever made, by kind and namespace: told by the API server's watches, not by who made it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dedup_api import names
+from plane.api import Api, Json
+
+COUNTED = (names.PLURAL, "statefulsets", "services", "configmaps", "persistentvolumeclaims", "pods", "jobs", "cronjobs")
+Listener = Callable[[str, Json], None]
+"""Takes ADDED, MODIFIED or DELETED, and the object."""
+
+
+@dataclass
+class Census:
+    api: Api
+    listeners: dict[str, list[Listener]] = field(default_factory=lambda: defaultdict(list))
+    _seen: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await asyncio.gather(*(self._watch(plural) for plural in COUNTED))
+
+    async def _watch(self, plural: str) -> None:
+        async for kind, item in self.api.watch(plural):
+            metadata = item["metadata"]
+            self._seen[metadata["namespace"], plural].add(metadata["uid"])
+            for listener in self.listeners[plural]:
+                listener(kind, item)
+
+    def count(self, namespace: str) -> dict[str, int]:
+        """How many objects of each kind there ever were in a namespace; kinds without any are absent."""
+        counts = {plural: len(self._seen[namespace, plural]) for plural in COUNTED if (namespace, plural) in self._seen}
+        return {plural: number for plural, number in counts.items() if number}

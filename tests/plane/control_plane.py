@@ -1,0 +1,188 @@
+"""etcd, API server and controllers on free loopback ports, beside whatever else runs on the machine.
+
+The programs are the test bed's, from its cache; state, certificates and logs lie in a temporary folder. There is no node, no
+scheduler, no cgroup and no firewall rule, so it disturbs no cluster and needs no root.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from testbed import golang, pki, probes
+from testbed.daemons import Daemon
+from testbed.layout import Layout, cache_root
+from testbed.packages import ensure_system_packages
+from testbed.shell import TestbedError, environment
+
+COMMANDS = {"openssl": "openssl", "setpriv": "util-linux"}
+CONTROLLERS = (
+    "statefulset-controller",
+    "job-controller",
+    "cronjob-controller",
+    "garbage-collector-controller",
+    "namespace-controller",
+    "persistentvolumeclaim-protection-controller",
+    "ttl-after-finished-controller",
+)
+"""Those that do something about an operator's objects. Pods and volumes are the played node's."""
+SUBJECTS = {name: pki.SUBJECTS[name] for name in ("apiserver", "admin")}
+LOG_TAIL = 2000
+STOP_SECONDS = 5.0
+
+
+def _find_ports(count: int) -> list[int]:
+    """All are held until all are found, or two could be the same."""
+    probes_: list[socket.socket] = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes_:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes_]
+    finally:
+        for probe in probes_:
+            probe.close()
+
+
+@dataclass
+class ControlPlane:
+    """Start with `start`, then `start_controllers` when the CRDs are there; `stop` leaves nothing."""
+
+    layout: Layout
+    api_port: int
+    etcd_port: int
+    peer_port: int
+    controllers_port: int
+    binaries: dict[str, Path]
+    _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(cls) -> ControlPlane:
+        """Builds what is not in the cache yet (minutes), and picks folder and ports."""
+        checkout = Layout.of_this_checkout()
+        checkout.make_folders()
+        ensure_system_packages(checkout.log / "packages.log", COMMANDS)
+        binaries = golang.ensure_binaries(checkout, {"etcd", "kube-apiserver", "kube-controller-manager"})
+        layout = Layout(Path(tempfile.mkdtemp(prefix="dedup-plane-")), cache_root())
+        layout.make_folders()
+        return cls(layout, *_find_ports(4), binaries=binaries)
+
+    @property
+    def server(self) -> str:
+        return f"https://127.0.0.1:{self.api_port}"
+
+    @property
+    def etcd(self) -> str:
+        return f"http://127.0.0.1:{self.etcd_port}"
+
+    def build_ssl(self) -> ssl.SSLContext:
+        """As cluster administrator."""
+        context = ssl.create_default_context(cafile=str(self.layout.pki / "ca.crt"))
+        context.load_cert_chain(self.layout.pki / "admin.crt", self.layout.pki / "admin.key")
+        return context
+
+    def start(self) -> None:
+        pki.make_certificates(self.layout, SUBJECTS)
+        self.layout.kubeconfig.write_text(pki.render_kubeconfig(self.layout.pki, "admin", self.server))
+        self._start(self._build_etcd())
+        self._start(self._build_api_server())
+
+    def start_controllers(self) -> None:
+        """Last: the garbage collector learns what kinds there are when it starts, and again only after half a minute."""
+        self._start(self._build_controllers())
+
+    def stop(self) -> None:
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            for process in self._running.values():
+                if process.poll() is None:
+                    process.send_signal(how)
+            deadline = time.monotonic() + STOP_SECONDS
+            while any(process.poll() is None for process in self._running.values()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        shutil.rmtree(self.layout.state, ignore_errors=True)
+
+    def describe(self) -> str:
+        """The end of every log."""
+        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-LOG_TAIL:]}" for path in self.layout.log.glob("*.log"))
+
+    def _start(self, daemon: Daemon) -> None:
+        log = self.layout.log / f"{daemon.name}.log"
+        # The kernel ends them with this process, however that ends.
+        command = ["setpriv", "--pdeathsig", "KILL", *daemon.args]
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                cwd=self.layout.state,
+                env=environment(without_proxy=True),
+            )
+        self._running[daemon.name] = process
+        deadline = time.monotonic() + daemon.ready_within
+        while not daemon.ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise TestbedError(f"{daemon.name} does not start: {log.read_text(errors='replace')[-LOG_TAIL:]}", log)
+            time.sleep(0.05)
+
+    def _command(self, name: str, *flags: str, ready: Callable[[], bool]) -> Daemon:
+        return Daemon(name, (str(self.binaries[name]), *flags), ready)
+
+    def _build_etcd(self) -> Daemon:
+        peer = f"http://127.0.0.1:{self.peer_port}"
+        return self._command(
+            "etcd",
+            f"--data-dir={self.layout.state}/etcd",
+            f"--listen-client-urls={self.etcd}",
+            f"--advertise-client-urls={self.etcd}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+            ready=lambda: probes.etcd_ready(self.etcd_port),
+        )
+
+    def _build_api_server(self) -> Daemon:
+        certificates = self.layout.pki
+        return self._command(
+            "kube-apiserver",
+            f"--etcd-servers={self.etcd}",
+            f"--secure-port={self.api_port}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            f"--client-ca-file={certificates}/ca.crt",
+            f"--tls-cert-file={certificates}/apiserver.crt",
+            f"--tls-private-key-file={certificates}/apiserver.key",
+            f"--service-account-key-file={certificates}/sa.pub",
+            f"--service-account-signing-key-file={certificates}/sa.key",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            # Rights and service accounts are what tests/cluster is for; without them a namespace is usable at once.
+            "--authorization-mode=AlwaysAllow",
+            "--disable-admission-plugins=ServiceAccount",
+            "--enable-priority-and-fairness=false",
+            "--profiling=false",
+            ready=lambda: probes.api_ready(self.layout, self.api_port),
+        )
+
+    def _build_controllers(self) -> Daemon:
+        return self._command(
+            "kube-controller-manager",
+            f"--kubeconfig={self.layout.kubeconfig}",
+            f"--controllers={','.join(CONTROLLERS)}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.controllers_port}",
+            "--leader-elect=false",
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+            "--profiling=false",
+            ready=lambda: probes.http_ok(f"https://127.0.0.1:{self.controllers_port}/healthz"),
+        )

@@ -1,0 +1,41 @@
+"""What can go wrong between operator and API server, and at which write it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    KILL_AFTER = "kill-after"
+    """The operator is killed when the write is applied, before it hears of it."""
+    KILL_BEFORE = "kill-before"
+    """The operator is killed as it sends the write; it is not applied."""
+    LOSE_ANSWER = "lose-answer"
+    """The write is applied and the connection is cut."""
+    CONFLICT = "409"
+    TOO_MANY = "429"
+    ERROR = "500"
+    """The write is answered with this status, and not applied."""
+    SWALLOW_ONE = "swallow-one"
+    """Each watch loses the next event after the write."""
+    SWALLOW_ALL = "swallow-all"
+    """The watches lose all events from the write on, until they are renewed."""
+    OLD_LIST = "old-list"
+    """For some seconds lists are answered as they were before the write."""
+    STAND_STILL = "stand-still"
+    """From the write on nothing gets through for some seconds, watches included."""
+    HANG = "hang"
+    """The write is applied, and never answered: the operator's own patience ends it."""
+
+
+SLOW = {Fault.HANG}
+"""Take half a minute each, which is the operator's timeout."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`fault` happens at write number `at`, counted from the moment at which the proxy is armed; 1 is the first."""
+
+    fault: Fault
+    at: int

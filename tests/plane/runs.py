@@ -1,0 +1,132 @@
+"""One run: a scenario with a mistake in it, and whether it ended like the run without one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from plane.api import Json
+from plane.faults import Plan
+from plane.operators import Operator
+from plane.plane import Plane
+from plane.proxy import Proxy
+from plane.scenarios import Scenario
+from plane.stage import wait_until
+from plane.state import describe_difference, fetch_state
+
+SETTLED_SECONDS = 1.2
+"""One look of the operator and some more: what is equal for so long stays so."""
+QUIET_SECONDS = 3.5
+"""For the undisturbed run, which has nothing to be equal to: several looks."""
+END_SECONDS = 60.0
+CRASH_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class End:
+    """What is compared."""
+
+    state: Json
+    counts: dict[str, int]
+
+
+@dataclass
+class Outcome:
+    scenario: str
+    plan: Plan | None
+    end: End | None = None
+    writes: list[str] = field(default_factory=list)
+    problem: str = ""
+    struck: bool = False
+    """The mistake was made; a run with fewer writes than planned for tells nothing."""
+    seconds: float = 0.0
+
+    @property
+    def title(self) -> str:
+        return f"{self.scenario} {self.plan.fault} at write {self.plan.at}" if self.plan else f"{self.scenario} undisturbed"
+
+
+class Performance:
+    """The surroundings of one run: a namespace, a proxy, and an operator that is always started again."""
+
+    def __init__(self, plane: Plane, scenario: Scenario) -> None:
+        self._plane, self._scenario = plane, scenario
+        self._operator: Operator | None = None
+
+    async def perform(self, plan: Plan | None, expected: End | None) -> Outcome:
+        outcome = Outcome(self._scenario.name, plan)
+        begun = time.monotonic()
+        namespace = await self._plane.create_namespace()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._plane.node.forget, namespace)
+            proxy = await stack.enter_async_context(Proxy(self._plane.api, self._replace_operator))
+            self._operator = self._plane.prepare_operator(namespace, proxy.render_kubeconfig())
+            stack.push_async_callback(self._operator.kill)
+            await self._operator.start()
+            keeper = asyncio.create_task(self._keep_alive(self._operator))
+            stack.callback(keeper.cancel)
+            try:
+                await self._play(namespace, proxy, plan, expected, outcome)
+            except Exception as error:  # noqa: BLE001  one failure must not end the other runs
+                outcome.problem = f"{type(error).__name__}: {error}"
+            if outcome.problem:
+                outcome.problem += f"\nwrites: {proxy.writes}\n{self._operator.describe()}"
+            outcome.struck = proxy.struck
+            outcome.writes = list(proxy.writes)
+        outcome.seconds = time.monotonic() - begun
+        return outcome
+
+    async def _play(self, namespace: str, proxy: Proxy, plan: Plan | None, expected: End | None, outcome: Outcome) -> None:
+        stage = self._plane.open_stage(namespace)
+        await self._scenario.prepare(stage)
+        proxy.arm(plan)
+        await self._scenario.act(stage)
+        outcome.end = await (self._wait_quiet(namespace) if expected is None else self._wait_equal(namespace, expected, outcome))
+        overlaps = self._plane.drivers.find_overlaps(namespace)
+        if overlaps:
+            outcome.problem += f"\ntwo drivers on one checkpoint: {overlaps}"
+
+    async def _replace_operator(self) -> None:
+        assert self._operator is not None
+        await self._operator.kill()
+        await self._operator.start()
+
+    async def _keep_alive(self, operator: Operator) -> None:
+        """One that ends by itself is started again too, as kubelet would."""
+        while True:
+            await asyncio.sleep(CRASH_POLL_SECONDS)
+            if await operator.has_ended():
+                await operator.start()
+
+    async def _look(self, namespace: str) -> End:
+        return End(await fetch_state(self._plane.api, namespace), self._plane.census.count(namespace))
+
+    async def _wait_quiet(self, namespace: str) -> End:
+        """Until nothing has changed for some time."""
+        last, since = await self._look(namespace), time.monotonic()
+
+        async def look() -> bool:
+            nonlocal last, since
+            found = await self._look(namespace)
+            if found != last:
+                last, since = found, time.monotonic()
+            return time.monotonic() - since > QUIET_SECONDS
+
+        await wait_until(look, "the undisturbed run comes to rest")
+        return last
+
+    async def _wait_equal(self, namespace: str, expected: End, outcome: Outcome) -> End:
+        """Until the end is as it should be and stays so for a while, or for ever is over."""
+        found, since = await self._look(namespace), time.monotonic()
+        deadline = time.monotonic() + END_SECONDS
+        while time.monotonic() < deadline:
+            if found != expected:
+                since = time.monotonic()
+            elif time.monotonic() - since > SETTLED_SECONDS:
+                return found
+            await asyncio.sleep(0.2)
+            found = await self._look(namespace)
+        outcome.problem = describe_difference(vars(expected), vars(found))
+        return found

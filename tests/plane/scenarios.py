@@ -1,0 +1,153 @@
+"""What people do to a DedupJob. Each scenario has a beginning that is left in peace and an act in which the proxy makes its mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from dedup_api import names
+from dedup_api.reasons import Reason
+from plane.api import Json
+from plane.drivers import REFUSED
+from plane.stage import JOB, Stage
+
+Step = Callable[[Stage], Awaitable[None]]
+DRIVER, POD, CLAIM = names.driver_name(JOB), names.driver_pod_name(JOB), names.claim_name(JOB)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    prepare: Step
+    act: Step
+
+
+async def nothing(stage: Stage) -> None:
+    """The act is the beginning."""
+
+
+async def run_a_job(stage: Stage) -> None:
+    await stage.create()
+    await stage.wait_running()
+
+
+async def create(stage: Stage) -> None:
+    await run_a_job(stage)
+
+
+async def edit(stage: Stage) -> None:
+    await stage.edit(watermark="20m")
+    await stage.wait_running()
+
+
+async def edit_twice(stage: Stage) -> None:
+    """The second edit comes while the driver still finishes its batch for the first."""
+    await stage.edit(watermark="20m")
+    await stage.edit(trigger={"processingTime": "3s"})
+    await stage.wait_running()
+
+
+async def block_and_revert(stage: Stage) -> None:
+    await stage.edit(key={"fields": ["another"]})
+    await stage.wait_reason(Reason.CHANGE_BLOCKED, "False")
+    await stage.edit(key={"fields": ["id"]})
+    await stage.wait_running()
+
+
+async def suspend_and_resume(stage: Stage) -> None:
+    await stage.edit(suspend=True)
+    await stage.wait_reason(Reason.SUSPENDED, "True")
+    await stage.edit(suspend=False)
+    await stage.wait_running()
+
+
+async def restart(stage: Stage) -> None:
+    await stage.edit(restartNonce=1)
+    await stage.wait_running()
+
+
+async def delete_and_recreate(stage: Stage) -> None:
+    """With Retain, and at once: what is left of the first job is still being removed."""
+    await stage.delete()
+    await stage.wait_gone()
+    await stage.create()
+    await stage.wait_running()
+
+
+async def grow_the_claim(stage: Stage) -> None:
+    await stage.edit(checkpoint={"claim": {"size": "2Gi"}})
+    await stage.wait_running()
+
+
+async def delete_with_the_claim(stage: Stage) -> None:
+    """The policy is changed first: the claim gets an owner, and goes with it."""
+    await stage.edit(checkpoint={"reclaimPolicy": "Delete"})
+    await stage.wait_running()
+    await stage.delete()
+    for plural, name in (("statefulsets", DRIVER), ("pods", POD), ("persistentvolumeclaims", CLAIM), ("services", DRIVER)):
+        await stage.wait_gone(plural, name)
+
+
+async def delete_children(stage: Stage) -> None:
+    """By hand, one after the other."""
+    for plural, name in (("services", DRIVER), ("configmaps", await stage.find_config_map())):
+        await stage.wait_replaced(plural, name, await stage.delete(plural, name))
+    for plural, name in (("pods", POD), ("statefulsets", DRIVER)):
+        pod = await stage.api.get("pods", stage.namespace, POD)
+        await stage.wait_replaced(plural, name, await stage.delete(plural, name))
+        await stage.wait_driver(pod["metadata"]["uid"])
+        await stage.wait_running()
+
+
+async def take_the_name(stage: Stage) -> None:
+    ports = [{"name": "http", "port": 80}]
+    foreign: Json = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": DRIVER}, "spec": {"clusterIP": "None", "ports": ports}}
+    await stage.api.create("services", stage.namespace, foreign)
+
+
+async def meet_a_taken_name(stage: Stage) -> None:
+    await stage.create()
+    await stage.wait_reason(Reason.NAME_CONFLICT, "False")
+    await stage.delete("services", DRIVER)
+    await stage.wait_running()
+
+
+async def become_invalid_and_valid(stage: Stage) -> None:
+    """Today's CRD would refuse such an edit; it was stored under an older one."""
+
+    def spoil(job: Json) -> None:
+        job["spec"]["watermark"] = "ten minutes"
+
+    await stage.etcd.edit(stage.namespace, JOB, spoil)
+    await stage.wait_reason(Reason.INVALID_SPEC, "False")
+    await stage.edit(watermark="20m")
+    await stage.wait_running()
+
+
+async def give_up_and_correct(stage: Stage) -> None:
+    """The driver refuses its settings; the operator stops trying, until they change."""
+    await stage.create(source={"bootstrapServers": "broker:9092", "topic": REFUSED})
+    await stage.wait_reason(Reason.CONFIGURATION_REFUSED, "False")
+    await stage.edit(source={"topic": "events"})
+    await stage.wait_running()
+
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("create", nothing, create),
+        Scenario("edit", run_a_job, edit),
+        Scenario("two-edits", run_a_job, edit_twice),
+        Scenario("blocked-edit", run_a_job, block_and_revert),
+        Scenario("suspend", run_a_job, suspend_and_resume),
+        Scenario("restart", run_a_job, restart),
+        Scenario("recreate", run_a_job, delete_and_recreate),
+        Scenario("grow", run_a_job, grow_the_claim),
+        Scenario("delete-claim", run_a_job, delete_with_the_claim),
+        Scenario("children", run_a_job, delete_children),
+        Scenario("name-conflict", take_the_name, meet_a_taken_name),
+        Scenario("invalid", run_a_job, become_invalid_and_valid),
+        Scenario("give-up", nothing, give_up_and_correct),
+    )
+}
+"""By name. All of them are run; one that needs what is not built yet does not stand here."""
