@@ -164,8 +164,11 @@ async def _check_taken(kube: Kube, resource: Resource, body: Json) -> None:
     """Our own of an instant ago (the answer was lost, or a second look was faster) is fine; anybody else's is not."""
     metadata = body["metadata"]
     found = await kube.get(resource, metadata["namespace"], metadata["name"])
+    if found is None:
+        # What had the name went in between. Going on would make the StatefulSet, and beside that a missing claim counts as lost.
+        raise ApiConflict(f"{body['kind']} {metadata['name']} was there and is gone: it is made in the next round")
     wanted = {owner["uid"] for owner in metadata.get("ownerReferences", [])}
-    if found is None or not wanted or wanted & {owner["uid"] for owner in found["metadata"].get("ownerReferences", [])}:
+    if not wanted or wanted & {owner["uid"] for owner in found["metadata"].get("ownerReferences", [])}:
         return
     raise NameTaken(f"{body['kind']} {metadata['name']}")
 
