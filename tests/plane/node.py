@@ -168,7 +168,8 @@ class Node:
             "podIP": run.address,
             "podIPs": [{"ip": run.address}],
             "startTime": _now(),
-            "conditions": [{"type": kind, "status": up} for kind in ("Ready", "ContainersReady")] + [{"type": "PodScheduled", "status": "True"}],
+            "conditions": [{"type": kind, "status": up} for kind in ("Ready", "ContainersReady")]
+            + [{"type": "PodScheduled", "status": "True"}],
             "containerStatuses": [{**told, "ready": up == "True", "started": up == "True", "state": state}],
         }
         await self._patch("pods", pod, {"status": status})

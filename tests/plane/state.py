@@ -41,7 +41,11 @@ async def fetch_state(api: Api, namespace: str) -> Json:
 
 
 def _strip(item: Json, plural: str) -> Json:
-    kept = {key: value for key, value in item.items() if key not in {"status", "apiVersion", "kind"} or (key, plural) == ("status", names.PLURAL)}
+    kept = {
+        key: value
+        for key, value in item.items()
+        if key not in {"status", "apiVersion", "kind"} or (key, plural) == ("status", names.PLURAL)
+    }
     if plural != names.PLURAL:
         kept["metadata"] = {key: value for key, value in kept["metadata"].items() if key != "generation"}
     return kept

@@ -1,0 +1,98 @@
+"""Which interruptions are run, and running many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from plane.faults import SLOW, Fault, Plan
+from plane.plane import Plane
+from plane.runs import End, Outcome, Performance
+from plane.scenarios import SCENARIOS
+
+AT_ONCE = 6
+"""Runs side by side: each mostly waits. More make two cores the limit, and times grow for all."""
+SLOW_AT_ONCE = 16
+"""Those that wait half a minute for a timeout."""
+SAMPLE = 48
+SHOWN = 6
+"""Failures that are told in full."""
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    scenario: str
+    fault: Fault
+    at: int
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(self.fault, self.at)
+
+
+Rehearsals = Mapping[str, Outcome]
+"""The undisturbed run of each scenario."""
+
+
+async def rehearse(plane: Plane) -> dict[str, Outcome]:
+    """Every scenario once, undisturbed."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def run(name: str) -> Outcome:
+        async with room:
+            return await Performance(plane, SCENARIOS[name]).perform(None, None)
+
+    outcomes = await asyncio.gather(*map(run, SCENARIOS))
+    return {outcome.scenario: outcome for outcome in outcomes}
+
+
+def list_cases(rehearsals: Rehearsals) -> list[Case]:
+    """Every fault at every write of every scenario."""
+    return [Case(name, fault, at) for name, outcome in rehearsals.items() for fault in Fault for at in range(1, len(outcome.writes) + 1)]
+
+
+def draw_cases(rehearsals: Rehearsals, seed: int) -> list[Case]:
+    """A sample that has every fault and every scenario in it several times; one of the slow faults once."""
+    dice = random.Random(seed)
+    scenarios = [name for name, outcome in rehearsals.items() if outcome.writes]
+    faults = [fault for fault in Fault if fault not in SLOW]
+    dice.shuffle(scenarios)
+    dice.shuffle(faults)
+
+    def draw(name: str, fault: Fault) -> Case:
+        return Case(name, fault, dice.randint(1, len(rehearsals[name].writes)))
+
+    pairs = [(scenarios[at % len(scenarios)], faults[(at + at // len(scenarios)) % len(faults)]) for at in range(SAMPLE)]
+    return sorted({draw(name, dice.choice(sorted(SLOW))) for name in scenarios[:1]} | {draw(*pair) for pair in pairs})
+
+
+async def run_cases(plane: Plane, cases: Iterable[Case], ends: Mapping[str, End], report: Callable[[str], None]) -> list[Outcome]:
+    """All of them, the slow ones first and beside the others."""
+    listed = sorted(cases, key=lambda case: (case.fault not in SLOW, case))
+    rooms = {True: asyncio.Semaphore(SLOW_AT_ONCE), False: asyncio.Semaphore(AT_ONCE)}
+    begun, done, failed = time.monotonic(), 0, 0
+
+    async def run(case: Case) -> Outcome:
+        nonlocal done, failed
+        async with rooms[case.fault in SLOW]:
+            outcome = await Performance(plane, SCENARIOS[case.scenario]).perform(case.plan, ends[case.scenario])
+        done, failed = done + 1, failed + bool(outcome.problem)
+        mark = "FAILED" if outcome.problem else "ok" if outcome.struck else "not reached"
+        report(f"{done}/{len(listed)} {time.monotonic() - begun:.0f} s, {failed} failed: {outcome.title}: {mark}, {outcome.seconds:.1f} s")
+        return outcome
+
+    return await asyncio.gather(*map(run, listed))
+
+
+def describe_failures(outcomes: Sequence[Outcome], seed: int | None = None) -> str:
+    """Empty where none failed."""
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    if not failed:
+        return ""
+    again = f" (again: DEDUP_SEED={seed})" if seed is not None else ""
+    titles = "\n".join(f"  {outcome.title}" for outcome in failed)
+    told = "\n\n".join(f"=== {outcome.title}\n{outcome.problem}" for outcome in failed[:SHOWN])
+    return f"{len(failed)} of {len(outcomes)} runs did not end like the undisturbed one{again}:\n{titles}\n\n{told}"
