@@ -8,11 +8,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 
 class ByWhatTheyShare(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests of a file share what they have started; all those in `cluster` share one operator, and go one after the other."""
+    """Tests of a file share what they have started; those of `cluster` and of `plane` share one cluster, and go one after the other."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
-        return "tests/cluster" if file.startswith("tests/cluster/") else file
+        return next((folder for folder in ("tests/cluster", "tests/plane") if file.startswith(f"{folder}/")), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

@@ -25,6 +25,7 @@ GROUPS: Mapping[str, str] = {
     "statefulsets": "/apis/apps/v1",
     "jobs": "/apis/batch/v1",
     "cronjobs": "/apis/batch/v1",
+    "storageclasses": "/apis/storage.k8s.io/v1",
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
     names.PLURAL: f"/apis/{names.API_VERSION}",
 }

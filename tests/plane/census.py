@@ -1,4 +1,4 @@
-"""Every object that was ever made, by kind and namespace: told by the API server's watches, not by who made it."""
+"""What there is and what there ever was, by kind and namespace: told by the API server's watches, not by who made it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class Census:
     api: Api
     listeners: dict[str, list[Listener]] = field(default_factory=lambda: defaultdict(list))
     _seen: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    """UIDs by namespace and plural."""
+    _present: dict[str, dict[str, Json]] = field(default_factory=lambda: defaultdict(dict))
+    """By namespace, then by `plural/name`."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -27,10 +30,22 @@ class Census:
 
     async def _watch(self, plural: str) -> None:
         async for kind, item in self.api.watch(plural):
-            metadata = item["metadata"]
-            self._seen[metadata["namespace"], plural].add(metadata["uid"])
+            self._note(plural, kind, item)
             for listener in self.listeners[plural]:
                 listener(kind, item)
+
+    def _note(self, plural: str, kind: str, item: Json) -> None:
+        metadata = item["metadata"]
+        self._seen[metadata["namespace"], plural].add(metadata["uid"])
+        present, path = self._present[metadata["namespace"]], f"{plural}/{metadata['name']}"
+        if kind == "DELETED":
+            present.pop(path, None)
+        else:
+            present[path] = item
+
+    def list_present(self, namespace: str) -> dict[str, Json]:
+        """By `plural/name`. Reading it costs the API server nothing, and it is a moment behind."""
+        return dict(self._present[namespace])
 
     def count(self, namespace: str) -> dict[str, int]:
         """How many objects of each kind there ever were in a namespace; kinds without any are absent."""

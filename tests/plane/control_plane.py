@@ -41,14 +41,12 @@ STOP_SECONDS = 5.0
 
 def _find_ports(count: int) -> list[int]:
     """All are held until all are found, or two could be the same."""
-    probes_: list[socket.socket] = [socket.socket() for _ in range(count)]
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
-        for probe in probes_:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes_]
+        return [int(one.getsockname()[1]) for one in held]
     finally:
-        for probe in probes_:
-            probe.close()
+        for one in held:
+            one.close()
 
 
 @dataclass
@@ -72,7 +70,8 @@ class ControlPlane:
         binaries = golang.ensure_binaries(checkout, {"etcd", "kube-apiserver", "kube-controller-manager"})
         layout = Layout(Path(tempfile.mkdtemp(prefix="dedup-plane-")), cache_root())
         layout.make_folders()
-        return cls(layout, *_find_ports(4), binaries=binaries)
+        api, etcd, peer, controllers = _find_ports(4)
+        return cls(layout, api, etcd, peer, controllers, binaries)
 
     @property
     def server(self) -> str:

@@ -23,6 +23,8 @@ class Fault(StrEnum):
     """The watches lose all events from the write on, until they are renewed."""
     OLD_LIST = "old-list"
     """For some seconds lists are answered as they were before the write."""
+    KILL_INTO_THE_PAST = "kill-old-list"
+    """Both: the next operator begins with lists, and so with watches, from before the write."""
     STAND_STILL = "stand-still"
     """From the write on nothing gets through for some seconds, watches included."""
     HANG = "hang"

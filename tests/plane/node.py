@@ -22,6 +22,8 @@ from plane.census import Census
 from plane.drivers import REFUSED, Drivers, Run
 
 NODE = "played"
+STORAGE_CLASS = "played"
+"""Its claims can grow, at once and without limit."""
 POLL_SECONDS = 0.1
 STOP_SECONDS = 0.4
 """A driver finishes its batch when it is asked to stop. Long enough for a second edit to come in between."""
@@ -50,7 +52,9 @@ class Node:
     _tasks: dict[str, set[asyncio.Task[None]]] = field(default_factory=dict)
     _forgotten: set[str] = field(default_factory=set)
 
-    def attach(self) -> None:
+    async def attach(self) -> None:
+        growing = {"metadata": {"name": STORAGE_CLASS}, "provisioner": "played.test/volumes", "allowVolumeExpansion": True}
+        await self.api.create("storageclasses", None, {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", **growing})
         self.census.listeners["pods"].append(self._on_pod)
         self.census.listeners["persistentvolumeclaims"].append(self._on_claim)
 
@@ -185,9 +189,11 @@ class Node:
                 raise
 
     async def _wait(self, plural: str, namespace: str, name: str) -> Json:
-        while (found := await self.api.find(plural, namespace, name)) is None:
+        while True:
+            found = await self.api.find(plural, namespace, name)
+            if found is not None:
+                return found
             await asyncio.sleep(POLL_SECONDS)
-        return found
 
     def _find_config_map(self, pod: Json) -> str:
         return next(str(volume["configMap"]["name"]) for volume in pod["spec"]["volumes"] if "configMap" in volume)

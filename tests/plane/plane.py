@@ -86,7 +86,7 @@ async def open_plane() -> AsyncIterator[Plane]:
         drivers = await stack.enter_async_context(Drivers())
         census = Census(api)
         node = Node(api, drivers, census)
-        node.attach()
+        await node.attach()
         forks = await stack.enter_async_context(ForkServer(control.layout.state))
         watching = asyncio.create_task(census.run())
         try:

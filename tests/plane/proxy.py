@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -34,6 +34,8 @@ REFUSALS = {
     Fault.TOO_MANY: (429, "TooManyRequests", "too many requests, please try again later"),
     Fault.ERROR: (500, "InternalError", "etcdserver: request timed out"),
 }
+KILLS = {Fault.KILL_AFTER, Fault.KILL_INTO_THE_PAST}
+"""When the write is applied."""
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +60,7 @@ class Stream:
 @dataclass
 class Proxy:
     api: Api
-    kill: Callable[[], Awaitable[None]]
+    kill: Callable[[], Coroutine[None, None, None]]
     """Kills the operator and starts another."""
     writes: list[str] = field(default_factory=list)
     """Since the proxy was armed: method and path of each."""
@@ -110,8 +112,7 @@ class Proxy:
         return await self._read(request)
 
     async def _wait_out(self) -> None:
-        while (left := self._still_until - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+        await asyncio.sleep(max(0.0, self._still_until - time.monotonic()))
 
     async def _forward(self, request: web.Request) -> Answer:
         body = await request.read()
@@ -143,11 +144,11 @@ class Proxy:
         self._prepare(fault)
         await self._wait_out()
         answer = await self._forward(request)
-        if fault is Fault.KILL_AFTER:
+        if fault in KILLS:
             await self._kill()
         if fault is Fault.HANG:
             await asyncio.sleep(HANG_SECONDS)
-        return _cut(request) if fault in {Fault.KILL_AFTER, Fault.LOSE_ANSWER, Fault.HANG} else answer.to_response()
+        return _cut(request) if fault in KILLS | {Fault.LOSE_ANSWER, Fault.HANG} else answer.to_response()
 
     async def _kill(self) -> None:
         """To the end, although the handler that asks for it is cancelled with its connection."""
@@ -172,7 +173,7 @@ class Proxy:
             case Fault.SWALLOW_ALL:
                 for stream in self._streams:
                     stream.deaf.set()
-            case Fault.OLD_LIST:
+            case Fault.OLD_LIST | Fault.KILL_INTO_THE_PAST:
                 self._old_until = now + OLD_SECONDS
             case Fault.STAND_STILL:
                 self._still_until = now + STILL_SECONDS

@@ -14,7 +14,7 @@ from plane.plane import Plane
 from plane.proxy import Proxy
 from plane.scenarios import Scenario
 from plane.stage import wait_until
-from plane.state import describe_difference, fetch_state
+from plane.state import build_state, describe_difference
 
 SETTLED_SECONDS = 1.2
 """One look of the operator and some more: what is equal for so long stays so."""
@@ -100,16 +100,17 @@ class Performance:
             if await operator.has_ended():
                 await operator.start()
 
-    async def _look(self, namespace: str) -> End:
-        return End(await fetch_state(self._plane.api, namespace), self._plane.census.count(namespace))
+    def _look(self, namespace: str) -> End:
+        census = self._plane.census
+        return End(build_state(census.list_present(namespace), namespace), census.count(namespace))
 
     async def _wait_quiet(self, namespace: str) -> End:
         """Until nothing has changed for some time."""
-        last, since = await self._look(namespace), time.monotonic()
+        last, since = self._look(namespace), time.monotonic()
 
         async def look() -> bool:
             nonlocal last, since
-            found = await self._look(namespace)
+            found = self._look(namespace)
             if found != last:
                 last, since = found, time.monotonic()
             return time.monotonic() - since > QUIET_SECONDS
@@ -119,7 +120,7 @@ class Performance:
 
     async def _wait_equal(self, namespace: str, expected: End, outcome: Outcome) -> End:
         """Until the end is as it should be and stays so for a while, or for ever is over."""
-        found, since = await self._look(namespace), time.monotonic()
+        found, since = self._look(namespace), time.monotonic()
         deadline = time.monotonic() + END_SECONDS
         while time.monotonic() < deadline:
             if found != expected:
@@ -127,6 +128,6 @@ class Performance:
             elif time.monotonic() - since > SETTLED_SECONDS:
                 return found
             await asyncio.sleep(0.2)
-            found = await self._look(namespace)
+            found = self._look(namespace)
         outcome.problem = describe_difference(vars(expected), vars(found))
         return found

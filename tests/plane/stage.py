@@ -13,11 +13,12 @@ from dedup_api import names
 from dedup_api.reasons import Reason
 from plane.api import Api, Json
 from plane.etcd import Etcd
+from plane.node import STORAGE_CLASS
 
 JOB = "job"
 PATIENCE_SECONDS = 90.0
 """For one step. The operator's own timeout is 30 s, and it may have to wait for it once."""
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 T = TypeVar("T")
 
 SPEC: Json = {
@@ -27,7 +28,7 @@ SPEC: Json = {
     "watermark": "10m",
     "trigger": {"processingTime": "2s"},
     "sink": {"console": {}},
-    "checkpoint": {"claim": {"size": "1Gi"}},
+    "checkpoint": {"claim": {"size": "1Gi", "storageClassName": STORAGE_CLASS}},
 }
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from dedup_api import names
 from dedup_operator.domain import marks
-from plane.api import Api, Json
+from plane.api import Json
 
-COMPARED = (names.PLURAL, "statefulsets", "services", "configmaps", "persistentvolumeclaims", "pods", "jobs", "cronjobs")
 _CHANGING = {
     "uid",
     "resourceVersion",
@@ -31,13 +30,9 @@ _CHANGING = {
 _ADDRESS = re.compile(r"127\.\d+\.\d+\.\d+")
 
 
-async def fetch_state(api: Api, namespace: str) -> Json:
-    """By kind and name: metadata and spec (data) of everything, and the status of DedupJobs."""
-    found: dict[str, Any] = {}
-    for plural in COMPARED:
-        for item in await api.list(plural, namespace):
-            found[f"{plural}/{item['metadata']['name']}"] = _strip(item, plural)
-    return normalize(found, namespace)
+def build_state(present: dict[str, Json], namespace: str) -> Json:
+    """By `plural/name`: metadata and spec (data) of everything, and the status of DedupJobs."""
+    return normalize({path: _strip(item, path.split("/")[0]) for path, item in present.items()}, namespace)
 
 
 def _strip(item: Json, plural: str) -> Json:
@@ -79,5 +74,5 @@ def _digest(value: object) -> str:
 
 def describe_difference(expected: object, found: object) -> str:
     """As a diff, without the lines that agree."""
-    texts = (json.dumps(value, indent=1, sort_keys=True).splitlines() for value in (expected, found))
-    return "\n".join(line[:300] for line in difflib.unified_diff(*texts, "undisturbed", "disturbed", lineterm="", n=2))
+    before, after = (json.dumps(value, indent=1, sort_keys=True).splitlines() for value in (expected, found))
+    return "\n".join(line[:300] for line in difflib.unified_diff(before, after, "undisturbed", "disturbed", lineterm="", n=2))

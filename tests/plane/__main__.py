@@ -1,0 +1,40 @@
+"""Single interruptions, for looking into one: `python -m plane edit --fault kill-after --at 3`. Whatever is not named is all of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from plane.faults import Fault
+from plane.matrix import describe_failures, list_cases, rehearse, run_cases
+from plane.plane import open_plane
+from plane.scenarios import SCENARIOS
+
+
+async def run(options: argparse.Namespace) -> str:
+    """What failed; empty where nothing did."""
+    async with open_plane() as plane:
+        rehearsals = await rehearse(plane, options.scenario or SCENARIOS)
+        for outcome in rehearsals.values():
+            print(f"{outcome.title}: {outcome.seconds:.1f} s", *outcome.writes, sep="\n  ")
+        if problems := describe_failures(list(rehearsals.values())):
+            return problems
+        ends = {name: outcome.end for name, outcome in rehearsals.items() if outcome.end is not None}
+        faults, places = options.fault or list(Fault), options.at
+        cases = [case for case in list_cases(rehearsals) if case.fault in faults and (not places or case.at in places)]
+        return describe_failures(await run_cases(plane, cases, ends, lambda line: print(line, flush=True)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="plane", description="Interruptions of the operator, see tests/plane.")
+    parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help=", ".join(SCENARIOS))
+    parser.add_argument("--fault", action="append", type=Fault, help=", ".join(Fault))
+    parser.add_argument("--at", action="append", type=int, help="number of the write")
+    problems = asyncio.run(run(parser.parse_args()))
+    print(problems or "all ended like the undisturbed runs")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
