@@ -10,6 +10,7 @@ from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.kube import Json, Kube, Resource
+from dedup_operator.domain.errors import ApiConflict
 from dedup_operator.domain.marks import OWN_SELECTOR
 from dedup_operator.domain.observe import Snapshot
 from dedup_operator.domain.observe_pod import Silence, has_ended, observe_pod
@@ -27,6 +28,8 @@ async def fetch_snapshot(kube: Kube, drivers: Drivers, namespace: str, name: str
     if job is None or "deletionTimestamp" in job["metadata"]:
         return None
     snapshot = await _fetch_children(kube, job)
+    if snapshot is None:
+        return None
     return replace(
         snapshot,
         events=await _fetch_events(kube, snapshot, now) if is_amiss(snapshot, now) else (),
@@ -34,7 +37,8 @@ async def fetch_snapshot(kube: Kube, drivers: Drivers, namespace: str, name: str
     )
 
 
-async def _fetch_children(kube: Kube, job: Json) -> Snapshot:
+async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
+    """None when the job went meanwhile."""
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
     driver, labels = names.driver_name(name), f"{names.LABEL_JOB}={name},{OWN_SELECTOR}"
     existing = ((job.get("spec") or {}).get("checkpoint") or {}).get("existing")
@@ -46,10 +50,17 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot:
         asyncio.gather(kube.get(Resource.CLAIMS, namespace, claim_name), _fetch_record(kube, namespace, record_name)),
         asyncio.gather(*(kube.list(kind, namespace, labelSelector=labels) for kind in (Resource.JOBS, Resource.CONFIG_MAPS))),
     )
-    by_name, by_label = await asyncio.gather(
+    # The job again: a child that was missing while its job was still there did not go with it. Else the round would make anew what the
+    # garbage collector has just removed.
+    by_name, by_label, again = await asyncio.gather(
         kube.get(Resource.PODS, namespace, names.driver_pod_name(name)),
         kube.list(Resource.PODS, namespace, labelSelector=labels),
+        kube.get(Resource.DEDUP_JOBS, namespace, name),
     )
+    if again is None or "deletionTimestamp" in again["metadata"]:
+        return None
+    if again["metadata"]["uid"] != job["metadata"]["uid"]:
+        raise ApiConflict("it was deleted and made again while its children were read")
     return Snapshot(
         job=job,
         stateful_set=stateful_set,
