@@ -101,12 +101,15 @@ class Drivers:
     async def _answer(self, request: web.Request) -> web.Response:
         assert request.transport is not None
         run = self._by_address[request.transport.get_extra_info("sockname")[0]]
-        status = DriverStatus(
-            phase=Phase.RUNNING,
-            attempt=run.attempt,
-            generation=1,
-            checkpoint_begun=True,
-            committed_in_this_run=True,
-            progress=Progress(batch=7, rows_in=10, rows_out=8, unique=8, duplicates=2, lag_records=0, last_progress_time=SOME_TIME),
-        )
-        return web.json_response(status.to_json_dict())
+        return web.json_response(build_status(run).to_json_dict())
+
+
+def build_status(run: Run) -> DriverStatus:
+    return DriverStatus(
+        phase=Phase.RUNNING,
+        attempt=run.attempt,
+        generation=1,
+        checkpoint_begun=True,
+        committed_in_this_run=True,
+        progress=Progress(batch=7, rows_in=10, rows_out=8, unique=8, duplicates=2, lag_records=0, last_progress_time=SOME_TIME),
+    )

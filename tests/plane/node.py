@@ -15,11 +15,12 @@ from pathlib import PurePath
 from typing import Any
 
 from dedup_api import names
+from dedup_api.driver_status import TerminationMessage
 from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
 from plane.api import Api, ApiError, Json
 from plane.census import Census
-from plane.drivers import REFUSED, Drivers, Run
+from plane.drivers import REFUSED, Drivers, Run, build_status
 
 NODE = "played"
 STORAGE_CLASS = "played"
@@ -31,8 +32,17 @@ ONE_SHOT_SECONDS = 0.5
 """What a driver with an end of its own takes to get there."""
 
 
+STOPPED = 143
+"""Exit code of a driver that was to end by itself and is stopped before: its work is not done."""
+
+
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _build_end(code: int, message: TerminationMessage | None = None) -> Json:
+    end: Json = {"exitCode": code, "reason": "Error" if code else "Completed", "startedAt": _now(), "finishedAt": _now()}
+    return {"terminated": {**end, "message": json.dumps(message.to_json_dict())} if message else end}
 
 
 @dataclass
@@ -140,28 +150,26 @@ class Node:
         refused = json.loads(settings["data"][PurePath(names.CONFIG_FILE).name])["source"]["topic"] == REFUSED
         one_shot = pod["spec"]["restartPolicy"] != "Always"
         if refused:
-            message = json.dumps({"reason": Reason.CONFIGURATION_REFUSED, "message": "as told"})
+            message = TerminationMessage(reason=Reason.CONFIGURATION_REFUSED, message="as told")
             await self.drivers.stop(run)
-            await self._report(pod, run, self._ended(int(ExitCode.CONFIGURATION), message), "Failed" if one_shot else "Running")
+            await self._report(pod, run, _build_end(int(ExitCode.CONFIGURATION), message), "Running")  # kubelet would try again
             return
         await self._report(pod, run, {"running": {"startedAt": _now()}}, "Running")
         if one_shot:
             await asyncio.wait({going}, timeout=ONE_SHOT_SECONDS)
             if not going.done():
                 await self.drivers.stop(run)
-                await self._report(pod, run, self._ended(0), "Succeeded")
+                message = TerminationMessage(reason=Reason.COMPLETED, message="through", status=build_status(run))
+                await self._report(pod, run, _build_end(0, message), "Succeeded")
 
     async def _remove(self, pod: Json, run: Run | None) -> None:
         metadata = pod["metadata"]
         if run is not None and run.ended is None:
             await asyncio.sleep(STOP_SECONDS)
             await self.drivers.stop(run)
-            await self._report(pod, run, self._ended(0), "Succeeded")
+            one_shot = pod["spec"]["restartPolicy"] != "Always"
+            await self._report(pod, run, _build_end(STOPPED if one_shot else 0), "Failed" if one_shot else "Succeeded")
         await self.api.delete("pods", metadata["namespace"], metadata["name"], uid=metadata["uid"], grace=0)
-
-    def _ended(self, code: int, message: str = "") -> Json:
-        end: Json = {"exitCode": code, "reason": "Error" if code else "Completed", "startedAt": _now(), "finishedAt": _now()}
-        return {"terminated": {**end, "message": message} if message else end}
 
     async def _report(self, pod: Json, run: Run, state: Json, phase: str) -> None:
         up = "True" if "running" in state else "False"

@@ -9,9 +9,10 @@ from dedup_api import names
 from dedup_api.reasons import Reason
 from plane.api import Json
 from plane.drivers import REFUSED
-from plane.stage import JOB, Stage
+from plane.stage import JOB, Stage, wait_until
 
 Step = Callable[[Stage], Awaitable[None]]
+SHARED = "shared"
 DRIVER, POD, CLAIM = names.driver_name(JOB), names.driver_pod_name(JOB), names.claim_name(JOB)
 
 
@@ -132,6 +133,60 @@ async def give_up_and_correct(stage: Stage) -> None:
     await stage.wait_running()
 
 
+ONCE: Json = {"processingTime": None, "availableNow": {}}
+STREAMING: Json = {"processingTime": "2s", "availableNow": None}
+
+
+async def run_once_and_again(stage: Stage) -> None:
+    await stage.create(trigger={"availableNow": {}})
+    await stage.wait_reason(Reason.COMPLETED, "True")
+    await stage.edit(restartNonce=1)
+    await stage.wait_reason(Reason.COMPLETED, "True")
+
+
+async def turn_to_one_run_and_back(stage: Stage) -> None:
+    await stage.edit(trigger=ONCE)
+    await stage.wait_reason(Reason.COMPLETED, "True")
+    await stage.edit(trigger=STREAMING)
+    await stage.wait_running()
+
+
+async def run_by_a_schedule(stage: Stage) -> None:
+    """One that is not due while the test runs."""
+    await stage.create(trigger={"availableNow": {"schedule": "0 0 29 2 *"}})
+    await stage.wait_reason(Reason.SCHEDULED, "True")
+    await stage.edit(watermark="20m")
+    await stage.wait_reason(Reason.SCHEDULED, "True")
+    await stage.edit(trigger=STREAMING)
+    await stage.wait_running()
+
+
+async def make_a_claim(stage: Stage) -> None:
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim: Json = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": SHARED}, "spec": spec}
+    await stage.api.create("persistentvolumeclaims", stage.namespace, claim)
+
+
+async def use_a_shared_claim(stage: Stage) -> None:
+    await stage.create(checkpoint={"existing": {"claimName": SHARED}})
+    await stage.wait_running()
+    await stage.edit(watermark="20m")
+    await stage.wait_running()
+
+
+async def change_by_hand(stage: Stage) -> None:
+    """The StatefulSet's template; the driver goes on, and the next one has the operator's again."""
+    template = {"metadata": {"annotations": {"by-hand": "true"}}}
+    await stage.api.patch("statefulsets", stage.namespace, DRIVER, {"spec": {"template": template}})
+
+    async def is_right() -> bool:
+        found = await stage.api.get("statefulsets", stage.namespace, DRIVER)
+        return "by-hand" not in found["spec"]["template"]["metadata"]["annotations"]
+
+    await wait_until(is_right, "the template is set right")
+    await stage.wait_running()
+
+
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
@@ -148,6 +203,11 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("name-conflict", take_the_name, meet_a_taken_name),
         Scenario("invalid", run_a_job, become_invalid_and_valid),
         Scenario("give-up", nothing, give_up_and_correct),
+        Scenario("once", nothing, run_once_and_again),
+        Scenario("turn", run_a_job, turn_to_one_run_and_back),
+        Scenario("schedule", nothing, run_by_a_schedule),
+        Scenario("shared-claim", make_a_claim, use_a_shared_claim),
+        Scenario("by-hand", run_a_job, change_by_hand),
     )
 }
 """By name. All of them are run; one that needs what is not built yet does not stand here."""

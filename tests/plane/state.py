@@ -17,7 +17,6 @@ _CHANGING = {
     "resourceVersion",
     "creationTimestamp",
     "managedFields",
-    "generateName",
     "lastTransitionTime",
     "startedAt",
     "finishedAt",
@@ -25,6 +24,8 @@ _CHANGING = {
     "clusterIP",
     "clusterIPs",
     "controller-revision-hash",
+    "controller-uid",
+    "batch.kubernetes.io/controller-uid",
 }
 """Fields that differ between two runs that did the same."""
 _ADDRESS = re.compile(r"127\.\d+\.\d+\.\d+")
@@ -50,6 +51,8 @@ def normalize(found: Json, namespace: str) -> Json:
     """Names and hashes that contain the namespace become those of a namespace that is the same in all runs."""
     text = json.dumps(_drop_changing(found), sort_keys=True).replace(namespace, "NAMESPACE")
     text = _ADDRESS.sub("ADDRESS", text)
+    for name, start in _list_random_names(found):
+        text = text.replace(name, f"{start}RANDOM")
     document: Json = json.loads(text)
     for path, item in document.items():
         if path.startswith("configmaps/"):
@@ -60,6 +63,12 @@ def normalize(found: Json, namespace: str) -> Json:
             text = text.replace(identity, _digest(item["metadata"]["annotations"].get(marks.CHECKPOINT_CONFIG)))
     done: Json = json.loads(text)
     return done
+
+
+def _list_random_names(found: Json) -> list[tuple[str, str]]:
+    """(name, what it begins with) of a Job's pods. A StatefulSet's have fixed ones."""
+    pods = [item["metadata"] for path, item in found.items() if path.startswith("pods/")]
+    return [(pod["name"], pod["generateName"]) for pod in pods if any(owner["kind"] == "Job" for owner in pod.get("ownerReferences", []))]
 
 
 def _drop_changing(value: Any) -> Any:
