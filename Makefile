@@ -60,6 +60,10 @@ test-kafka: setup cluster ## The driver with real Kafka and Spark
 test-cluster: setup cluster images ## CRD, operator and chart on the test bed
 	$(PYTEST) tests/cluster
 
+.PHONY: test-plane
+test-plane: setup ## The operator killed and lied to at a sample of its writes; DEDUP_SEED=n repeats a sample
+	$(PYTEST) tests/plane
+
 .PHONY: test-faults
 test-faults: setup ## Delivery while driver, JVM and broker are killed: the short form of soak
 	$(PYTEST) tests/faults
@@ -77,11 +81,11 @@ test: setup ## Everything that CI runs
 	@$(MAKE) lint
 	@$(MAKE) test-unit
 	@$(MAKE) cluster images
-	$(PYTEST) -n 2 --dist loadscope tests/kafka tests/faults tests/cluster
+	$(PYTEST) -n 2 --dist loadscope tests/kafka tests/faults tests/plane tests/cluster
 
 .PHONY: test-full
 test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data, long tests
-	$(PYTEST) -m full tests/kafka tests/faults tests/cluster
+	$(PYTEST) -m full tests/kafka tests/faults tests/plane tests/cluster
 
 .PHONY: cluster
 cluster: setup ## One-node Kubernetes with Kafka on this machine; state in .testbed/
