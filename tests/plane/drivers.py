@@ -1,6 +1,7 @@
 """Drivers that only play: each answers `/status` on a loopback address of its own, and is remembered with its beginning and its end.
 
-A driver does what the topic of its `job.json` says: `refused` ends with exit code 64, every other topic is healthy. What it says
+A driver does what the topic of its `job.json` says: `refused` ends with exit code 64, one that begins with
+`waiting` does not exist yet, so that no key is stored, every other topic is healthy. What it says
 about itself is the same in every run, so that a status in the end depends on what the operator did and on nothing else.
 """
 
@@ -16,11 +17,13 @@ from itertools import count
 from aiohttp import web
 
 from dedup_api import names
-from dedup_api.driver_status import DriverStatus, Phase
+from dedup_api.driver_status import Blocked, DriverStatus, Phase
+from dedup_api.reasons import Reason
 from dedup_api.status import Progress
 
 REFUSED = "refused"
 """A topic whose driver ends at once and for good."""
+WAITING = "waiting"
 ADDRESS_TRIES = 100
 SOME_TIME = "2026-01-01T00:00:00Z"
 
@@ -34,6 +37,7 @@ class Run:
     volume: str
     """UID of the claim."""
     attempt: int
+    topic: str = ""
     address: str = ""
     began: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -105,6 +109,9 @@ class Drivers:
 
 
 def build_status(run: Run) -> DriverStatus:
+    if run.topic.startswith(WAITING):
+        missing = Blocked(reason=Reason.SOURCE_TOPIC_MISSING, message=f"topic {run.topic} does not exist")
+        return DriverStatus(phase=Phase.WAITING, blocked_by=missing, attempt=run.attempt, generation=1)
     return DriverStatus(
         phase=Phase.RUNNING,
         attempt=run.attempt,

@@ -147,7 +147,8 @@ class Node:
     async def _run(self, pod: Json, run: Run, going: asyncio.Task[bool]) -> None:
         """Until the driver ends by itself, or the pod is to go."""
         settings = await self.api.get("configmaps", run.namespace, self._find_config_map(pod))
-        refused = json.loads(settings["data"][PurePath(names.CONFIG_FILE).name])["source"]["topic"] == REFUSED
+        run.topic = json.loads(settings["data"][PurePath(names.CONFIG_FILE).name])["source"]["topic"]
+        refused = run.topic == REFUSED
         one_shot = pod["spec"]["restartPolicy"] != "Always"
         if refused:
             message = TerminationMessage(reason=Reason.CONFIGURATION_REFUSED, message="as told")

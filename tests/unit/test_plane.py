@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from dedup_api.changes import CHANGES
 from dedup_operator.domain import marks
 from plane.api import Json
 from plane.drivers import Run
 from plane.faults import SLOW, Fault
+from plane.field_values import FIELDS
 from plane.matrix import draw_cases, list_cases
 from plane.runs import Outcome
 from plane.state import normalize
@@ -62,3 +64,7 @@ def test_a_sample_has_every_scenario_and_every_fault_and_is_the_same_again(seed:
     assert {case.fault for case in drawn if case.fault not in SLOW} == set(Fault) - SLOW
     assert sum(case.fault in SLOW for case in drawn) == 1
     assert set(drawn) <= set(list_cases(rehearsals))
+
+
+def test_every_field_of_the_spec_has_values_to_be_edited_to() -> None:
+    assert sorted(FIELDS) == sorted(CHANGES)
