@@ -73,7 +73,7 @@ FIELDS: Mapping[str, Values] = {
     "checkpoint.claim.size": Values(("100Mi", "20Gi"), ("99Mi", "big", 0), {"checkpoint": {"claim": {"size": "100Mi"}}}, unset=False),
     "checkpoint.claim.storageClassName": Values(("played",), ("Not_A", ""), unset=False),
     "checkpoint.claim.accessMode": Values(("ReadWriteOncePod",), ("RWO",)),
-    "checkpoint.existing": Values(({"claimName": "shared", "subPath": "folder"},), ({}, "shared"), SHARED, unset=False),
+    "checkpoint.existing": Values(({"claimName": "shared", "subPath": "folder"},), ({"claimName": 1}, "shared"), SHARED, unset=False),
     "checkpoint.existing.claimName": Values(("shared",), ("Shared", "", None), SHARED, unset=False),
     "checkpoint.existing.subPath": Values(("folder",), ("a/b", "..", "", "x" * 64), SHARED, unset=False),
     "checkpoint.reclaimPolicy": Values(("Delete", "Retain"), ("Keep",)),
