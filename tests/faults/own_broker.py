@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,14 +16,13 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from testbed.layout import CHECKOUT, Layout
 from testbed.packages import JAVA_COMMANDS, ensure_system_packages
+from testbed.ports import find_free_ports
 
 ANSWER_SECONDS = 180
 """Until the broker must answer: five on an idle machine."""
 
 _POM = CHECKOUT / "tests" / "testbed" / "images" / "kafka" / "pom.xml"
 _CLUSTER_ID = "ZmF1bHRzLWthZmthLS0wMQ"
-_LOWEST_PORT, _HIGHEST_PORT = 20_000, 32_000
-"""Below the range from which the kernel takes ports of clients: one that connects while the broker is away must not get its port."""
 _SETTINGS = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -78,7 +75,7 @@ class OwnBroker:
         """`settings`: of the broker, beside and over those above."""
         self._folder, self._jars, self._environment = folder, jars, environment
         self._settings = settings or {}
-        self._port, self._controller = _find_ports()
+        self._port, self._controller = find_free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -161,17 +158,3 @@ class OwnBroker:
     def _build_client(self) -> dict[str, Any]:
         # librdkafka says on stderr that a broker is away, which is the purpose here.
         return {"bootstrap.servers": self.bootstrap, "log_level": 0}
-
-
-def _find_ports() -> tuple[int, int]:
-    free: list[int] = []
-    while len(free) < 2:
-        port = random.randrange(_LOWEST_PORT, _HIGHEST_PORT)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in free:
-            free.append(port)
-    return free[0], free[1]

@@ -20,10 +20,9 @@ async def run(options: argparse.Namespace) -> str:
             print(f"{outcome.title}: {outcome.seconds:.1f} s", *outcome.writes, sep="\n  ")
         if problems := describe_failures(list(rehearsals.values())):
             return problems
-        ends = {name: outcome.end for name, outcome in rehearsals.items() if outcome.end is not None}
         faults, places = options.fault or list(Fault), options.at
         cases = [case for case in list_cases(rehearsals) if case.fault in faults and (not places or case.at in places)]
-        return describe_failures(await run_cases(plane, cases, ends, lambda line: print(line, flush=True)))
+        return describe_failures(await run_cases(plane, cases, rehearsals, lambda line: print(line, flush=True)))
 
 
 def main() -> int:

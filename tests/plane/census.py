@@ -23,6 +23,8 @@ class Census:
     """UIDs by namespace and plural."""
     _present: dict[str, dict[str, Json]] = field(default_factory=lambda: defaultdict(dict))
     """By namespace, then by `plural/name`."""
+    _troubles: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By namespace."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -42,10 +44,18 @@ class Census:
             present.pop(path, None)
         else:
             present[path] = item
+        if plural == names.PLURAL:
+            conditions = (item.get("status") or {}).get("conditions", [])
+            ready = (condition for condition in conditions if (condition["type"], condition["status"]) == ("Ready", "False"))
+            self._troubles[metadata["namespace"]] |= {condition["reason"] for condition in ready}
 
     def list_present(self, namespace: str) -> dict[str, Json]:
         """By `plural/name`. Reading it costs the API server nothing, and it is a moment behind."""
         return dict(self._present[namespace])
+
+    def list_troubles(self, namespace: str) -> set[str]:
+        """Every reason for which a DedupJob ever was not ready."""
+        return set(self._troubles[namespace])
 
     def count(self, namespace: str) -> dict[str, int]:
         """How many objects of each kind there ever were in a namespace; kinds without any are absent."""

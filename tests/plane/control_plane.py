@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from testbed import golang, pki, probes
 from testbed.daemons import Daemon
 from testbed.layout import Layout, cache_root
 from testbed.packages import ensure_system_packages
+from testbed.ports import find_free_ports
 from testbed.shell import TestbedError, environment
 
 COMMANDS = {"openssl": "openssl", "setpriv": "util-linux"}
@@ -37,16 +37,6 @@ CONTROLLERS = (
 SUBJECTS = {name: pki.SUBJECTS[name] for name in ("apiserver", "admin")}
 LOG_TAIL = 2000
 STOP_SECONDS = 5.0
-
-
-def _find_ports(count: int) -> list[int]:
-    """All are held until all are found, or two could be the same."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [int(one.getsockname()[1]) for one in held]
-    finally:
-        for one in held:
-            one.close()
 
 
 @dataclass
@@ -70,7 +60,7 @@ class ControlPlane:
         binaries = golang.ensure_binaries(checkout, {"etcd", "kube-apiserver", "kube-controller-manager"})
         layout = Layout(Path(tempfile.mkdtemp(prefix="dedup-plane-")), cache_root())
         layout.make_folders()
-        api, etcd, peer, controllers = _find_ports(4)
+        api, etcd, peer, controllers = find_free_ports(4)
         return cls(layout, api, etcd, peer, controllers, binaries)
 
     @property

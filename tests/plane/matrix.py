@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from plane.faults import SLOW, Fault, Plan
 from plane.plane import Plane
-from plane.runs import End, Outcome, Performance
+from plane.runs import Outcome, Performance
 from plane.scenarios import SCENARIOS
 
 AT_ONCE = 6
@@ -69,7 +69,7 @@ def draw_cases(rehearsals: Rehearsals, seed: int) -> list[Case]:
     return sorted({draw(name, dice.choice(sorted(SLOW))) for name in scenarios[:1]} | {draw(*pair) for pair in pairs})
 
 
-async def run_cases(plane: Plane, cases: Iterable[Case], ends: Mapping[str, End], report: Callable[[str], None]) -> list[Outcome]:
+async def run_cases(plane: Plane, cases: Iterable[Case], rehearsals: Rehearsals, report: Callable[[str], None]) -> list[Outcome]:
     """All of them, mixed: one that is stopped early has seen something of everything. The slow ones run beside the others."""
     listed = sorted(cases)
     random.Random(len(listed)).shuffle(listed)
@@ -79,7 +79,7 @@ async def run_cases(plane: Plane, cases: Iterable[Case], ends: Mapping[str, End]
     async def run(case: Case) -> Outcome:
         nonlocal done, failed
         async with rooms[case.fault in SLOW]:
-            outcome = await Performance(plane, SCENARIOS[case.scenario]).perform(case.plan, ends[case.scenario])
+            outcome = await Performance(plane, SCENARIOS[case.scenario]).perform(case.plan, rehearsals[case.scenario])
         done, failed = done + 1, failed + bool(outcome.problem)
         mark = "FAILED" if outcome.problem else "ok" if outcome.struck else "not reached"
         report(f"{done}/{len(listed)} {time.monotonic() - begun:.0f} s, {failed} failed: {outcome.title}: {mark}, {outcome.seconds:.1f} s")

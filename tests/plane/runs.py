@@ -39,6 +39,8 @@ class Outcome:
     end: End | None = None
     writes: list[str] = field(default_factory=list)
     problem: str = ""
+    troubles: set[str] = field(default_factory=set)
+    """Every reason for which the job was not ready, however short."""
     struck: bool = False
     """The mistake was made; a run with fewer writes than planned for tells nothing."""
     seconds: float = 0.0
@@ -55,7 +57,7 @@ class Performance:
         self._plane, self._scenario = plane, scenario
         self._operator: Operator | None = None
 
-    async def perform(self, plan: Plan | None, expected: End | None) -> Outcome:
+    async def perform(self, plan: Plan | None, expected: Outcome | None) -> Outcome:
         outcome = Outcome(self._scenario.name, plan)
         begun = time.monotonic()
         namespace = await self._plane.create_namespace()
@@ -78,15 +80,20 @@ class Performance:
         outcome.seconds = time.monotonic() - begun
         return outcome
 
-    async def _play(self, namespace: str, proxy: Proxy, plan: Plan | None, expected: End | None, outcome: Outcome) -> None:
+    async def _play(self, namespace: str, proxy: Proxy, plan: Plan | None, expected: Outcome | None, outcome: Outcome) -> None:
         stage = self._plane.open_stage(namespace)
         await self._scenario.prepare(stage)
         proxy.arm(plan)
         await self._scenario.act(stage)
-        outcome.end = await (self._wait_quiet(namespace) if expected is None else self._wait_equal(namespace, expected, outcome))
+        undisturbed = expected.end if expected is not None else None
+        outcome.end = await (self._wait_quiet(namespace) if undisturbed is None else self._wait_equal(namespace, undisturbed, outcome))
+        outcome.troubles = self._plane.census.list_troubles(namespace)
         overlaps = self._plane.drivers.find_overlaps(namespace)
         if overlaps:
             outcome.problem += f"\ntwo drivers on one checkpoint: {overlaps}"
+        if expected is not None and outcome.troubles - expected.troubles:
+            # What ails the connection is no fault of the job's, and nobody is to be woken for it.
+            outcome.problem += f"\nnot ready for a reason that is not there: {sorted(outcome.troubles - expected.troubles)}"
 
     async def _replace_operator(self) -> None:
         assert self._operator is not None
