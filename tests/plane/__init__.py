@@ -4,5 +4,6 @@ What is tested is what the operator writes while it is killed and lied to; there
 take longer than the API server and its controllers need. Hence a control plane of its own (`control_plane`) without node and images,
 a node that is played (`node`, `drivers`), operators that are forked (`operators`) and a proxy per operator (`proxy`).
 
-Other tests that need the API server and its controllers but no real pods take the fixture `plane`, see `plane.Plane`.
+Other tests that need the API server and its controllers but no real pods take the fixture `plane`, see `plane.plane.Plane`, and
+`test_plane.py` for an example.
 """

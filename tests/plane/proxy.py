@@ -64,6 +64,8 @@ class Proxy:
     """Kills the operator and starts another."""
     writes: list[str] = field(default_factory=list)
     """Since the proxy was armed: method and path of each."""
+    vague: list[str] = field(default_factory=list)
+    """Changes and deletions that do not say which object they mean, by UID (and version): sent late, they would hit another one."""
     struck: bool = False
     """The planned mistake has been made."""
     port: int = 0
@@ -131,6 +133,8 @@ class Proxy:
 
     async def _write(self, request: web.Request) -> web.StreamResponse:
         fault = self._number(request)
+        if is_vague(request.method, await request.read()):
+            self.vague.append(f"{request.method} {request.path}")
         if fault is None:
             await self._wait_out()
             return (await self._forward(request)).to_response()
@@ -214,6 +218,15 @@ class Proxy:
     async def _wait_for_renewal(self, stream: Stream) -> None:
         await stream.deaf.wait()
         await asyncio.sleep(DEAF_SECONDS)
+
+
+def is_vague(method: str, body: bytes) -> bool:
+    """Whether a change or a deletion would be carried out on whatever has the name when it arrives."""
+    if method == "POST":
+        return False
+    document = json.loads(body or b"{}")
+    said = document.get("preconditions", {}) if method == "DELETE" else document.get("metadata", {})
+    return not said.get("uid") or (method != "DELETE" and not said.get("resourceVersion"))
 
 
 def _pass_on(headers: CIMultiDictProxy[str]) -> dict[str, str]:

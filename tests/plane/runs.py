@@ -91,6 +91,8 @@ class Performance:
         overlaps = self._plane.drivers.find_overlaps(namespace)
         if overlaps:
             outcome.problem += f"\ntwo drivers on one checkpoint: {overlaps}"
+        if proxy.vague:
+            outcome.problem += f"\nwrites that do not say which object they mean: {proxy.vague}"
         if expected is not None and outcome.troubles - expected.troubles:
             # What ails the connection is no fault of the job's, and nobody is to be woken for it.
             outcome.problem += f"\nnot ready for a reason that is not there: {sorted(outcome.troubles - expected.troubles)}"

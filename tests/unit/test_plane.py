@@ -11,6 +11,7 @@ from plane.drivers import Run
 from plane.faults import SLOW, Fault
 from plane.field_values import FIELDS
 from plane.matrix import draw_cases, list_cases
+from plane.proxy import is_vague
 from plane.runs import Outcome
 from plane.state import normalize
 
@@ -42,6 +43,21 @@ def test_states_differ_with_the_settings_and_with_a_name_that_points_elsewhere()
     torn = build_objects("plane00001", "0a1b2c3d", "0123456789abcdef", "job-driver-x2x2x")
     torn["statefulsets/job-driver"]["spec"]["configMap"] = "job-job-ffffffff"
     assert normalize(torn, "plane00001") != state
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "vague"),
+    [
+        ("POST", "{}", False),
+        ("DELETE", "", True),
+        ("DELETE", '{"preconditions": {"uid": "u"}}', False),
+        ("PUT", '{"metadata": {"uid": "u"}}', True),
+        ("PUT", '{"metadata": {"uid": "u", "resourceVersion": "1"}}', False),
+        ("PATCH", '{"spec": {}}', True),
+    ],
+)
+def test_a_write_that_could_hit_another_object_is_vague(method: str, body: str, vague: bool) -> None:
+    assert is_vague(method, body.encode()) is vague
 
 
 @pytest.mark.parametrize(
