@@ -62,6 +62,7 @@ test-cluster: setup cluster images ## CRD, operator and chart on the test bed
 
 .PHONY: test-plane
 test-plane: setup ## The operator killed and lied to at a sample of its writes; DEDUP_SEED=n repeats a sample
+	@$(PY) -c 'from plane.control_plane import ensure_programs; ensure_programs()'
 	$(PYTEST) tests/plane
 
 .PHONY: test-faults

@@ -39,6 +39,14 @@ LOG_TAIL = 2000
 STOP_SECONDS = 5.0
 
 
+def ensure_programs() -> dict[str, Path]:
+    """From the cache, or built, which takes minutes: `make` does it before the tests, whose time is limited."""
+    checkout = Layout.of_this_checkout()
+    checkout.make_folders()
+    ensure_system_packages(checkout.log / "packages.log", COMMANDS)
+    return golang.ensure_binaries(checkout, {"etcd", "kube-apiserver", "kube-controller-manager"})
+
+
 @dataclass
 class ControlPlane:
     """Start with `start`, then `start_controllers` when the CRDs are there; `stop` leaves nothing."""
@@ -53,11 +61,8 @@ class ControlPlane:
 
     @classmethod
     def prepare(cls) -> ControlPlane:
-        """Builds what is not in the cache yet (minutes), and picks folder and ports."""
-        checkout = Layout.of_this_checkout()
-        checkout.make_folders()
-        ensure_system_packages(checkout.log / "packages.log", COMMANDS)
-        binaries = golang.ensure_binaries(checkout, {"etcd", "kube-apiserver", "kube-controller-manager"})
+        """Picks folder and ports."""
+        binaries = ensure_programs()
         layout = Layout(Path(tempfile.mkdtemp(prefix="dedup-plane-")), cache_root())
         layout.make_folders()
         api, etcd, peer, controllers = find_free_ports(4)

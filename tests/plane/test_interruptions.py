@@ -40,6 +40,7 @@ async def test_undisturbed_runs_agree(plane: Plane, rehearsals: Rehearsals) -> N
     assert not problems, problems
 
 
+@pytest.mark.timeout(1200)  # a minute or two where nothing else runs
 async def test_a_sample_of_interruptions(plane: Plane, rehearsals: Rehearsals, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     def report(line: str) -> None:
         with capsys.disabled():
