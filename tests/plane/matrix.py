@@ -63,7 +63,8 @@ def draw_cases(rehearsals: Rehearsals, seed: int) -> list[Case]:
     dice.shuffle(faults)
 
     def draw(name: str, fault: Fault) -> Case:
-        return Case(name, fault, dice.randint(1, len(rehearsals[name].writes)))
+        # One number for each draw: an undisturbed run may have one write more or less, and the rest must stay the same.
+        return Case(name, fault, 1 + int(dice.random() * len(rehearsals[name].writes)))
 
     pairs = [(scenarios[at % len(scenarios)], faults[(at + at // len(scenarios)) % len(faults)]) for at in range(SAMPLE)]
     return sorted({draw(name, dice.choice(sorted(SLOW))) for name in scenarios[:1]} | {draw(*pair) for pair in pairs})
