@@ -1,0 +1,54 @@
+"""`python -m simulation --seed N`: plays one seed and prints its history; `--seeds A:B` runs a range and prints those that fail."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+
+from simulation.invariants import Violation
+from simulation.world import Tally, World, run_seed
+
+
+def replay(seed: int) -> int:
+    world = World(seed, trace=True)
+    try:
+        world.run()
+        verdict, code = "all laws hold", 0
+    except Violation as violation:
+        verdict, code = f"VIOLATION {violation}", 1
+    print("\n".join(world.history or []))
+    print(f"seed {seed}: {', '.join(sorted(fault.name for fault in world.faults.kinds)) or 'no faults'}")
+    print(f"seed {seed}: {verdict}")
+    return code
+
+
+def run_range(first: int, end: int) -> int:
+    tally, failed, began = Tally(), 0, time.process_time()
+    for seed in range(first, end):
+        try:
+            tally.add(run_seed(seed).tally)
+        except Violation as violation:
+            failed += 1
+            print(f"seed {seed}: {violation}", flush=True)
+    print(f"{end - first} seeds, {failed} failed, {(time.process_time() - began) / (end - first) * 1000:.0f} ms each")
+    for counter in (tally.faults, tally.actions, tally.decisions, tally.crashes):
+        print(", ".join(f"{key}: {count}" for key, count in sorted(counter.items())))
+    return 1 if failed else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="play this one and print its history")
+    parser.add_argument("--seeds", default="0:5000", help="a range; default 0:5000")
+    found = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    if found.seed is not None:
+        return replay(found.seed)
+    first, _, end = found.seeds.partition(":")
+    return run_range(int(first), int(end))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

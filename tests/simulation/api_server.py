@@ -1,0 +1,281 @@
+"""The API server as far as the control plane leans on it: names as locks, versions, immutable fields, deletion in stages.
+
+It is one instant of truth: each call happens at once and whole. That answers come late, old or not at all is the network's doing
+(`network.py`).
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import marshal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from dedup_operator.adapters.kube import AlreadyExists
+from dedup_operator.domain.errors import ApiConflict, ApiRefused
+
+Json = dict[str, Any]
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+FOREGROUND = "foregroundDeletion"
+PROTECTION = "kubernetes.io/pvc-protection"
+
+
+class Kind(StrEnum):
+    """By the plural in the path, as `adapters.kube.Resource` has it."""
+
+    DEDUP_JOBS = "dedupjobs"
+    STATEFUL_SETS = "statefulsets"
+    JOBS = "jobs"
+    CRON_JOBS = "cronjobs"
+    PODS = "pods"
+    CLAIMS = "persistentvolumeclaims"
+    SERVICES = "services"
+    CONFIG_MAPS = "configmaps"
+    WARNINGS = "warnings"
+    """core/v1 events about children; what the operator itself reports is not kept."""
+
+
+NAMES = {
+    Kind.DEDUP_JOBS: "DedupJob",
+    Kind.STATEFUL_SETS: "StatefulSet",
+    Kind.JOBS: "Job",
+    Kind.CRON_JOBS: "CronJob",
+    Kind.PODS: "Pod",
+    Kind.CLAIMS: "PersistentVolumeClaim",
+    Kind.SERVICES: "Service",
+    Kind.CONFIG_MAPS: "ConfigMap",
+    Kind.WARNINGS: "Event",
+}
+KINDS = {name: kind for kind, name in NAMES.items()}
+WITH_GENERATION = {Kind.DEDUP_JOBS, Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS}
+IMMUTABLE = {
+    Kind.STATEFUL_SETS: ("selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates"),
+    Kind.JOBS: ("selector", "template", "completions", "completionMode", "podReplacementPolicy", "podFailurePolicy"),
+    Kind.CLAIMS: ("accessModes", "storageClassName", "volumeMode"),
+}
+
+
+class Event(StrEnum):
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+
+
+@dataclass(frozen=True)
+class Address:
+    kind: Kind
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name))
+
+
+@dataclass(frozen=True)
+class Change:
+    """`old` and `new` are the server's own: to be read only."""
+
+    event: Event
+    address: Address
+    old: Json | None
+    new: Json | None
+    actor: str
+
+
+@dataclass(frozen=True)
+class Version:
+    since: float
+    body: Json | None
+
+
+def copy(body: Json) -> Json:
+    """As it comes out at the other end of a connection."""
+    try:
+        duplicate: Json = marshal.loads(marshal.dumps(body))
+    except ValueError:  # an enum: the wire has its value
+        duplicate = json.loads(json.dumps(body))
+    return duplicate
+
+
+def render_moment(seconds: float) -> str:
+    return (BEGINNING + timedelta(seconds=int(seconds))).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def find_controller(body: Json) -> Json | None:
+    return next((owner for owner in body["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
+
+
+class ApiServer:
+    """Objects go out as they are stored: those who change one make a copy first."""
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        self.time = time
+        self.listeners: list[Callable[[Change], None]] = []
+        self._objects: dict[Address, Json] = {}
+        self._history: dict[Address, list[Version]] = {}
+        self._revision = 0
+
+    def peek(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        return self._objects.get(Address(kind, namespace, name))
+
+    def peek_at(self, kind: Kind, namespace: str, name: str, moment: float) -> Json | None:
+        """As it stood at an earlier moment."""
+        versions = self._history.get(Address(kind, namespace, name), [])
+        index = bisect.bisect_right(versions, moment, key=lambda version: version.since)
+        return versions[index - 1].body if index else None
+
+    def scan(self, kind: Kind, namespace: str | None = None) -> Iterator[Json]:
+        for address, body in list(self._objects.items()):
+            if address.kind is kind and namespace in (None, address.namespace):
+                yield body
+
+    def everything(self) -> list[tuple[Address, Json]]:
+        return list(self._objects.items())
+
+    def names_at(self, kind: Kind, namespace: str, moment: float) -> Iterator[Json]:
+        for address in list(self._history):
+            if address.kind is kind and address.namespace == namespace:
+                body = self.peek_at(kind, namespace, address.name, moment)
+                if body is not None:
+                    yield body
+
+    def create(self, kind: Kind, namespace: str, body: Json, actor: str) -> Json:
+        address = Address(kind, namespace, body["metadata"]["name"])
+        if address in self._objects:
+            raise AlreadyExists(f'{address} already exists')
+        made = copy(body)
+        metadata = made["metadata"]
+        metadata["namespace"] = namespace
+        metadata["uid"] = f"uid-{self._revision + 1}"
+        metadata["creationTimestamp"] = render_moment(self.time())
+        made["kind"] = NAMES[kind]
+        if kind in WITH_GENERATION:
+            metadata["generation"] = 1
+        if kind is Kind.CLAIMS:
+            metadata["finalizers"] = [PROTECTION]
+        made.pop("status", None)
+        if kind is Kind.DEDUP_JOBS:
+            made["status"] = {"observedGeneration": -1}
+        elif kind in {Kind.CLAIMS, Kind.PODS}:
+            made["status"] = {"phase": "Pending"}
+        self._store(Event.ADDED, address, made, actor)
+        return made
+
+    def replace(self, kind: Kind, body: Json, subresource: str, actor: str) -> Json:
+        """The body's UID and resourceVersion, where it has them, must be those of the stored object."""
+        metadata = body["metadata"]
+        address = Address(kind, metadata["namespace"], metadata["name"])
+        old = self._objects.get(address)
+        if old is None:
+            raise ApiConflict(f"{address} not found")
+        if metadata.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+            raise ApiConflict(f"{address}: another UID")
+        if metadata.get("resourceVersion", old["metadata"]["resourceVersion"]) != old["metadata"]["resourceVersion"]:
+            raise ApiConflict(f"{address}: the object has been modified")
+        new = copy(body)
+        if subresource == "status":
+            new = {**copy(old), "status": new.get("status", {})}
+        else:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = copy(old["status"])
+        self._keep_what_is_the_servers(kind, old, new)
+        return self._update(address, old, new, actor)
+
+    def change(self, kind: Kind, namespace: str, name: str, edit: Callable[[Json], None], actor: str) -> Json | None:
+        """For those around the operator: read and write in one instant. None where there is no such object."""
+        address = Address(kind, namespace, name)
+        old = self._objects.get(address)
+        if old is None:
+            return None
+        new = copy(old)
+        edit(new)
+        return self._update(address, old, new, actor)
+
+    def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, foreground: bool = False, grace: int | None = None, actor: str
+    ) -> None:
+        """`grace`: of pods; 0 removes the object whatever its process does."""
+        address = Address(kind, namespace, name)
+        old = self._objects.get(address)
+        if old is None:
+            return
+        if uid is not None and uid != old["metadata"]["uid"]:
+            raise ApiConflict(f"{address}: another UID")
+        if kind is Kind.PODS:
+            self._delete_pod(address, old, grace, actor)
+            return
+        finalizers = [*old["metadata"].get("finalizers", [])]
+        if foreground and FOREGROUND not in finalizers:
+            finalizers.append(FOREGROUND)
+        if not finalizers:
+            self._remove(address, old, actor)
+            return
+        new = copy(old)
+        new["metadata"]["finalizers"] = finalizers
+        self._mark_deleted(kind, new, self.time())
+        self._update(address, old, new, actor)
+
+    def _mark_deleted(self, kind: Kind, body: Json, moment: float) -> None:
+        if "deletionTimestamp" not in body["metadata"]:
+            body["metadata"]["deletionTimestamp"] = render_moment(moment)
+            if kind in WITH_GENERATION:
+                body["metadata"]["generation"] += 1
+
+    def _delete_pod(self, address: Address, old: Json, grace: int | None, actor: str) -> None:
+        seconds = old["spec"].get("terminationGracePeriodSeconds", 30) if grace is None else grace
+        if seconds == 0 or "nodeName" not in old["spec"]:
+            self._remove(address, old, actor)
+        elif "deletionTimestamp" not in old["metadata"]:
+            new = copy(old)
+            new["metadata"]["deletionTimestamp"] = render_moment(self.time() + seconds)
+            new["metadata"]["deletionGracePeriodSeconds"] = seconds
+            self._update(address, old, new, actor)
+
+    def _keep_what_is_the_servers(self, kind: Kind, old: Json, new: Json) -> None:
+        for field in IMMUTABLE.get(kind, ()):
+            if old["spec"].get(field) != new["spec"].get(field):
+                raise ApiRefused(f"spec.{field} is immutable", )
+        if kind is Kind.CONFIG_MAPS and old.get("immutable") and (old["data"] != new["data"] or not new.get("immutable")):
+            raise ApiRefused("the ConfigMap is immutable")
+        for field in ("uid", "creationTimestamp", "generation", "deletionTimestamp"):
+            if field in old["metadata"]:
+                new["metadata"][field] = old["metadata"][field]
+        new["kind"] = old["kind"]
+        if kind in WITH_GENERATION and old["spec"] != new["spec"]:
+            new["metadata"]["generation"] += 1
+
+    def _update(self, address: Address, old: Json, new: Json, actor: str) -> Json:
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if new == old:
+            return old
+        if "deletionTimestamp" in new["metadata"] and address.kind is not Kind.PODS and not new["metadata"].get("finalizers"):
+            self._remove(address, old, actor)
+            return new
+        self._store(Event.MODIFIED, address, new, actor)
+        return new
+
+    def _store(self, event: Event, address: Address, body: Json, actor: str) -> None:
+        old = self._objects.get(address)
+        self._revision += 1
+        body["metadata"]["resourceVersion"] = str(self._revision)
+        self._objects[address] = body
+        self._history.setdefault(address, []).append(Version(self.time(), body))
+        self._tell(Change(event, address, old, body, actor))
+
+    def _remove(self, address: Address, old: Json, actor: str) -> None:
+        self._revision += 1
+        del self._objects[address]
+        self._history[address].append(Version(self.time(), None))
+        self._tell(Change(Event.DELETED, address, old, None, actor))
+
+    def _tell(self, change: Change) -> None:
+        for listener in self.listeners:
+            listener(change)

@@ -1,0 +1,154 @@
+"""What should stand in the cluster in the end, worked out from what people wrote last and from what really lies on the volume.
+
+The operator's view plays no part: where it believes something else than is true, the two never meet, and the seed fails.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dedup_api import names
+from dedup_api.changes import list_state_changes
+from dedup_api.driver_status import Phase
+from dedup_api.reasons import Reason
+from dedup_api.spec import DedupJobSpec
+from dedup_operator.domain.marks import GIVEN_UP, ROLLING, parse_given_up
+from simulation.api_server import Json, Kind, render_moment
+from simulation.driver import POISON, Volume
+from simulation.invariants import find_wanted_config, parse_document
+from simulation.nodes import find_config_name
+from simulation.people import NAMESPACE, is_broken
+
+if TYPE_CHECKING:
+    from simulation.people import Person
+    from simulation.world import World
+
+WORKLOADS = (Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS)
+
+
+class Scene:
+    """What there is of one DedupJob."""
+
+    def __init__(self, world: World, person: Person) -> None:
+        server, self.name = world.server, person.name
+        self.world, self.person = world, person
+        self.job = server.peek(Kind.DEDUP_JOBS, NAMESPACE, self.name)
+        self.claim = server.peek(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name))
+        self.set = server.peek(Kind.STATEFUL_SETS, NAMESPACE, names.driver_name(self.name))
+        self.pods = self._own(Kind.PODS)
+        self.foreign = [
+            body for kind in (*WORKLOADS, Kind.SERVICES, Kind.CLAIMS) for body in server.scan(kind) if body["metadata"]["uid"] in person.foreign
+        ]
+
+    def _own(self, kind: Kind) -> list[Json]:
+        bodies = self.world.server.scan(kind, NAMESPACE)
+        return [body for body in bodies if body["metadata"].get("labels", {}).get(names.LABEL_JOB) == self.name]
+
+    @property
+    def volume(self) -> Volume | None:
+        return self.world.volumes.get(self.claim["metadata"]["uid"]) if self.claim is not None else None
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """(status, reason); empty where there is none."""
+        assert self.job is not None
+        found = next((entry for entry in self.job["status"].get("conditions", []) if entry["type"] == kind), None)
+        return (found["status"], found["reason"]) if found else ("", "")
+
+    def leftovers(self) -> list[str]:
+        kinds = (*WORKLOADS, Kind.SERVICES, Kind.CONFIG_MAPS, Kind.PODS)
+        return [f"{kind}/{body['metadata']['name']}" for kind in kinds for body in self._own(kind)]
+
+    @property
+    def given_up(self) -> bool:
+        text = self.set["metadata"].get("annotations", {}).get(GIVEN_UP) if self.set else None
+        why = parse_given_up(text)
+        return why is not None and self.job is not None and why.generation == self.job["metadata"]["generation"] and self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        return not self.pods and (self.set is None or self.set["spec"]["replicas"] == 0)
+
+    @property
+    def stuck(self) -> bool:
+        """On its way to other settings, which nobody carries on."""
+        return self.set is not None and ROLLING in self.set["metadata"].get("annotations", {}) and self.stopped
+
+
+def find_shortfall(world: World, person: Person) -> str:
+    """What is not as it should be; empty where all is."""
+    scene = Scene(world, person)
+    if scene.job is None:
+        leftovers = scene.leftovers()
+        return f"{leftovers} stay without their DedupJob" if leftovers else ""
+    if "deletionTimestamp" in scene.job["metadata"]:
+        return "the DedupJob is going"
+    if scene.job["status"]["observedGeneration"] != scene.job["metadata"]["generation"]:
+        return f"generation {scene.job['metadata']['generation']} is not observed"
+    spec = scene.job["spec"]
+    suspended = spec.get("suspend") is True
+    if suspended and not (scene.stopped or scene.foreign):
+        return "it is suspended, and not stopped"
+    if is_broken(spec):
+        return _expect_refusal(scene, {Reason.INVALID_SPEC}, suspended=suspended)
+    if scene.foreign:
+        return _expect_refusal(scene, {Reason.NAME_CONFLICT}, suspended=True)
+    if scene.claim is None or "deletionTimestamp" in scene.claim["metadata"]:
+        return _expect_refusal(scene, {Reason.CHECKPOINT_LOST}, suspended=True) if person.asked_to_delete else "there is no claim"
+    return _compare_with_spec(scene, parse_document(spec), suspended)
+
+
+def _expect_refusal(scene: Scene, reasons: set[Reason], *, suspended: bool) -> str:
+    status, reason = scene.condition("Ready")
+    if (status, reason) not in {("False", wanted.value) for wanted in reasons}:
+        return f"Ready is {status}, {reason}, and not one of {sorted(reasons)}"
+    if scene.stuck and not suspended:
+        return "the driver was stopped for other settings, and nobody brings it back"
+    return ""
+
+
+def _compare_with_spec(scene: Scene, spec: DedupJobSpec, suspended: bool) -> str:
+    begun = scene.volume.begun_with if scene.volume is not None else None
+    assert scene.job is not None
+    wanted = find_wanted_config(NAMESPACE, scene.name, scene.job["spec"], begun)
+    if begun is not None and list_state_changes(begun, wanted):
+        refused = scene.given_up and scene.condition("Ready") == ("False", Reason.CONFIGURATION_REFUSED)
+        return "" if refused else _expect_refusal(scene, {Reason.CHANGE_BLOCKED}, suspended=suspended)
+    if suspended:
+        return "" if scene.condition("Ready") == ("True", Reason.SUSPENDED) else f"Ready is {scene.condition('Ready')}, and not suspended"
+    if scene.given_up:
+        known = spec.source.consumer_group == POISON or scene.job["metadata"]["uid"] in scene.world.permanent
+        return "" if known and scene.condition("Stalled")[0] == "True" else "it was given up without a permanent end"
+    return _expect_driver(scene, spec, wanted.to_json_dict()) or _expect_surroundings(scene, spec)
+
+
+def _expect_driver(scene: Scene, spec: DedupJobSpec, wanted: Json) -> str:
+    if len(scene.pods) != 1:
+        return f"{len(scene.pods)} pods"
+    pod, run = scene.pods[0], scene.world.nodes.runs[scene.pods[0]["metadata"]["uid"]]
+    process = run.process
+    if process is None or not process.alive or process.phase is not Phase.RUNNING or "deletionTimestamp" in pod["metadata"]:
+        return "no driver is at work"
+    running = process.config.to_json_dict()
+    if running != wanted:
+        different = sorted(field for field in running.keys() | wanted.keys() if running.get(field) != wanted.get(field))
+        return f"the driver runs with another {', '.join(different)}"
+    limits = pod["spec"]["containers"][0]["resources"]["limits"]
+    if limits != {"cpu": str(spec.driver.resources.limits.cpu), "memory": str(spec.driver.resources.limits.memory)}:
+        return "the driver has other resources"
+    assert scene.job is not None
+    if pod["metadata"]["creationTimestamp"] < render_moment(scene.person.nonce_at.get(scene.job["metadata"]["uid"], 0.0)):
+        return "the driver is older than restartNonce"
+    if scene.condition("Ready") != ("True", Reason.RUNNING):
+        return f"Ready is {scene.condition('Ready')}, and not running"
+    return ""
+
+
+def _expect_surroundings(scene: Scene, spec: DedupJobSpec) -> str:
+    assert scene.job is not None and scene.claim is not None
+    owned = any(owner["uid"] == scene.job["metadata"]["uid"] for owner in scene.claim["metadata"].get("ownerReferences", []))
+    if owned != (spec.checkpoint.reclaim_policy == "Delete"):
+        return f"the claim's owner is not what {spec.checkpoint.reclaim_policy} asks for"
+    if scene.world.server.peek(Kind.SERVICES, NAMESPACE, names.driver_name(scene.name)) is None:
+        return "there is no Service"
+    maps = [body["metadata"]["name"] for body in scene._own(Kind.CONFIG_MAPS)]
+    return "" if maps == [find_config_name(scene.pods[0])] else f"ConfigMaps {maps}"

@@ -1,0 +1,189 @@
+"""What must hold after every step, and of every write that the operator makes.
+
+Written against the objects, not against the operator's own decisions. A write is judged by what its writer had read: an edit that comes
+between a read and a write is nobody's fault.
+"""
+
+from __future__ import annotations
+
+import marshal
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from dedup_api import names
+from dedup_api.changes import list_state_changes
+from dedup_api.job_config import JobConfig
+from dedup_api.spec import DedupJobSpec
+from dedup_operator.domain.inputs import build_inputs
+from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG
+from simulation.api_server import Address, Change, Event, Json, Kind, find_controller
+from simulation.driver import parse_job_json
+from simulation.nodes import find_claim_name, find_config_name
+from simulation.people import is_broken
+from simulation.watch import Write
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+
+class Law(StrEnum):
+    ONE_LIVE_DRIVER = "at most one live driver per checkpoint"
+    ONE_CONTAINER = "at most one running driver container per checkpoint, by the control plane alone"
+    ONE_TEMPLATE = "never two templates running at once"
+    TEMPLATE_BESIDE_POD = "a template never changes beside a pod that may still live"
+    CLAIM_KEPT = "the claim is never deleted unless asked"
+    EDIT_STOPS_NOTHING = "an edit that is invalid or blocked never stops or changes a driver"
+    GENERATION_NOT_AHEAD = "observedGeneration is never ahead of what was acted on"
+    NO_FINALIZER = "nothing but status is ever written on a DedupJob"
+    FOREIGN_UNTOUCHED = "objects of others are never changed"
+    SURROUNDINGS_FIRST = "a StatefulSet is made after all that its pod needs"
+    REACHED = "the desired state is reached"
+    STAYS = "the desired state stays, without a write"
+    NO_BUG = "the operator raises only its own errors"
+
+
+class Violation(AssertionError):
+    def __init__(self, law: Law, detail: str) -> None:
+        super().__init__(f"{law}: {detail}")
+        self.law = law
+
+
+def check_processes(world: World) -> None:
+    if len(world.processes) < 2:
+        return
+    for process in world.processes:
+        volume = process.volume
+        if process.attempt is not None and volume.holder is not process:
+            raise Violation(Law.ONE_LIVE_DRIVER, f"{process.pod_uid} works without the lock")
+        beside = [other for other in world.processes if other.volume is volume]
+        if len(beside) < 2:
+            continue
+        with_pod = [other for other in beside if world.has_pod(other.pod_uid)]
+        described = " and ".join(other.pod_uid for other in beside)
+        if len({other.text for other in with_pod}) > 1:
+            raise Violation(Law.ONE_TEMPLATE, described)
+        if len(with_pod) > 1 or volume not in world.forced:
+            raise Violation(Law.ONE_CONTAINER, described)
+
+
+def check_change(world: World, change: Change) -> None:
+    """Of anybody's change."""
+    if change.address.kind is not Kind.CLAIMS or change.actor == "people" or change.old is None:
+        return
+    metadata = change.old["metadata"]
+    going = change.event is Event.DELETED or (change.new is not None and "deletionTimestamp" in change.new["metadata"])
+    if not going or "deletionTimestamp" in metadata:
+        return
+    if change.actor != "gc":
+        raise Violation(Law.CLAIM_KEPT, f"{change.actor} deletes {change.address}")
+    for person in world.people:
+        if change.address.name != names.claim_name(person.name) or metadata["uid"] in person.asked_to_delete:
+            continue
+        owners = metadata.get("ownerReferences", [])
+        if not any(_asked(world, person.policies.get(owner["uid"], []), owner["uid"]) for owner in owners):
+            raise Violation(Law.CLAIM_KEPT, f"{change.address} goes with its DedupJob")
+
+
+def _asked(world: World, policies: list[tuple[int, str, bool]], uid: str) -> bool:
+    """Whether the last spec that was acted on, or one after it, says Delete."""
+    observed = world.observed.get(uid, -1)
+    acted = [policy for generation, policy, legible in policies if generation <= observed and legible][-1:]
+    return "Delete" in [*acted, *(policy for generation, policy, _ in policies if generation > observed)]
+
+
+def check_write(world: World, write: Write, old: Json | None, new: Json | None) -> None:
+    """Of a write by the operator that the API server has carried out. `new` is None where the object is gone."""
+    address = write.address
+    if address is None:
+        return
+    if old is not None and any(old["metadata"]["uid"] in person.foreign for person in world.people):
+        raise Violation(Law.FOREIGN_UNTOUCHED, str(write))
+    if address.kind is Kind.DEDUP_JOBS:
+        _check_job_write(world, write, old, new)
+    elif address.kind is Kind.STATEFUL_SETS and write.verb == "replace" and old is not None and new is not None:
+        _check_set_write(world, write, address, old, new)
+    elif address.kind in {Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS} and write.verb == "create" and new is not None:
+        _check_surroundings(world, write, new)
+    elif address.kind in {Kind.JOBS, Kind.CRON_JOBS} and write.verb == "replace" and old is not None and new is not None:
+        stops = bool(new["spec"].get("suspend")) and not old["spec"].get("suspend")
+        if stops and is_unusable(write, address.namespace, find_job_name(old)):
+            raise Violation(Law.EDIT_STOPS_NOTHING, str(write))
+
+
+def _check_job_write(world: World, write: Write, old: Json | None, new: Json | None) -> None:
+    if write.verb != "status" or old is None or new is None:
+        raise Violation(Law.NO_FINALIZER, str(write))
+    assert write.address is not None
+    seen = write.seen.get(write.address)
+    observed = new["status"]["observedGeneration"]
+    if seen is None or observed > seen["metadata"]["generation"] or observed > new["metadata"]["generation"]:
+        raise Violation(Law.GENERATION_NOT_AHEAD, f"{observed}")
+    world.observed[new["metadata"]["uid"]] = observed
+
+
+def _check_set_write(world: World, write: Write, address: Address, old: Json, new: Json) -> None:
+    changed = old["spec"]["template"] != new["spec"]["template"]
+    if changed:
+        pod = world.server.peek(Kind.PODS, address.namespace, f"{address.name}-0")
+        owner = find_controller(pod) if pod is not None else None
+        if owner is not None and owner["uid"] == old["metadata"]["uid"]:
+            raise Violation(Law.TEMPLATE_BESIDE_POD, str(write))
+    stops = new["spec"]["replicas"] < old["spec"]["replicas"]
+    if (stops or changed) and is_unusable(write, address.namespace, find_job_name(old)):
+        raise Violation(Law.EDIT_STOPS_NOTHING, str(write))
+
+
+def _check_surroundings(world: World, write: Write, new: Json) -> None:
+    """Each is there, or was as far as the writer knew, before the object that makes the pods."""
+    namespace, job = new["metadata"]["namespace"], find_job_name(new)
+    template = find_template(new)
+    wanted = [
+        Address(Kind.CLAIMS, namespace, find_claim_name(template)),
+        Address(Kind.CONFIG_MAPS, namespace, find_config_name(template)),
+        Address(Kind.SERVICES, namespace, names.driver_name(job)),
+    ]
+    there = [address for address in wanted if write.seen.get(address) or world.server.peek(address.kind, namespace, address.name)]
+    if len(there) < len(wanted):
+        raise Violation(Law.SURROUNDINGS_FIRST, str(write))
+
+
+def find_template(workload: Json) -> Json:
+    """Of the pods that a StatefulSet, Job or CronJob makes."""
+    spec: Json = workload["spec"]
+    template: Json = spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
+    return template
+
+
+def find_job_name(child: Json) -> str:
+    return str(child["metadata"].get("labels", {}).get(names.LABEL_JOB, ""))
+
+
+def is_unusable(write: Write, namespace: str, job: str) -> bool:
+    """Whether the spec that the writer saw must leave a driver as it is."""
+    seen = write.seen.get(Address(Kind.DEDUP_JOBS, namespace, job))
+    if seen is None or seen["spec"].get("suspend") is True:
+        return False
+    if is_broken(seen["spec"]):
+        return True
+    claim = write.seen.get(Address(Kind.CLAIMS, namespace, names.claim_name(job)))
+    if claim is None or "deletionTimestamp" in claim["metadata"]:
+        return False
+    annotations = claim["metadata"].get("annotations", {})
+    if CHECKPOINT_BEGUN not in annotations or CHECKPOINT_CONFIG not in annotations:
+        return False
+    begun = parse_job_json(annotations[CHECKPOINT_CONFIG])
+    return bool(list_state_changes(begun, find_wanted_config(namespace, job, seen["spec"], begun)))
+
+
+def find_wanted_config(namespace: str, job: str, spec: Json, pinned: JobConfig | None) -> JobConfig:
+    return build_inputs(namespace, job, parse_document(spec), pinned).config
+
+
+def parse_document(spec: Json) -> DedupJobSpec:
+    return _parse(marshal.dumps(spec))
+
+
+@lru_cache(maxsize=4096)
+def _parse(document: bytes) -> DedupJobSpec:
+    return DedupJobSpec.model_validate(marshal.loads(document))

@@ -1,0 +1,210 @@
+"""Between the operator and the cluster: requests that take time, get lost, are repeated, arrive late, or are answered with old news.
+
+`SimKube` and `SimDrivers` are what the operator is given in place of its clients; each call becomes one event in the loop, so that
+everything else can happen between any two requests of a round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dedup_api.driver_status import DriverStatus
+from dedup_operator.adapters.driver import Drivers
+from dedup_operator.adapters.kube import Kube, Resource
+from dedup_operator.domain.errors import ApiConflict, ApiRefused, ApiUnavailable, DedupOperatorError
+from simulation.api_server import Address, Json, Kind, copy
+from simulation.faults import Fault
+from simulation.watch import Write
+
+if TYPE_CHECKING:
+    from simulation.operators import OperatorProcess
+    from simulation.world import World
+
+REFUSABLE = {Kind.CLAIMS, Kind.CONFIG_MAPS, Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS}
+
+
+def find_kind(resource: Resource) -> Kind:
+    return Kind.WARNINGS if resource is Resource.CORE_EVENTS else Kind(resource.value[1])
+
+
+def matches(body: Json, selector: str) -> bool:
+    labels = body["metadata"].get("labels", {})
+    return all(labels.get(key) == value for key, _, value in (part.partition("=") for part in selector.split(",")))
+
+
+class SimKube(Kube):
+    """Of one operator process."""
+
+    def __init__(self, world: World, process: OperatorProcess) -> None:
+        super().__init__(api=None)
+        self.world, self.process = world, process
+        self.seen: dict[Address, Json | None] = {}
+        """What this process read last: an invariant judges a write by what its writer could know."""
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        address = Address(find_kind(resource), namespace, name)
+
+        def read(moment: float) -> Json | None:
+            body = self.world.server.peek_at(address.kind, namespace, name, moment)
+            self.seen[address] = body
+            return copy(body) if body is not None else None
+
+        found: Json | None = await self._send(lambda future: self._serve_read(future, read))
+        return found
+
+    async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Json]:
+        kind = find_kind(resource)
+        server = self.world.server
+
+        def read(moment: float) -> list[Json]:
+            if kind is Kind.WARNINGS:
+                uid = query["fieldSelector"].partition("=")[2].partition(",")[0]
+                return [copy(body) for body in server.scan(kind, namespace) if body["involvedObject"]["uid"] == uid]
+            items = server.names_at(kind, namespace, moment) if namespace is not None else server.scan(kind)
+            chosen = [body for body in items if "labelSelector" not in query or matches(body, query["labelSelector"])]
+            for body in chosen:
+                self.seen[Address(kind, body["metadata"]["namespace"], body["metadata"]["name"])] = body
+            return [copy(body) for body in chosen]
+
+        found: list[Json] = await self._send(lambda future: self._serve_read(future, read))
+        return found
+
+    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        if resource is Resource.EVENTS:
+            return await self._write(Write("report", None, body, self._remember()), lambda: {})
+        address = Address(find_kind(resource), namespace, body["metadata"]["name"])
+        sent, name = copy(body), self.process.name
+        write = Write("create", address, sent, self._remember())
+        return await self._write(write, lambda: self.world.server.create(address.kind, namespace, sent, name))
+
+    async def replace(self, resource: Resource, body: Json, subresource: str = "") -> Json:
+        kind, sent, name = find_kind(resource), copy(body), self.process.name
+        address = Address(kind, body["metadata"]["namespace"], body["metadata"]["name"])
+        write = Write("status" if subresource else "replace", address, sent, self._remember())
+        return await self._write(write, lambda: self.world.server.replace(kind, sent, subresource, name))
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, propagation: str = "Background") -> None:
+        kind = find_kind(resource)
+
+        def act() -> Json:
+            foreground = propagation == "Foreground"
+            self.world.server.delete(kind, namespace, name, uid=uid, foreground=foreground, actor=self.process.name)
+            return {}
+
+        await self._write(Write("delete", Address(kind, namespace, name), {"uid": uid}, self._remember()), act)
+
+    def _remember(self) -> dict[Address, Json | None]:
+        return dict(self.seen)
+
+    async def _send(self, serve: Callable[[asyncio.Future[Any]], None]) -> Any:
+        world = self.world
+        future = world.loop.create_future()
+        delay = world.rng.uniform(0.5, 8.0) if world.faults.strikes(Fault.SLOW) else world.rng.uniform(0.001, 0.05)
+        world.loop.after(delay, self._arrive, serve, future)
+        return await future
+
+    def _arrive(self, serve: Callable[[asyncio.Future[Any]], None], future: asyncio.Future[Any]) -> None:
+        if not self.process.dead and not future.done():
+            serve(future)
+
+    def _serve_read(self, future: asyncio.Future[Any], read: Callable[[float], Any]) -> None:
+        faults, moment = self.world.faults, self.world.loop.now
+        if faults.strikes(Fault.READ_ERROR):
+            future.set_exception(ApiUnavailable("HTTP 503"))
+            return
+        if faults.strikes(Fault.STALE_READ):
+            moment -= self.world.rng.uniform(0.1, 4.0)
+        future.set_result(read(moment))
+
+    async def _write(self, write: Write, act: Callable[[], Json]) -> Json:
+        if self.world.faults.strikes(Fault.CRASH_BEFORE_WRITE):
+            self.world.note_crash(write, "before")
+            self.process.crash()
+        found: Json = await self._send(lambda future: self._serve_write(future, write, act))
+        return found
+
+    def _serve_write(self, future: asyncio.Future[Any], write: Write, act: Callable[[], Json]) -> None:
+        faults, rng, loop = self.world.faults, self.world.rng, self.world.loop
+        error = self._draw_error(write)
+        if error is not None:
+            self.world.log(f"{self.process.name}: {write} is answered: {error or type(error).__name__}")
+            future.set_exception(error)
+            return
+        if faults.strikes(Fault.LATE_WRITE):
+            loop.after(rng.uniform(1.0, 40.0), self._apply, None, write, act)
+            loop.after(30.0, self._fail, future)
+            self.world.log(f"{self.process.name}: {write} is on its way for long")
+            return
+        if faults.strikes(Fault.CRASH_AFTER_WRITE):
+            self._apply(None, write, act)
+            self.world.note_crash(write, "after")
+            self.process.crash()
+        elif faults.strikes(Fault.ANSWER_LOST):
+            self._apply(None, write, act)
+            loop.after(rng.choice((0.1, 30.0)), self._fail, future)
+        else:
+            self._apply(future, write, act)
+
+    def _draw_error(self, write: Write) -> DedupOperatorError | None:
+        faults = self.world.faults
+        if faults.strikes(Fault.CONFLICT):
+            return ApiConflict("HTTP 409")
+        if faults.strikes(Fault.BUSY):
+            return ApiUnavailable("HTTP 429", float(self.world.rng.randint(1, 5)))
+        if faults.strikes(Fault.SERVER_ERROR):
+            return ApiUnavailable("HTTP 500")
+        refused = write.verb == "create" and write.address is not None and write.address.kind in REFUSABLE
+        if refused and faults.has(Fault.REFUSED) and self.world.loop.now < self.world.refusal_until:
+            faults.note(Fault.REFUSED)
+            return ApiRefused("exceeded quota")
+        return None
+
+    def _apply(self, future: asyncio.Future[Any] | None, write: Write, act: Callable[[], Json]) -> None:
+        """The instant in which the API server carries it out."""
+        before = self.world.begin_write(self.process, write)
+        try:
+            answer = act()
+        except DedupOperatorError as error:
+            self.world.log(f"{self.process.name}: {write} is refused: {error}")
+            if future is not None:
+                future.set_exception(error)
+            return
+        self.world.end_write(self.process, write, before, answer)
+        if future is not None:
+            future.set_result(copy(answer))
+
+    def _fail(self, future: asyncio.Future[Any]) -> None:
+        if not self.process.dead and not future.done():
+            future.set_exception(ApiUnavailable("the API server does not answer"))
+
+
+class SimDrivers(Drivers):
+    """Only the request is simulated: what silence means is the operator's own code."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(session=None)  # type: ignore[arg-type]
+        self.world = world
+
+    async def _get(self, address: str) -> DriverStatus:
+        loop, rng = self.world.loop, self.world.rng
+        future = loop.create_future()
+        loop.after(rng.uniform(0.001, 0.02), self._answer, address, future)
+        answer: DriverStatus = await future
+        return answer
+
+    def _answer(self, address: str, future: asyncio.Future[DriverStatus]) -> None:
+        if future.done():
+            return
+        process = self.world.nodes.find_process(address)
+        if process is None:
+            future.set_exception(ConnectionRefusedError("connection refused"))
+        elif not process.answers:
+            self.world.loop.after(2.0, self._give_up, future)
+        else:
+            future.set_result(process.describe())
+
+    def _give_up(self, future: asyncio.Future[DriverStatus]) -> None:
+        if not future.done():
+            future.set_exception(TimeoutError("no answer"))

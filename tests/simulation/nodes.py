@@ -1,0 +1,262 @@
+"""Scheduler, volume binder and kubelet: from a pod's object to a process, and from a deletion to its end.
+
+kubelet acts only while its node is within reach; processes live on without it. What stands in a pod's status is always a little older than what is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dedup_api import names
+from simulation.api_server import Address, Change, Event, Json, Kind, render_moment
+from simulation.driver import DriverProcess, Volume
+from simulation.faults import Fault
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+ACTOR = "kubelet"
+CONFIG_KEY = "job.json"
+LONGEST_BACKOFF = 300.0
+BACKOFF_RESET = 600.0
+
+
+@dataclass
+class Node:
+    name: str
+    back_at: float = 0.0
+    """Out of reach until then."""
+
+
+@dataclass
+class Run:
+    """What kubelet knows of a pod."""
+
+    address: Address
+    uid: str
+    grace: int
+    restart: str
+    node: Node | None = None
+    process: DriverProcess | None = None
+    restarts: int = 0
+    backoff: float = 10.0
+    started: float = 0.0
+    ending: bool = False
+    evicted: bool = False
+    over: bool = False
+
+
+class Nodes:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.nodes = [Node("one"), Node("two")]
+        self.runs: dict[str, Run] = {}
+        self.image_back_at = 0.0
+
+    def on_change(self, change: Change) -> None:
+        if change.address.kind is not Kind.PODS:
+            return
+        rng = self.world.rng
+        if change.event is Event.ADDED and change.new is not None:
+            spec = change.new["spec"]
+            uid = change.new["metadata"]["uid"]
+            run = Run(change.address, uid, spec.get("terminationGracePeriodSeconds", 30), spec.get("restartPolicy", "Always"))
+            self.runs[uid] = run
+            self._later(run, rng.uniform(0.02, 0.5), self._schedule)
+        elif change.event is Event.MODIFIED and change.new is not None and "deletionTimestamp" in change.new["metadata"]:
+            run = self.runs[change.new["metadata"]["uid"]]
+            if not run.ending and run.node is not None:
+                run.ending = True
+                self._later(run, rng.uniform(0.01, 0.5), self._stop)
+        elif change.event is Event.DELETED and change.old is not None:
+            run = self.runs[change.old["metadata"]["uid"]]
+            if run.process is not None and run.process.alive:
+                self._later(run, rng.uniform(0.1, 1.0), self._end_orphan)
+            else:
+                run.over = True
+
+    def _later(self, run: Run, delay: float, action: Callable[[Run], None]) -> None:
+        def act() -> None:
+            if run.over:
+                return
+            now = self.world.loop.now
+            if run.node is not None and run.node.back_at > now:
+                self.world.loop.after(run.node.back_at - now + 0.1, act)
+            else:
+                action(run)
+
+        self.world.loop.after(delay, act)
+
+    def _pod(self, run: Run) -> Json | None:
+        pod = self.world.server.peek(Kind.PODS, run.address.namespace, run.address.name)
+        return pod if pod is not None and pod["metadata"]["uid"] == run.uid else None
+
+    def _edit(self, run: Run, edit: Callable[[Json], None]) -> None:
+        if self._pod(run) is not None:
+            self.world.server.change(Kind.PODS, run.address.namespace, run.address.name, edit, ACTOR)
+
+    def _schedule(self, run: Run) -> None:
+        pod = self._pod(run)
+        if pod is None:
+            run.over = True
+            return
+        server, rng, namespace = self.world.server, self.world.rng, run.address.namespace
+        claim = server.peek(Kind.CLAIMS, namespace, find_claim_name(pod))
+        free = [node for node in self.nodes if node.back_at <= self.world.loop.now]
+        if claim is None or "deletionTimestamp" in claim["metadata"] or not free:
+            self._edit(run, lambda body: _set_scheduled(body, "0/2 nodes are available: persistentvolumeclaim not found"))
+            self._later(run, 3.0, self._schedule)
+            return
+        if claim["status"]["phase"] == "Pending":
+            uid = claim["metadata"]["uid"]
+            self.world.loop.after(rng.uniform(0.05, 1.0), self._bind, namespace, claim["metadata"]["name"], uid)
+            self._later(run, 1.2, self._schedule)
+            return
+        run.node = rng.choice(free)
+        node = run.node.name
+
+        def assign(body: Json) -> None:
+            body["spec"]["nodeName"] = node
+            _set_scheduled(body, None)
+
+        self._edit(run, assign)
+        self._later(run, rng.uniform(0.05, 2.0), self._start)
+
+    def _bind(self, namespace: str, name: str, uid: str) -> None:
+        def bind(body: Json) -> None:
+            if body["metadata"]["uid"] == uid:
+                body["status"]["phase"] = "Bound"
+
+        self.world.server.change(Kind.CLAIMS, namespace, name, bind, "binder")
+
+    def _start(self, run: Run) -> None:
+        pod = self._pod(run)
+        if pod is None or run.ending or run.evicted:
+            return
+        server, now = self.world.server, self.world.loop.now
+        if self.world.faults.on and now < self.image_back_at and run.restarts == 0:
+            self.world.faults.note(Fault.IMAGE_MISSING)
+            self._set_container(run, {"waiting": {"reason": "ErrImagePull", "message": "not found"}})
+            self._later(run, 8.0, self._start)
+            return
+        config = server.peek(Kind.CONFIG_MAPS, run.address.namespace, find_config_name(pod))
+        claim = server.peek(Kind.CLAIMS, run.address.namespace, find_claim_name(pod))
+        if config is None or claim is None:
+            self._later(run, 2.0, self._start)
+            return
+        volume = self.world.volumes.setdefault(claim["metadata"]["uid"], Volume(claim["metadata"]["uid"]))
+        finite = run.restart != "Always"
+        run.process = DriverProcess(self.world, run.uid, config["data"][CONFIG_KEY], volume, finite=finite, ended=self._note_end)
+        run.started = now
+        self.world.log(f"container of {run.address.name} ({run.uid}) starts")
+        started = render_moment(now)
+        self._later(run, self.world.rng.uniform(0.01, 0.5), lambda _: self._show_running(run, started))
+
+    def _show_running(self, run: Run, started: str) -> None:
+        if run.process is not None and run.process.alive:
+            self._set_container(run, {"running": {"startedAt": started}}, phase="Running", ready=True)
+
+    def _note_end(self, process: DriverProcess, code: int, reason: str) -> None:
+        run = self.runs[process.pod_uid]
+        self.world.log(f"container of {run.address.name} ({run.uid}) ends with {code}")
+        finished = render_moment(self.world.loop.now)
+        message = f'{{"reason": "{reason}", "message": "as told"}}' if reason else ""
+        end = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": message, "finishedAt": finished}
+        self._later(run, self.world.rng.uniform(0.01, 0.5), lambda _: self._show_end(run, end))
+
+    def _show_end(self, run: Run, end: Json) -> None:
+        if self._pod(run) is None:
+            run.over = True
+            return
+        if run.evicted:
+            return
+        final = run.restart == "OnFailure" and end["exitCode"] == 0
+        if run.ending or final:
+            phase = ("Succeeded" if end["exitCode"] == 0 else "Failed") if run.restart == "OnFailure" or run.ending else "Running"
+            self._set_container(run, {"terminated": end}, phase=phase)
+            if run.ending:
+                self._later(run, self.world.rng.uniform(0.05, 0.5), self._remove)
+            return
+        if self.world.loop.now - run.started > BACKOFF_RESET:
+            run.backoff = 10.0
+        self._set_container(run, {"waiting": {"reason": "CrashLoopBackOff"}}, last=end)
+        run.restarts += 1
+        self._later(run, run.backoff, self._start)
+        run.backoff = min(run.backoff * 2, LONGEST_BACKOFF)
+
+    def _stop(self, run: Run) -> None:
+        if run.process is not None and run.process.alive:
+            process = run.process
+            process.terminate()
+            self._later(run, float(run.grace), lambda _: process.kill())
+        else:
+            self._later(run, self.world.rng.uniform(0.05, 0.5), self._remove)
+
+    def _remove(self, run: Run) -> None:
+        if self._pod(run) is not None:
+            self.world.server.delete(Kind.PODS, run.address.namespace, run.address.name, uid=run.uid, grace=0, actor=ACTOR)
+        run.over = True
+
+    def _end_orphan(self, run: Run) -> None:
+        if run.process is not None:
+            process = run.process
+            process.terminate()
+            self._later(run, 2.0, lambda _: process.kill())
+
+    def _set_container(self, run: Run, state: Json, *, phase: str | None = None, ready: bool = False, last: Json | None = None) -> None:
+        address = f"10.0.0.{run.uid.removeprefix('uid-')}"
+
+        def edit(body: Json) -> None:
+            status = body["status"]
+            known = (status.get("containerStatuses") or [{}])[0]
+            before = {"terminated": last} if last is not None else known.get("lastState", {})
+            status["containerStatuses"] = [
+                {"name": names.CONTAINER, "state": state, "lastState": before, "ready": ready, "restartCount": run.restarts}
+            ]
+            status["podIP"] = address
+            if phase is not None:
+                status["phase"] = phase
+
+        self._edit(run, edit)
+
+    def find_process(self, address: str) -> DriverProcess | None:
+        run = self.runs.get("uid-" + address.rpartition(".")[2])
+        return run.process if run is not None and run.process is not None and run.process.alive else None
+
+    def evict(self, pod: Json) -> None:
+        run = self.runs[pod["metadata"]["uid"]]
+        if run.node is None or run.ending or run.process is None or not run.process.alive:
+            return
+        self.world.faults.note(Fault.EVICTION)
+        run.evicted = True
+        run.process.kill()
+
+        def fail(body: Json) -> None:
+            body["status"]["phase"] = "Failed"
+            body["status"]["reason"] = "Evicted"
+            body["status"]["containerStatuses"] = []
+
+        self._edit(run, fail)
+
+    def go_out_of_reach(self, node: Node, seconds: float) -> None:
+        self.world.faults.note(Fault.NODE_OUTAGE)
+        self.world.log(f"node {node.name} is out of reach for {seconds:.0f} s")
+        node.back_at = self.world.loop.now + seconds
+
+
+def find_claim_name(pod: Json) -> str:
+    volumes = pod["spec"]["volumes"]
+    return next((str(volume["persistentVolumeClaim"]["claimName"]) for volume in volumes if "persistentVolumeClaim" in volume), "")
+
+
+def find_config_name(pod: Json) -> str:
+    return next((str(volume["configMap"]["name"]) for volume in pod["spec"]["volumes"] if "configMap" in volume), "")
+
+
+def _set_scheduled(body: Json, problem: str | None) -> None:
+    condition = {"type": "PodScheduled", "status": "True"}
+    if problem is not None:
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": problem}
+    body["status"]["conditions"] = [condition]

@@ -1,0 +1,121 @@
+"""An operator process: the real reconciler, work queue and relist, with a clock that may be wrong and a memory that ends with it.
+
+Only kopf's part is played here: which events reach the process, late, twice, in another order or not at all, and the list with which
+a new or broken watch begins.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from dedup_api import names
+from dedup_api.reasons import Reason
+from dedup_operator.__main__ import add_all_for_ever
+from dedup_operator.adapters.events import Recorder
+from dedup_operator.adapters.metrics import Metrics
+from dedup_operator.domain.build import JobImage
+from dedup_operator.domain.marks import OWN_SELECTOR
+from dedup_operator.handlers import CHILDREN
+from dedup_operator.queue import Key, WorkQueue
+from dedup_operator.reconcile import Reconciler
+from simulation.api_server import BEGINNING, Change, Json, Kind
+from simulation.faults import Fault
+from simulation.loop import OWNER
+from simulation.network import SimDrivers, SimKube, matches
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+IMAGE = JobImage("job:1")
+WATCHED = {Kind.DEDUP_JOBS, *(Kind(plural) for _, _, plural in CHILDREN)}
+
+
+class NoMetrics(Metrics):
+    """Nobody reads them here, and a registry costs more than a round."""
+
+    def __init__(self) -> None:
+        """Without a registry."""
+
+    @contextmanager
+    def observe_round(self) -> Iterator[None]:
+        yield
+
+    def set_reason(self, key: object, reason: Reason) -> None: ...
+
+    def forget(self, key: object) -> None: ...
+
+
+class OperatorProcess:
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.name = world, name
+        self.dead = False
+        self.clock_error = 0.0
+        self.context = contextvars.copy_context()
+        self.context.run(OWNER.set, self)
+        self.kube = SimKube(world, self)
+        self.reconciler = Reconciler(
+            kube=self.kube,
+            drivers=SimDrivers(world),
+            recorder=Recorder(self.kube),
+            metrics=NoMetrics(),
+            image=IMAGE,
+            clock=self.tell_time,
+            resync_seconds=world.resync_seconds,
+        )
+        self.queue = WorkQueue(self.reconciler.look, workers=4)
+        create = world.loop.create_task
+        self._tasks = [
+            create(self.queue.run(), name="dispatcher", context=self.context),
+            create(add_all_for_ever(self.kube, self.queue, ()), name="relist", context=self.context),
+        ]
+        world.log(f"{name} starts")
+        world.loop.after(world.rng.uniform(0.05, 1.0), self._list_all)
+
+    def tell_time(self) -> datetime:
+        return BEGINNING + timedelta(seconds=self.world.loop.now + self.clock_error)
+
+    def crash(self) -> None:
+        """Nothing of it runs any more; another one starts after a while."""
+        if self.dead:
+            return
+        self.dead = True
+        self.world.log(f"{self.name} dies")
+        self.world.loop.after(self.world.rng.uniform(0.2, 15.0), self.world.start_operator, self.name)
+
+    def on_change(self, change: Change) -> None:
+        if change.address.kind not in WATCHED or self.dead:
+            return
+        body = change.new or change.old
+        if body is None or (change.address.kind is not Kind.DEDUP_JOBS and not matches(body, OWN_SELECTOR)):
+            return
+        faults, rng, loop = self.world.faults, self.world.rng, self.world.loop
+        if faults.strikes(Fault.WATCH_LOST):
+            loop.after(rng.uniform(2.0, 30.0), self._list_all)
+            return
+        delay = rng.uniform(0.5, 6.0) if faults.strikes(Fault.WATCH_REORDERED) else rng.uniform(0.002, 0.1)
+        loop.after(delay, self._deliver, change.address.kind, body)
+        if faults.strikes(Fault.WATCH_REPEATED):
+            loop.after(delay + rng.uniform(0.01, 3.0), self._deliver, change.address.kind, body)
+
+    def _list_all(self) -> None:
+        """As a watch begins: everything there is, nothing of what went meanwhile."""
+        for address, body in self.world.server.everything():
+            if address.kind is Kind.DEDUP_JOBS or (address.kind in WATCHED and matches(body, OWN_SELECTOR)):
+                self._deliver(address.kind, body)
+
+    def _deliver(self, kind: Kind, body: Json) -> None:
+        """What `handlers.py` does with an event."""
+        if self.dead:
+            return
+        metadata = body["metadata"]
+        job = metadata["name"] if kind is Kind.DEDUP_JOBS else metadata.get("labels", {}).get(names.LABEL_JOB)
+        if job is None:
+            return
+        key = Key(metadata["namespace"], job)
+        if kind is Kind.PODS and "deletionTimestamp" in metadata:
+            self.reconciler.note_departure(key, body)
+        self.context.run(self.queue.add, key)

@@ -1,0 +1,25 @@
+"""The small values that network, operators and invariants share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulation.api_server import Address, Json
+
+
+@dataclass(frozen=True)
+class Write:
+    verb: str
+    """create, replace, status, delete; report for an event that the operator tells people."""
+    address: Address | None
+    body: Json
+    """As it was sent."""
+    seen: dict[Address, Json | None]
+    """What its writer had read by then."""
+
+    @property
+    def kind(self) -> str:
+        return self.address.kind.value if self.address is not None else "events"
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.address if self.address is not None else self.body.get('reason', 'event')}"

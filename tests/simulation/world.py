@@ -1,0 +1,263 @@
+"""One seed: puts a cluster, operators and people together, lets them run, breaks them, and looks after every step.
+
+All chance comes from one `random.Random(seed)`, in the order in which things happen, so the same seed on the same code is the same history.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import dedup_operator.queue as queue_module
+import dedup_operator.reconcile as reconcile_module
+from simulation.api_server import ApiServer, Change, Event, Json, Kind
+from simulation.collector import Collector
+from simulation.driver import DriverProcess, Volume
+from simulation.faults import Fault, Faults, draw_faults
+from simulation.goal import find_shortfall
+from simulation.invariants import Law, Violation, check_change, check_processes, check_write
+from simulation.loop import SimLoop
+from simulation.nodes import Nodes
+from simulation.operators import OperatorProcess
+from simulation.people import Action, Person
+from simulation.watch import Write
+from simulation.workloads import Workloads
+
+SETTLE_SECONDS = 2400.0
+"""kubelet's longest pause, a few times over, and the operator's own."""
+REST_SECONDS = 70.0
+"""Without a write: then what is left on the way has arrived."""
+QUIET_SECONDS = 300.0
+"""In which nothing may be written any more."""
+GLANCE_SECONDS = 10.0
+
+
+@dataclass
+class Tally:
+    """What seeds have met, for the check that they meet everything."""
+
+    faults: Counter[Fault] = field(default_factory=Counter)
+    actions: Counter[Action] = field(default_factory=Counter)
+    decisions: Counter[str] = field(default_factory=Counter)
+    crashes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(write, before or after)."""
+
+    def add(self, other: Tally) -> None:
+        self.faults.update(other.faults)
+        self.actions.update(other.actions)
+        self.decisions.update(other.decisions)
+        self.crashes.update(other.crashes)
+
+
+class World:
+    def __init__(self, seed: int, *, trace: bool = False) -> None:
+        self.rng = random.Random(seed)
+        self.history: list[str] | None = [] if trace else None
+        self.tally = Tally()
+        self.met_actions = self.tally.actions
+        self.loop = SimLoop(self._after_step)
+        self.faults = Faults(self.rng, draw_faults(self.rng), self.tally.faults)
+        self.resync_seconds = self.rng.choice((15.0, 30.0, 60.0))
+        self.server = ApiServer(lambda: self.loop.now)
+        self.processes: list[DriverProcess] = []
+        self.volumes: dict[str, Volume] = {}
+        self.forced: list[Volume] = []
+        """Checkpoints of pods that were removed by force: there only the lock is left."""
+        self.permanent: set[str] = set()
+        """UIDs of DedupJobs whose driver ended for good."""
+        self.observed: dict[str, int] = {}
+        self.operators: dict[str, OperatorProcess] = {}
+        self._buried: list[OperatorProcess] = []
+        self.refusal_until = 0.0
+        self.last_write = 0.0
+        self.nodes = Nodes(self)
+        self.workloads = Workloads(self)
+        self.collector = Collector(self)
+        self.server.listeners += [self._on_change, self.workloads.on_change, self.nodes.on_change, self.collector.on_change]
+        self.people = [Person(self, name) for name in ("a", "b")[: 1 if self.rng.random() < 0.8 else 2]]
+
+    def log(self, text: str) -> None:
+        if self.history is not None:
+            self.history.append(f"{self.loop.now:9.3f}  {text}")
+
+    def run(self) -> None:
+        until = self.rng.uniform(30.0, 110.0)
+        with self._in_place_of_chance():
+            self.start_operator("one")
+            if self.faults.has(Fault.TWO_OPERATORS):
+                self.faults.note(Fault.TWO_OPERATORS)
+                self.start_operator("two")
+            for person in self.people:
+                person.plan(until)
+            self._plan_faults(until)
+            self.loop.run_until(until)
+            self._end_faults()
+            self._settle()
+            self._rest()
+        self.loop.close()
+
+    def _settle(self) -> None:
+        limit = self.loop.now + SETTLE_SECONDS
+        shortfall = "-"
+        while shortfall or self.loop.now - self.last_write < REST_SECONDS:
+            if self.loop.now >= limit:
+                raise Violation(Law.REACHED, shortfall) if shortfall else Violation(Law.STAYS, "the operator never stops writing")
+            self.loop.run_until(self.loop.now + GLANCE_SECONDS)
+            shortfall = self._find_shortfall()
+
+    def _rest(self) -> None:
+        written = self.last_write
+        self.loop.run_until(self.loop.now + max(QUIET_SECONDS, 3 * self.resync_seconds))
+        if self.last_write != written:
+            raise Violation(Law.STAYS, "the operator writes, and nothing has happened")
+        shortfall = self._find_shortfall()
+        if shortfall:
+            raise Violation(Law.STAYS, shortfall)
+
+    def _find_shortfall(self) -> str:
+        return "; ".join(f"{person.name}: {text}" for person in self.people if (text := find_shortfall(self, person)))
+
+    @contextmanager
+    def _in_place_of_chance(self) -> Iterator[None]:
+        """Jitter from the seed, no heartbeat for a probe that nobody sends, and an eye on the decisions."""
+        decide: Callable[..., Any] = reconcile_module.decide
+        before = (queue_module.random, queue_module.HEARTBEAT_SECONDS)
+
+        def watched(*arguments: Any) -> Any:
+            decision = decide(*arguments)
+            self.tally.decisions[type(decision).__name__] += 1
+            if self.history is not None:
+                self.log(f"decision: {decision}")
+            return decision
+
+        reconcile_module.decide, queue_module.random, queue_module.HEARTBEAT_SECONDS = watched, self.rng, 3600.0  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            reconcile_module.decide = decide
+            queue_module.random, queue_module.HEARTBEAT_SECONDS = before  # type: ignore[misc]
+
+    def _plan_faults(self, until: float) -> None:
+        rng, loop, faults = self.rng, self.loop, self.faults
+
+        def at_random(fault: Fault, times: int, action: Callable[[], object]) -> None:
+            if faults.has(fault):
+                for _ in range(rng.randint(1, times)):
+                    loop.after(rng.uniform(1.0, until), lambda: action() if faults.on else None)
+
+        person = rng.choice(self.people)
+        at_random(Fault.KILLED, 3, self._kill_operator)
+        at_random(Fault.CLOCK_FORWARD, 2, lambda: self._move_clock(Fault.CLOCK_FORWARD, rng.choice((30.0, 600.0, 86400.0))))
+        at_random(Fault.CLOCK_BACK, 2, lambda: self._move_clock(Fault.CLOCK_BACK, -rng.choice((30.0, 600.0, 86400.0))))
+        at_random(Fault.NODE_OUTAGE, 2, lambda: self.nodes.go_out_of_reach(rng.choice(self.nodes.nodes), rng.uniform(5.0, 60.0)))
+        at_random(Fault.FORCE_DELETION, 2, person.remove_by_force)
+        at_random(Fault.DRAIN, 3, person.drain)
+        at_random(Fault.EVICTION, 2, person.evict)
+        at_random(Fault.IMAGE_MISSING, 2, lambda: self._lose_image(rng.uniform(5.0, 40.0)))
+        at_random(Fault.REFUSED, 2, lambda: self._refuse(rng.uniform(2.0, 30.0)))
+        if faults.has(Fault.REFUSED):
+            self._refuse(rng.uniform(2.0, 15.0))
+
+    def _kill_operator(self) -> None:
+        self.faults.note(Fault.KILLED)
+        self.rng.choice(list(self.operators.values())).crash()
+
+    def _move_clock(self, fault: Fault, seconds: float) -> None:
+        self.faults.note(fault)
+        operator = self.rng.choice(list(self.operators.values()))
+        operator.clock_error += seconds
+        self.log(f"the clock of {operator.name} jumps by {seconds:.0f} s")
+
+    def _lose_image(self, seconds: float) -> None:
+        self.nodes.image_back_at = self.loop.now + seconds
+
+    def _refuse(self, seconds: float) -> None:
+        self.refusal_until = self.loop.now + seconds
+
+    def _end_faults(self) -> None:
+        self.log("faults end")
+        self.faults.on = False
+        for operator in self.operators.values():
+            operator.clock_error = 0.0
+        for node in self.nodes.nodes:
+            node.back_at = min(node.back_at, self.loop.now)
+
+    def start_operator(self, name: str) -> None:
+        old = self.operators.get(name)
+        if old is not None:
+            self._buried.append(old)
+        self.operators[name] = OperatorProcess(self, name)
+        if old is not None and self.faults.on:
+            self.operators[name].clock_error = old.clock_error
+
+    def note_crash(self, write: Write, when: str) -> None:
+        self.tally.crashes[f"{write.verb} {write.kind}", when] += 1
+        self.log(f"a crash {when} {write}")
+
+    def note_exit(self, process: DriverProcess, code: int) -> None:
+        if code in {64, 65, 67}:
+            job = self.server.peek(Kind.DEDUP_JOBS, process.config.namespace, process.config.name)
+            if job is not None:
+                self.permanent.add(job["metadata"]["uid"])
+
+    def has_pod(self, uid: str) -> bool:
+        address = self.nodes.runs[uid].address
+        pod = self.server.peek(Kind.PODS, address.namespace, address.name)
+        return pod is not None and pod["metadata"]["uid"] == uid
+
+    def begin_write(self, process: OperatorProcess, write: Write) -> Json | None:
+        self.last_write = self.loop.now
+        address = write.address
+        return self.server.peek(address.kind, address.namespace, address.name) if address is not None else None
+
+    def end_write(self, process: OperatorProcess, write: Write, old: Json | None, answer: Json) -> None:
+        address = write.address
+        new = self.server.peek(address.kind, address.namespace, address.name) if address is not None else None
+        if address is not None and write.verb != "delete":
+            process.kube.seen[address] = new
+        self.log(f"{process.name}: {write}")
+        check_write(self, write, old, new)
+
+    def _on_change(self, change: Change) -> None:
+        if self.history is not None and change.actor != "people":
+            self._describe(change)
+        check_change(self, change)
+        for operator in self.operators.values():
+            operator.on_change(change)
+
+    def _describe(self, change: Change) -> None:
+        body = change.new or change.old or {}
+        details = [f"{change.actor}: {change.event} {change.address} ({body['metadata']['uid']})"]
+        if "replicas" in body.get("spec", {}):
+            details.append(f"replicas {body['spec']['replicas']}")
+        if change.address.kind is Kind.PODS:
+            states = [entry["state"] for entry in body.get("status", {}).get("containerStatuses", [])]
+            details.append(f"{body['status']['phase']} {states}")
+        if change.address.kind is Kind.DEDUP_JOBS and change.event is Event.MODIFIED:
+            ready = next(iter(body["status"].get("conditions", [])), {})
+            details.append(f"Ready {ready.get('status')} {ready.get('reason')}, generation {body['status']['observedGeneration']}")
+        if "deletionTimestamp" in body["metadata"]:
+            details.append("going")
+        self.log(", ".join(details))
+
+    def _after_step(self) -> None:
+        check_processes(self)
+
+
+def run_seed(seed: int, *, trace: bool = False) -> World:
+    """Raises Violation."""
+    world = World(seed, trace=trace)
+    try:
+        world.run()
+    except Violation as violation:
+        violation.world = world  # type: ignore[attr-defined]
+        raise
+    finally:
+        world.loop.close()
+    return world
+
+
