@@ -21,6 +21,7 @@ from simulation.faults import Fault, Faults, draw_faults
 from simulation.goal import find_shortfall
 from simulation.invariants import Law, Violation, check_change, check_processes, check_write
 from simulation.loop import SimLoop
+from simulation.memo import remembering
 from simulation.nodes import Nodes
 from simulation.operators import OperatorProcess
 from simulation.people import Action, Person
@@ -29,8 +30,8 @@ from simulation.workloads import Workloads
 
 SETTLE_SECONDS = 2400.0
 """kubelet's longest pause, a few times over, and the operator's own."""
-REST_SECONDS = 70.0
-"""Without a write: then what is left on the way has arrived."""
+REST_SECONDS = 140.0
+"""Without a write: longer than it takes a driver to count as recovered, or progress to be told, and the look after that."""
 QUIET_SECONDS = 300.0
 """In which nothing may be written any more."""
 GLANCE_SECONDS = 10.0
@@ -61,7 +62,7 @@ class World:
         self.met_actions = self.tally.actions
         self.loop = SimLoop(self._after_step)
         self.faults = Faults(self.rng, draw_faults(self.rng), self.tally.faults)
-        self.resync_seconds = self.rng.choice((15.0, 30.0, 60.0))
+        self.resync_seconds = self.rng.choice((15.0, 30.0, 60.0, 60.0))
         self.server = ApiServer(lambda: self.loop.now)
         self.processes: list[DriverProcess] = []
         self.volumes: dict[str, Volume] = {}
@@ -86,7 +87,7 @@ class World:
 
     def run(self) -> None:
         until = self.rng.uniform(30.0, 110.0)
-        with self._in_place_of_chance():
+        with remembering(), self._in_place_of_chance():
             self.start_operator("one")
             if self.faults.has(Fault.TWO_OPERATORS):
                 self.faults.note(Fault.TWO_OPERATORS)
