@@ -92,6 +92,8 @@ def find_shortfall(world: World, person: Person) -> str:
         return _expect_refusal(scene, {Reason.INVALID_SPEC}, suspended=suspended)
     if scene.foreign:
         return _expect_refusal(scene, {Reason.NAME_CONFLICT}, suspended=True)
+    if scene.claim is None and scene.set is None and suspended and scene.condition("Ready") == ("True", Reason.SUSPENDED):
+        return ""  # before it ever ran
     if scene.claim is None or "deletionTimestamp" in scene.claim["metadata"]:
         return _expect_refusal(scene, {Reason.CHECKPOINT_LOST}, suspended=True) if person.asked_to_delete else "there is no claim"
     return _compare_with_spec(scene, parse_document(spec), suspended)

@@ -92,9 +92,13 @@ class Person:
             self._do(Action.FOREIGN)
         moment = rng.uniform(0.0, 5.0)
         self.world.loop.after(moment, self._do, Action.CREATE)
-        for _ in range(rng.randint(1, 5)):
-            moment = moment + rng.uniform(0.05, 3.0) if rng.random() < 0.4 else rng.uniform(moment, until)
+        for _ in range(rng.randint(1, 6)):
+            # Half of what people do comes in haste after what they did before: that is where reads and writes cross.
+            moment = moment + rng.uniform(0.05, 6.0) if rng.random() < 0.5 else rng.uniform(moment, until)
             self.world.loop.after(min(moment, until), self._do, draw_action(rng))
+            if rng.random() < 0.3 and (self.world.faults.has(Fault.DRAIN) or self.world.faults.has(Fault.EVICTION)):
+                disturbance = self.drain if self.world.faults.has(Fault.DRAIN) else self.evict
+                self.world.loop.after(min(moment + rng.uniform(0.0, 4.0), until), disturbance)
 
     def _do(self, action: Action) -> None:
         exists = self._job() is not None

@@ -1,0 +1,31 @@
+"""Which seeds are played: a fixed range, so that CI says the same twice; any other by flag or environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+CHUNK = 100
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    default = os.environ.get("SIMULATION_SEEDS", "0:5000")
+    parser.addoption("--seeds", default=default, help="seeds of the simulation as first:end; default SIMULATION_SEEDS, else 0:5000")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "chunk" in metafunc.fixturenames:
+        first, _, end = str(metafunc.config.getoption("--seeds")).partition(":")
+        chunks = [range(start, min(start + CHUNK, int(end))) for start in range(int(first), int(end), CHUNK)]
+        metafunc.parametrize("chunk", chunks, ids=[f"{chunk.start}-{chunk.stop - 1}" for chunk in chunks])
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The operator logs each failure that it meets, and here it meets thousands."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

@@ -1,0 +1,199 @@
+"""The operator, deliberately broken: a simulation that does not find these finds nothing.
+
+Each mutant is a change that a person could make in good faith. It must be found within a bounded number of seeds, by a law that speaks of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from dedup_api import names
+from dedup_operator.adapters import apply, fetch
+from dedup_operator.adapters.kube import Json, Kube, Resource
+from dedup_operator.domain import decide, marks, observe
+from dedup_operator.domain.build import Children
+from dedup_operator.domain.decide import Decision, Question, Refuse, Start
+from dedup_operator.domain.observe import Ownership, World
+from dedup_operator.reconcile import Reconciler
+from simulation import memo
+from simulation.invariants import Law, Violation
+from simulation.world import run_seed
+
+Patch = pytest.MonkeyPatch
+
+
+def set_rule(patch: Patch, name: str, rule: Callable[[Question], Decision | None]) -> None:
+    rules = tuple(rule if known.__name__ == name else known for known in decide.RULES)
+    assert rules != decide.RULES
+    patch.setattr(decide, "RULES", rules)
+
+
+def start_without_waiting(patch: Patch) -> None:
+    def rule(question: Question) -> Decision | None:
+        stopped = question.world.set is not None and question.world.set.replicas == 0
+        return Start(first=False) if stopped else None
+
+    set_rule(patch, "decide_next_start", rule)
+
+
+def start_whatever_was_read(patch: Patch) -> None:
+    real = apply._start
+
+    async def start(kube: Kube, driver_set: Any, children: Children) -> None:
+        if driver_set is not None:
+            raw = deepcopy(driver_set.raw)
+            del raw["metadata"]["resourceVersion"]
+            driver_set = replace(driver_set, raw=raw)
+        await real(kube, driver_set, children)
+
+    patch.setattr(apply, "_start", start)
+
+
+def own_every_claim(patch: Patch) -> None:
+    def set_owner(body: Json, job: Any, claim: Any) -> None:
+        body["metadata"]["ownerReferences"] = [marks.build_owner_reference(job)]
+
+    patch.setattr(apply, "_set_owner", set_owner)
+
+
+def stop_for_an_invalid_edit(patch: Patch) -> None:
+    real = decide.decide_resume
+    patch.setattr(decide, "decide_resume", lambda world, refusal: replace(real(world, refusal), stop=True))
+
+
+def roll_for_a_blocked_edit(patch: Patch) -> None:
+    set_rule(patch, "decide_change", lambda question: None)
+
+
+def forget_to_come_back(patch: Patch) -> None:
+    patch.setattr(decide, "decide_resume", lambda world, refusal: refusal)
+
+
+def make_the_set_first(patch: Patch) -> None:
+    real = apply._ensure_surroundings
+
+    async def ensure(kube: Kube, world: World, children: Children, config_map: str | None = None) -> None:
+        if world.set is None:
+            await apply._start(kube, None, children)
+        await real(kube, world, children, config_map)
+
+    patch.setattr(apply, "_ensure_surroundings", ensure)
+
+
+def report_ahead(patch: Patch) -> None:
+    import dedup_operator.reconcile as module
+
+    real = module.build_status
+
+    def build(before: Any, world: World, generation: int, *rest: Any) -> Any:
+        return real(before, world, generation + 1, *rest)
+
+    patch.setattr(module, "build_status", build)
+
+
+def report_always(patch: Patch) -> None:
+    import dedup_operator.reconcile as module
+
+    patch.setattr(module, "choose_status", lambda before, after, written, now: after)
+
+
+def believe_an_event(patch: Patch) -> None:
+    """A pod that was seen to go counts as gone."""
+    real = Reconciler._reconcile
+
+    async def reconcile(self: Reconciler, key: Any) -> float | None:
+        going = self._departed.get(key)
+        kube = self.kube
+        real_get = kube.get
+
+        async def get(resource: Resource, namespace: str, name: str) -> Json | None:
+            if resource is Resource.PODS and going is not None and name == names.driver_pod_name(key.name):
+                return None
+            return await real_get(resource, namespace, name)
+
+        patch.setattr(kube, "get", get)
+        try:
+            return await real(self, key)
+        finally:
+            patch.setattr(kube, "get", real_get)
+
+    patch.setattr(Reconciler, "_reconcile", reconcile)
+
+
+def adopt_by_name(patch: Patch) -> None:
+    real = observe._observe_ownership
+
+    def ownership(raw: Json, uid: str, name: str) -> Ownership:
+        found = real(raw, uid, name)
+        return Ownership.OURS if found is Ownership.LEAVING else found
+
+    patch.setattr(observe, "_observe_ownership", ownership)
+
+
+def sweep_too_much(patch: Patch) -> None:
+    async def sweep(kube: Kube, namespace: str, world: World) -> None:
+        for name, uid in world.config_map_uids:
+            await kube.delete(Resource.CONFIG_MAPS, namespace, name, uid)
+
+    patch.setattr(apply, "_sweep", sweep)
+
+
+def take_any_name(patch: Patch) -> None:
+    patch.setattr(observe, "_observe_ownership", lambda raw, uid, name: Ownership.OURS)
+
+
+def keep_the_mark_unset(patch: Patch) -> None:
+    """The claim never says that keys are stored in it."""
+    patch.setattr(apply, "_set_marks", lambda body, claim, children: body["metadata"]["annotations"].update(children.claim["metadata"]["annotations"]))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    breaks: Callable[[Patch], None]
+    laws: frozenset[Law]
+    within: int
+    """Seeds."""
+
+
+def mutant(breaks: Callable[[Patch], None], *laws: Law, within: int = 200) -> Any:
+    return pytest.param(Mutant(breaks, frozenset(laws), within), id=breaks.__name__)
+
+
+MUTANTS = [
+    mutant(start_without_waiting, Law.TEMPLATE_BESIDE_POD),
+    mutant(start_whatever_was_read, Law.TEMPLATE_BESIDE_POD, Law.REACHED, within=1000),
+    mutant(own_every_claim, Law.CLAIM_KEPT, Law.REACHED),
+    mutant(stop_for_an_invalid_edit, Law.EDIT_STOPS_NOTHING),
+    mutant(roll_for_a_blocked_edit, Law.EDIT_STOPS_NOTHING),
+    mutant(forget_to_come_back, Law.REACHED, within=400),
+    mutant(make_the_set_first, Law.SURROUNDINGS_FIRST),
+    mutant(report_ahead, Law.GENERATION_NOT_AHEAD),
+    mutant(report_always, Law.STAYS),
+    mutant(believe_an_event, Law.TEMPLATE_BESIDE_POD, Law.REACHED),
+    mutant(adopt_by_name, Law.REACHED, Law.STAYS, within=400),
+    mutant(sweep_too_much, Law.REACHED, Law.STAYS),
+    mutant(take_any_name, Law.FOREIGN_UNTOUCHED, Law.REACHED, within=400),
+    mutant(keep_the_mark_unset, Law.REACHED, Law.STAYS, within=400),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_broken_operator_is_found(mutant: Mutant, monkeypatch: Patch) -> None:
+    mutant.breaks(monkeypatch)
+    memo.forget()
+    try:
+        for seed in range(mutant.within):
+            try:
+                run_seed(seed)
+            except Violation as violation:
+                print(f"{mutant.breaks.__name__}: seed {seed}: {violation}")
+                assert violation.law in mutant.laws, f"seed {seed}: {violation}"
+                return
+        pytest.fail(f"not found in {mutant.within} seeds")
+    finally:
+        memo.forget()

@@ -1,0 +1,81 @@
+"""Thousands of seeds, each with all laws after every step. A seed that fails is printed with the command that plays it again."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from simulation.faults import Fault
+from simulation.invariants import Violation
+from simulation.people import WEIGHTS, Action
+from simulation.world import Tally, World, run_seed
+
+HERE = Path(__file__).parent
+REPLAY = "PYTHONPATH=tests python -m simulation --seed"
+DECISIONS = {"Start", "Keep", "Roll", "Stop", "Rest", "Wait", "Refuse", "GiveUp"}
+WRITES = {
+    "create persistentvolumeclaims",
+    "create configmaps",
+    "create services",
+    "create statefulsets",
+    "replace statefulsets",
+    "replace persistentvolumeclaims",
+    "delete configmaps",
+    "status dedupjobs",
+    "report events",
+}
+
+
+def test_all_laws_hold(chunk: range) -> None:
+    failed = []
+    gc.disable()
+    try:
+        for seed in chunk:
+            try:
+                run_seed(seed)
+            except Violation as violation:
+                failed.append(f"seed {seed}: {violation}\n    {REPLAY} {seed}")
+    finally:
+        gc.enable()
+        gc.collect()
+    assert not failed, "\n".join(failed)
+
+
+@pytest.fixture(scope="module")
+def tally() -> Tally:
+    """Of some hundred seeds."""
+    found = Tally()
+    for seed in range(400):
+        found.add(run_seed(seed).tally)
+    return found
+
+
+def test_every_fault_every_action_and_every_decision_happens(tally: Tally) -> None:
+    assert [fault.name for fault in Fault if not tally.faults[fault]] == []
+    assert [action.name for action in (Action.CREATE, Action.FOREIGN, *WEIGHTS) if not tally.actions[action]] == []
+    assert DECISIONS - tally.decisions.keys() == set()
+
+
+def test_the_operator_dies_before_and_after_every_kind_of_write(tally: Tally) -> None:
+    missed = [(write, when) for write in sorted(WRITES) for when in ("before", "after") if not tally.crashes[write, when]]
+    assert missed == []
+
+
+def test_a_seed_is_one_history() -> None:
+    """Also in another process, where sets have another order."""
+    command = [sys.executable, "-m", "simulation", "--seed"]
+    for seed in ("3", "11"):
+        histories: Counter[str] = Counter()
+        for hash_seed in ("1", "2"):
+            environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])}
+            histories[subprocess.run([*command, seed], env=environment, capture_output=True, text=True, check=True).stdout] += 1
+        assert len(histories) == 1
+        world = World(int(seed), trace=True)
+        world.run()
+        assert "\n".join(world.history or []) in next(iter(histories))
