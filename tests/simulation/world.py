@@ -75,6 +75,8 @@ class World:
         self._buried: list[OperatorProcess] = []
         self.refusal_until = 0.0
         self.last_write = 0.0
+        self.last_failure = 0.0
+        """When a driver last ended by itself, and badly: that is told, also when nothing else may be written."""
         self.nodes = Nodes(self)
         self.workloads = Workloads(self)
         self.collector = Collector(self)
@@ -111,9 +113,9 @@ class World:
             shortfall = self._find_shortfall()
 
     def _rest(self) -> None:
-        written = self.last_write
+        written, began = self.last_write, self.loop.now
         self.loop.run_until(self.loop.now + max(QUIET_SECONDS, 3 * self.resync_seconds))
-        if self.last_write != written:
+        if self.last_write != written and self.last_failure <= began:
             raise Violation(Law.STAYS, "the operator writes, and nothing has happened")
         shortfall = self._find_shortfall()
         if shortfall:
@@ -200,6 +202,8 @@ class World:
         self.log(f"a crash {when} {write}")
 
     def note_exit(self, process: DriverProcess, code: int) -> None:
+        if not process.stopping and code != 0:
+            self.last_failure = self.loop.now
         if code in {64, 65, 67}:
             job = self.server.peek(Kind.DEDUP_JOBS, process.config.namespace, process.config.name)
             if job is not None:
