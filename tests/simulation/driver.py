@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dedup_api.changes import list_state_changes, state_identity
 from dedup_api.driver_status import Blocked, DriverStatus, Phase
-from dedup_api.exits import ExitCode
+from dedup_api.exits import STOPPED_EARLY, ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.status import Progress
@@ -60,6 +60,8 @@ class DriverProcess:
         self.silent_until = 0.0
         self.attempt: int | None = None
         self.committed = False
+        self.through = False
+        """It has taken all there was, and ends by itself."""
         self.batch_since: float | None = None
         self.since = world.loop.now
         self.left = world.rng.randint(2, 3)
@@ -128,10 +130,11 @@ class DriverProcess:
         self.volume.batches += 1
         self.left -= 1
         if self.stopping:
-            self._end(ExitCode.DONE, "")
+            self._end_as_asked()
         elif self.left > 0:
             self._at(self.world.rng.uniform(0.1, 3.0), self._begin_batch)
         elif self.finite:
+            self.through = True
             self._end(ExitCode.DONE, "")
 
     def terminate(self) -> None:
@@ -143,7 +146,10 @@ class DriverProcess:
         if self.hangs or self.world.faults.strikes(Fault.SLOW_STOP):
             self.hangs = True
         elif self.batch_since is None:
-            self._at(self.world.rng.uniform(0.05, 0.5), lambda: self._end(ExitCode.DONE, ""))
+            self._at(self.world.rng.uniform(0.05, 0.5), self._end_as_asked)
+
+    def _end_as_asked(self) -> None:
+        self._end(STOPPED_EARLY if self.finite else ExitCode.DONE, "")
 
     def kill(self) -> None:
         self._end(137, "")

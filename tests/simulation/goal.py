@@ -13,17 +13,19 @@ from dedup_api.driver_status import Phase
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.marks import CHECKPOINT_BEGUN, GIVEN_UP, ROLLING, parse_given_up
+from dedup_operator.domain.observe_pod import has_ended
+from dedup_operator.domain.workload import Kind as WorkloadKind
+from dedup_operator.domain.workload import choose_kind, find_replicas
 from simulation.api_server import Json, Kind, render_moment
-from simulation.driver import POISON, Volume
-from simulation.invariants import find_wanted_config, parse_document
+from simulation.driver import POISON, Volume, parse_job_json
+from simulation.invariants import WORKLOADS, find_template, find_wanted_config, parse_document
 from simulation.nodes import find_config_name
 from simulation.people import NAMESPACE, is_broken
+from simulation.workloads import find_end
 
 if TYPE_CHECKING:
     from simulation.people import Person
     from simulation.world import World
-
-WORKLOADS = (Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS)
 
 
 class Scene:
@@ -34,8 +36,8 @@ class Scene:
         self.world, self.person = world, person
         self.job = server.peek(Kind.DEDUP_JOBS, NAMESPACE, self.name)
         self.claim = server.peek(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name))
-        self.set = server.peek(Kind.STATEFUL_SETS, NAMESPACE, names.driver_name(self.name))
-        self.pods = self._own(Kind.PODS)
+        self.workloads = [body for kind in WORKLOADS if (body := server.peek(kind, NAMESPACE, names.driver_name(self.name))) is not None]
+        self.pods = [pod for pod in self._own(Kind.PODS) if not has_ended(pod)]
         self.foreign = [
             body for kind in (*WORKLOADS, Kind.SERVICES, Kind.CLAIMS) for body in server.scan(kind) if body["metadata"]["uid"] in person.foreign
         ]
@@ -58,11 +60,15 @@ class Scene:
         kinds = (*WORKLOADS, Kind.SERVICES, Kind.CONFIG_MAPS, Kind.PODS)
         return [f"{kind}/{body['metadata']['name']}" for kind in kinds for body in self._own(kind)]
 
+    def marks(self, name: str) -> list[str]:
+        found = (workload["metadata"].get("annotations", {}).get(name) for workload in self.workloads)
+        return [mark for mark in found if mark is not None]
+
     @property
     def given_up(self) -> bool:
-        text = self.set["metadata"].get("annotations", {}).get(GIVEN_UP) if self.set else None
-        why = parse_given_up(text)
-        return why is not None and self.job is not None and why.generation == self.job["metadata"]["generation"] and self.stopped
+        reasons = [parse_given_up(mark) for mark in self.marks(GIVEN_UP)]
+        generation = self.job["metadata"]["generation"] if self.job is not None else -1
+        return self.stopped and any(why is not None and why.generation == generation for why in reasons)
 
     @property
     def known_to_have_begun(self) -> bool:
@@ -70,12 +76,12 @@ class Scene:
 
     @property
     def stopped(self) -> bool:
-        return not self.pods and (self.set is None or self.set["spec"]["replicas"] == 0)
+        return not self.pods and all(find_replicas(body) == 0 or find_end(body) is not None for body in self.workloads)
 
     @property
     def stuck(self) -> bool:
         """On its way to other settings, which nobody carries on."""
-        return self.set is not None and ROLLING in self.set["metadata"].get("annotations", {}) and self.stopped
+        return self.stopped and bool(self.marks(ROLLING))
 
 
 def find_shortfall(world: World, person: Person) -> str:
@@ -96,7 +102,7 @@ def find_shortfall(world: World, person: Person) -> str:
         return _expect_refusal(scene, {Reason.INVALID_SPEC}, suspended=suspended)
     if scene.foreign:
         return _expect_refusal(scene, {Reason.NAME_CONFLICT}, suspended=True)
-    if scene.claim is None and scene.set is None and suspended and scene.condition("Ready") == ("True", Reason.SUSPENDED):
+    if scene.claim is None and not scene.workloads and suspended and scene.condition("Ready") == ("True", Reason.SUSPENDED):
         return ""  # before it ever ran
     if scene.claim is None or "deletionTimestamp" in scene.claim["metadata"]:
         return _expect_refusal(scene, {Reason.CHECKPOINT_LOST}, suspended=True) if person.asked_to_delete else "there is no claim"
@@ -126,7 +132,29 @@ def _compare_with_spec(scene: Scene, spec: DedupJobSpec, suspended: bool) -> str
     if scene.given_up:
         known = spec.source.consumer_group == POISON or scene.job["metadata"]["uid"] in scene.world.permanent
         return "" if known and scene.condition("Stalled")[0] == "True" else "it was given up without a permanent end"
-    return _expect_driver(scene, spec, wanted.to_json_dict()) or _expect_surroundings(scene, spec)
+    if len(scene.workloads) != 1 or scene.workloads[0]["kind"] != choose_kind(spec):
+        return f"{[body['kind'] for body in scene.workloads]} instead of a {choose_kind(spec)}"
+    expect = {WorkloadKind.STATEFUL_SET: _expect_driver, WorkloadKind.JOB: _expect_completion, WorkloadKind.CRON_JOB: _expect_schedule}
+    return expect[choose_kind(spec)](scene, spec, wanted.to_json_dict()) or _expect_surroundings(scene, spec)
+
+
+def _expect_completion(scene: Scene, spec: DedupJobSpec, wanted: Json) -> str:
+    assert scene.job is not None
+    if scene.pods or scene.condition("Ready") != ("True", Reason.COMPLETED):
+        return f"Ready is {scene.condition('Ready')} with {len(scene.pods)} pods, and not completed"
+    text, since = scene.world.completed.get(scene.name, ("", 0.0))
+    if not text or parse_job_json(text).to_json_dict() != wanted:
+        return "what ran last had other settings"
+    return "the run is older than restartNonce" if since < scene.person.nonce_at.get(scene.job["metadata"]["uid"], 0.0) else ""
+
+
+def _expect_schedule(scene: Scene, spec: DedupJobSpec, wanted: Json) -> str:
+    if scene.pods or scene.condition("Ready") != ("True", Reason.SCHEDULED):
+        return f"Ready is {scene.condition('Ready')} with {len(scene.pods)} pods, and not scheduled"
+    config = scene.world.server.peek(Kind.CONFIG_MAPS, NAMESPACE, find_config_name(find_template(scene.workloads[0])))
+    if config is None or parse_job_json(config["data"]["job.json"]).to_json_dict() != wanted:
+        return "the next run has other settings"
+    return "the schedule is suspended" if scene.workloads[0]["spec"].get("suspend") else ""
 
 
 def _expect_driver(scene: Scene, spec: DedupJobSpec, wanted: Json) -> str:
@@ -159,4 +187,4 @@ def _expect_surroundings(scene: Scene, spec: DedupJobSpec) -> str:
     if scene.world.server.peek(Kind.SERVICES, NAMESPACE, names.driver_name(scene.name)) is None:
         return "there is no Service"
     maps = [body["metadata"]["name"] for body in scene._own(Kind.CONFIG_MAPS)]
-    return "" if maps == [find_config_name(scene.pods[0])] else f"ConfigMaps {maps}"
+    return "" if maps == [find_config_name(find_template(scene.workloads[0]))] else f"ConfigMaps {maps}"

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 
+WORKLOADS = (Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS)
+
+
 class Law(StrEnum):
     ONE_LIVE_DRIVER = "at most one live driver per checkpoint"
     ONE_CONTAINER = "at most one running driver container per checkpoint, by the control plane alone"
@@ -103,8 +106,10 @@ def check_write(world: World, write: Write, old: Json | None, new: Json | None) 
         _check_job_write(world, write, old, new)
     elif address.kind is Kind.STATEFUL_SETS and write.verb == "replace" and old is not None and new is not None:
         _check_set_write(world, write, address, old, new)
-    elif address.kind in {Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS} and write.verb == "create" and new is not None:
+    elif address.kind in WORKLOADS and write.verb == "create" and new is not None:
         _check_surroundings(world, write, new)
+    elif write.verb == "delete" and address.kind in WORKLOADS and old is not None:
+        _check_removal(world, write, old)
     elif address.kind in {Kind.JOBS, Kind.CRON_JOBS} and write.verb == "replace" and old is not None and new is not None:
         stops = bool(new["spec"].get("suspend")) and not old["spec"].get("suspend")
         if stops and is_unusable(write, address.namespace, find_job_name(old)):
@@ -127,10 +132,21 @@ def _check_set_write(world: World, write: Write, address: Address, old: Json, ne
     if changed:
         pod = world.server.peek(Kind.PODS, address.namespace, f"{address.name}-0")
         owner = find_controller(pod) if pod is not None else None
-        if owner is not None and owner["uid"] == old["metadata"]["uid"]:
+        by_hand = any(old["metadata"]["uid"] in person.touched for person in world.people)  # set right for the next start
+        if owner is not None and owner["uid"] == old["metadata"]["uid"] and not by_hand:
             raise Violation(Law.TEMPLATE_BESIDE_POD, str(write))
     stops = new["spec"]["replicas"] < old["spec"]["replicas"]
     if (stops or changed) and is_unusable(write, address.namespace, find_job_name(old)):
+        raise Violation(Law.EDIT_STOPS_NOTHING, str(write))
+
+
+def _check_removal(world: World, write: Write, old: Json) -> None:
+    assert write.address is not None
+    namespace, job = write.address.namespace, find_job_name(old)
+    if write.address.name != names.driver_name(job):
+        return  # a run of a schedule
+    beside = [kind for kind in WORKLOADS if kind is not write.address.kind and world.server.peek(kind, namespace, write.address.name)]
+    if not beside and is_unusable(write, namespace, job):
         raise Violation(Law.EDIT_STOPS_NOTHING, str(write))
 
 

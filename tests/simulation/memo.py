@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import dedup_operator.domain.checkpoint as checkpoint_module
 import dedup_operator.domain.decide as decide_module
-import dedup_operator.domain.observe as observe_module
+import dedup_operator.domain.workload as workload_module
 import dedup_operator.reconcile as reconcile_module
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
@@ -66,7 +67,7 @@ def remembering() -> Iterator[None]:
         kept = _recall(key, lambda: (_fold(real_children(job, inputs, image)), job.spec, inputs))[0]
         return Children(**{field: marshal.loads(body) if body is not None else None for field, body in kept.items()})
 
-    real_spec, real_config = observe_module.parse_spec, observe_module.parse_config
+    real_spec, real_config = workload_module.parse_spec, checkpoint_module.parse_config
 
     def parse_spec(text: str | None) -> DedupJobSpec | None:
         found: DedupJobSpec | None = _recall(("spec", text), lambda: real_spec(text))
@@ -82,8 +83,8 @@ def remembering() -> Iterator[None]:
         (reconcile_module, "build_inputs"): build_inputs,
         (reconcile_module, "build_children"): build_children,
         (decide_module, "build_inputs"): build_inputs,
-        (observe_module, "parse_spec"): parse_spec,
-        (observe_module, "parse_config"): parse_config,
+        (workload_module, "parse_spec"): parse_spec,
+        (checkpoint_module, "parse_config"): parse_config,
     }
     before = {place: getattr(*place) for place in replaced}
     for (module, name), function in replaced.items():

@@ -85,11 +85,10 @@ class SimKube(Kube):
         write = Write("status" if subresource else "replace", address, sent, self._remember())
         return await self._write(write, lambda: self.world.server.replace(kind, sent, subresource, name))
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, propagation: str = "Background") -> None:
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, *, foreground: bool = False) -> None:
         kind = find_kind(resource)
 
         def act() -> Json:
-            foreground = propagation == "Foreground"
             self.world.server.delete(kind, namespace, name, uid=uid, foreground=foreground, actor=self.process.name)
             return {}
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dedup_api import names
+from dedup_api.driver_status import TerminationMessage
+from dedup_api.reasons import Reason
 from simulation.api_server import Address, Change, Event, Json, Kind, render_moment
 from simulation.driver import DriverProcess, Volume
 from simulation.faults import Fault
@@ -163,6 +165,8 @@ class Nodes:
         self.world.log(f"container of {run.address.name} ({run.uid}) ends with {code}")
         finished = render_moment(self.world.loop.now)
         message = f'{{"reason": "{reason}", "message": "as told"}}' if reason else ""
+        if process.through:
+            message = TerminationMessage(reason=Reason.COMPLETED, message="all read", status=process.describe()).model_dump_json(by_alias=True)
         end = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": message, "finishedAt": finished}
         self._later(run, self.world.rng.uniform(0.01, 0.5), lambda _: self._show_end(run, end))
 

@@ -6,6 +6,7 @@ a new or broken watch begins.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ class OperatorProcess:
         create = world.loop.create_task
         self._tasks = [
             create(self.queue.run(), name="dispatcher", context=self.context),
-            create(add_all_for_ever(self.kube, self.queue, ()), name="relist", context=self.context),
+            create(add_all_for_ever(self.kube, self.queue, (), asyncio.Event()), name="relist", context=self.context),
         ]
         world.log(f"{name} starts")
         world.loop.after(world.rng.uniform(0.05, 1.0), self._list_all)

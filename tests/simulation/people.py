@@ -25,7 +25,7 @@ SPEC: Json = {
     "watermark": "10m",
     "sink": {"kafka": {"topic": "out"}},
 }
-WITH_BATCH_TRIGGERS = False
+WITH_BATCH_TRIGGERS = True
 """Whether the operator knows `trigger.availableNow`."""
 
 
@@ -47,6 +47,7 @@ class Action(StrEnum):
     DELETE_JOB = "delete"
     RECREATE = "delete, and create again at once"
     CHILD_DELETED = "delete a child by hand"
+    CHILD_CHANGED = "change a child by hand"
     CLAIM_DELETED = "delete the claim by hand"
     FOREIGN = "an object of others has a child's name"
 
@@ -68,6 +69,7 @@ WEIGHTS = {
     Action.DELETE_JOB: 1,
     Action.RECREATE: 2,
     Action.CHILD_DELETED: 2,
+    Action.CHILD_CHANGED: 1,
     Action.CLAIM_DELETED: 0.3,
 }
 
@@ -84,6 +86,8 @@ class Person:
         """UID to resourceVersion of objects of others."""
         self.policies: dict[str, list[tuple[int, str, bool]]] = {}
         """By the DedupJob's UID: generation, reclaim policy, and whether the spec could be read."""
+        self.touched: list[str] = []
+        """UIDs of workloads that were changed by hand."""
         self.nonce_at: dict[str, float] = {}
 
     def plan(self, until: float) -> None:
@@ -102,7 +106,7 @@ class Person:
 
     def _do(self, action: Action) -> None:
         exists = self._job() is not None
-        if not exists and action not in {Action.CREATE, Action.FOREIGN, Action.CLAIM_DELETED, Action.CHILD_DELETED}:
+        if not exists and action not in {Action.CREATE, Action.FOREIGN, Action.CLAIM_DELETED, Action.CHILD_DELETED, Action.CHILD_CHANGED}:
             action = Action.CREATE
         self.world.met_actions[action] += 1
         self.world.log(f"people: {self.name}: {action}")
@@ -224,6 +228,20 @@ class Person:
             foreground = rng.random() < 0.3
             server.delete(kind, NAMESPACE, body["metadata"]["name"], foreground=foreground, actor=ACTOR)
 
+    def change_child(self) -> None:
+        """Something in the template that the driver does not mind."""
+        number = self.world.rng.randrange(10)
+
+        def edit(body: Json) -> None:
+            spec = body["spec"]["jobTemplate"]["spec"] if body["kind"] == "CronJob" else body["spec"]
+            spec["template"]["metadata"].setdefault("annotations", {})["by-hand"] = str(number)
+
+        for kind in (Kind.STATEFUL_SETS, Kind.CRON_JOBS):
+            for body in list(self.world.server.scan(kind, NAMESPACE)):
+                if body["metadata"].get("labels", {}).get(names.LABEL_JOB) == self.name:
+                    self.touched.append(body["metadata"]["uid"])
+                    self.world.server.change(kind, NAMESPACE, body["metadata"]["name"], edit, ACTOR)
+
     def delete_claim(self) -> None:
         claim = self.world.server.peek(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name))
         if claim is not None:
@@ -301,6 +319,7 @@ ACTIONS: dict[Action, Callable[[Person], None]] = {
     Action.DELETE_JOB: Person.delete,
     Action.RECREATE: Person.recreate,
     Action.CHILD_DELETED: Person.delete_child,
+    Action.CHILD_CHANGED: Person.change_child,
     Action.CLAIM_DELETED: Person.delete_claim,
     Action.FOREIGN: Person.occupy_a_name,
 }

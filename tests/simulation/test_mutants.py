@@ -18,7 +18,8 @@ from dedup_operator.adapters.kube import Json, Kube, Resource
 from dedup_operator.domain import decide, marks, observe
 from dedup_operator.domain.build import Children
 from dedup_operator.domain.decide import Decision, Question, Refuse, Start
-from dedup_operator.domain.observe import Ownership, World
+from dedup_operator.domain.observe import World
+from dedup_operator.domain.ownership import Ownership
 from dedup_operator.reconcile import Reconciler
 from simulation import memo
 from simulation.invariants import Law, Violation
@@ -35,7 +36,7 @@ def set_rule(patch: Patch, name: str, rule: Callable[[Question], Decision | None
 
 def start_without_waiting(patch: Patch) -> None:
     def rule(question: Question) -> Decision | None:
-        stopped = question.world.set is not None and question.world.set.replicas == 0
+        stopped = question.world.workload is not None and question.world.workload.replicas == 0
         return Start(first=False) if stopped else None
 
     set_rule(patch, "decide_next_start", rule)
@@ -78,7 +79,7 @@ def make_the_set_first(patch: Patch) -> None:
     real = apply._ensure_surroundings
 
     async def ensure(kube: Kube, world: World, children: Children, config_map: str | None = None) -> None:
-        if world.set is None:
+        if world.workload is None:
             await apply._start(kube, None, children)
         await real(kube, world, children, config_map)
 
@@ -126,13 +127,13 @@ def believe_an_event(patch: Patch) -> None:
 
 
 def adopt_by_name(patch: Patch) -> None:
-    real = observe._observe_ownership
+    real = observe.observe_ownership
 
     def ownership(raw: Json, uid: str, name: str) -> Ownership:
         found = real(raw, uid, name)
         return Ownership.OURS if found is Ownership.LEAVING else found
 
-    patch.setattr(observe, "_observe_ownership", ownership)
+    patch.setattr(observe, "observe_ownership", ownership)
 
 
 def sweep_too_much(patch: Patch) -> None:
@@ -144,7 +145,7 @@ def sweep_too_much(patch: Patch) -> None:
 
 
 def take_any_name(patch: Patch) -> None:
-    patch.setattr(observe, "_observe_ownership", lambda raw, uid, name: Ownership.OURS)
+    patch.setattr(observe, "observe_ownership", lambda raw, uid, name: Ownership.OURS)
 
 
 def keep_the_mark_unset(patch: Patch) -> None:

@@ -18,7 +18,7 @@ from simulation.world import Tally, World, run_seed
 
 HERE = Path(__file__).parent
 REPLAY = "PYTHONPATH=tests python -m simulation --seed"
-DECISIONS = {"Start", "Keep", "Roll", "Stop", "Rest", "Wait", "Refuse", "GiveUp"}
+DECISIONS = {"Start", "Keep", "Roll", "Stop", "Rest", "Wait", "Refuse", "GiveUp", "Update", "Mend", "Remove"}
 WRITES = {
     "create persistentvolumeclaims",
     "create configmaps",
@@ -27,6 +27,13 @@ WRITES = {
     "replace statefulsets",
     "replace persistentvolumeclaims",
     "delete configmaps",
+    "create jobs",
+    "create cronjobs",
+    "delete statefulsets",
+    "delete jobs",
+    "delete cronjobs",
+    "replace jobs",
+    "replace cronjobs",
     "status dedupjobs",
     "report events",
 }

@@ -70,6 +70,8 @@ class World:
         """Checkpoints of pods that were removed by force: there only the lock is left."""
         self.permanent: set[str] = set()
         """UIDs of DedupJobs whose driver ended for good."""
+        self.completed: dict[str, tuple[str, float]] = {}
+        """By DedupJob: job.json and start of the last run that took all there was."""
         self.observed: dict[str, int] = {}
         self.operators: dict[str, OperatorProcess] = {}
         self._buried: list[OperatorProcess] = []
@@ -204,6 +206,8 @@ class World:
     def note_exit(self, process: DriverProcess, code: int) -> None:
         if not process.stopping and code != 0:
             self.last_failure = self.loop.now
+        if process.through:
+            self.completed[process.config.name] = (process.text, process.since)
         if code in {64, 65, 67}:
             job = self.server.peek(Kind.DEDUP_JOBS, process.config.namespace, process.config.name)
             if job is not None:
