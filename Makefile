@@ -65,6 +65,10 @@ test-plane: setup ## The operator killed and lied to at a sample of its writes; 
 	@$(PY) -c 'from plane.control_plane import ensure_programs; ensure_programs()'
 	$(PYTEST) tests/plane
 
+.PHONY: test-simulation
+test-simulation: setup ## 5,000 seeds of the control plane in a simulated cluster; SEEDS=first:end plays others
+	$(PYTEST) -n 2 tests/simulation $(if $(SEEDS),--seeds $(SEEDS))
+
 .PHONY: test-faults
 test-faults: setup ## Delivery while driver, JVM and broker are killed: the short form of soak
 	$(PYTEST) tests/faults
@@ -81,6 +85,7 @@ bench-backlog: setup ## Late records, time and state of a year's backlog in unev
 test: setup ## Everything that CI runs
 	@$(MAKE) lint
 	@$(MAKE) test-unit
+	@$(MAKE) test-simulation
 	@$(MAKE) cluster images
 	$(PYTEST) -n 2 --dist loadscope tests/kafka tests/faults tests/plane tests/cluster
 

@@ -12,6 +12,8 @@ class ByWhatTheyShare(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
+        if file.startswith("tests/simulation/"):
+            return nodeid  # seeds share nothing
         return next((folder for folder in ("tests/cluster", "tests/plane") if file.startswith(f"{folder}/")), file)
 
 

@@ -149,7 +149,7 @@ class ApiServer:
     def create(self, kind: Kind, namespace: str, body: Json, actor: str) -> Json:
         address = Address(kind, namespace, body["metadata"]["name"])
         if address in self._objects:
-            raise AlreadyExists(f'{address} already exists')
+            raise AlreadyExists(f"{address} already exists")
         made = copy(body)
         metadata = made["metadata"]
         metadata["namespace"] = namespace
@@ -200,7 +200,15 @@ class ApiServer:
         return self._update(address, old, new, actor)
 
     def delete(
-        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, foreground: bool = False, grace: int | None = None, actor: str
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        foreground: bool = False,
+        grace: int | None = None,
+        actor: str,
     ) -> None:
         """`grace`: of pods; 0 removes the object whatever its process does."""
         address = Address(kind, namespace, name)
@@ -242,7 +250,9 @@ class ApiServer:
     def _keep_what_is_the_servers(self, kind: Kind, old: Json, new: Json) -> None:
         for field in IMMUTABLE.get(kind, ()):
             if old["spec"].get(field) != new["spec"].get(field):
-                raise ApiRefused(f"spec.{field} is immutable", )
+                raise ApiRefused(
+                    f"spec.{field} is immutable",
+                )
         if kind is Kind.CONFIG_MAPS and old.get("immutable") and (old["data"] != new["data"] or not new.get("immutable")):
             raise ApiRefused("the ConfigMap is immutable")
         for field in ("uid", "creationTimestamp", "generation", "deletionTimestamp"):

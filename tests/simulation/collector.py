@@ -27,9 +27,9 @@ class Collector:
             if change.old["metadata"].get("ownerReferences"):
                 self._look_at_owners(change.old)
         elif change.new is not None:
-            if change.event is Event.ADDED or change.actor not in {ACTOR, "kubelet"}:
-                if change.new["metadata"].get("ownerReferences"):
-                    self._later(rng.uniform(0.05, 3.0), address)
+            told = change.event is Event.ADDED or change.actor not in {ACTOR, "kubelet"}
+            if told and change.new["metadata"].get("ownerReferences"):
+                self._later(rng.uniform(0.05, 3.0), address)
             if FOREGROUND in change.new["metadata"].get("finalizers", ()):
                 self._look_at_children(change.new)
                 self.world.loop.after(rng.uniform(0.05, 1.0), self._finish_foreground, address)

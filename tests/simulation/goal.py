@@ -39,7 +39,10 @@ class Scene:
         self.workloads = [body for kind in WORKLOADS if (body := server.peek(kind, NAMESPACE, names.driver_name(self.name))) is not None]
         self.pods = [pod for pod in self._own(Kind.PODS) if not has_ended(pod)]
         self.foreign = [
-            body for kind in (*WORKLOADS, Kind.SERVICES, Kind.CLAIMS) for body in server.scan(kind) if body["metadata"]["uid"] in person.foreign
+            body
+            for kind in (*WORKLOADS, Kind.SERVICES, Kind.CLAIMS)
+            for body in server.scan(kind)
+            if body["metadata"]["uid"] in person.foreign
         ]
 
     def _own(self, kind: Kind) -> list[Json]:
@@ -125,7 +128,8 @@ def _compare_with_spec(scene: Scene, spec: DedupJobSpec, suspended: bool) -> str
     if begun is not None and list_state_changes(begun, wanted):
         refused = scene.given_up and scene.condition("Ready") == ("False", Reason.CONFIGURATION_REFUSED)
         # Where nobody saw the beginning, the next driver finds out; until then nobody can know.
-        resting = not scene.known_to_have_begun and (scene.given_up or (suspended and scene.condition("Ready")[1] == Reason.SUSPENDED))
+        rests = scene.given_up or (not scene.pods and scene.condition("Ready")[1] in {Reason.SUSPENDED, Reason.SCHEDULED})
+        resting = rests and not scene.known_to_have_begun
         return "" if refused or resting else _expect_refusal(scene, {Reason.CHANGE_BLOCKED}, suspended=suspended)
     if suspended:
         return "" if scene.condition("Ready") == ("True", Reason.SUSPENDED) else f"Ready is {scene.condition('Ready')}, and not suspended"

@@ -17,6 +17,7 @@ from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.inputs import build_inputs
 from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG
+from dedup_operator.domain.observe_pod import has_ended
 from simulation.api_server import Address, Change, Event, Json, Kind, find_controller
 from simulation.driver import parse_job_json
 from simulation.nodes import find_claim_name, find_config_name
@@ -131,7 +132,7 @@ def _check_set_write(world: World, write: Write, address: Address, old: Json, ne
     changed = old["spec"]["template"] != new["spec"]["template"]
     if changed:
         pod = world.server.peek(Kind.PODS, address.namespace, f"{address.name}-0")
-        owner = find_controller(pod) if pod is not None else None
+        owner = find_controller(pod) if pod is not None and not has_ended(pod) else None
         by_hand = any(old["metadata"]["uid"] in person.touched for person in world.people)  # set right for the next start
         if owner is not None and owner["uid"] == old["metadata"]["uid"] and not by_hand:
             raise Violation(Law.TEMPLATE_BESIDE_POD, str(write))
@@ -177,10 +178,15 @@ def find_job_name(child: Json) -> str:
 
 def is_unusable(write: Write, namespace: str, job: str) -> bool:
     """Whether the spec that the writer saw must leave a driver as it is."""
-    seen = write.seen.get(Address(Kind.DEDUP_JOBS, namespace, job))
-    if seen is None or seen["spec"].get("suspend") is True:
+    address = Address(Kind.DEDUP_JOBS, namespace, job)
+    versions = (write.seen.get(address), write.earlier.get(address))
+    return all(seen is not None and _is_unusable(write, namespace, job, seen["spec"]) for seen in versions)
+
+
+def _is_unusable(write: Write, namespace: str, job: str, spec: Json) -> bool:
+    if spec.get("suspend") is True:
         return False
-    if is_broken(seen["spec"]):
+    if is_broken(spec):
         return True
     claim = write.seen.get(Address(Kind.CLAIMS, namespace, names.claim_name(job)))
     if claim is None or "deletionTimestamp" in claim["metadata"]:
@@ -189,7 +195,7 @@ def is_unusable(write: Write, namespace: str, job: str) -> bool:
     if CHECKPOINT_BEGUN not in annotations or CHECKPOINT_CONFIG not in annotations:
         return False
     begun = parse_job_json(annotations[CHECKPOINT_CONFIG])
-    return bool(list_state_changes(begun, find_wanted_config(namespace, job, seen["spec"], begun)))
+    return bool(list_state_changes(begun, find_wanted_config(namespace, job, spec, begun)))
 
 
 def find_wanted_config(namespace: str, job: str, spec: Json, pinned: JobConfig | None) -> JobConfig:

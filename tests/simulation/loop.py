@@ -13,7 +13,7 @@ import heapq
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -26,7 +26,9 @@ OWNER: contextvars.ContextVar[Mortal] = contextvars.ContextVar("simulation_owner
 """The process that a callback belongs to."""
 
 
-class SimLoop(asyncio.AbstractEventLoop):
+class SimLoop:
+    """As much of an event loop as futures, tasks, timeouts and `gather` ask for."""
+
     def __init__(self, after_step: Callable[[], None]) -> None:
         self.now = 0.0
         self.closed = False
@@ -42,7 +44,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def run_until(self, moment: float, done: Callable[[], bool] = lambda: False) -> None:
         """Everything up to `moment`, or until `done`."""
-        events._set_running_loop(self)
+        events._set_running_loop(cast(Any, self))
         try:
             while not done():
                 if self._ready:
@@ -72,7 +74,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         return self.now
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = asyncio.Handle(callback, args, cast(Any, self), context)
         if not self.closed:
             self._ready.append(handle)
         return handle
@@ -85,19 +87,19 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = asyncio.TimerHandle(when, callback, args, cast(Any, self), context)
         if not self.closed:
             self._count += 1
             heapq.heappush(self._heap, (max(when, self.now), self._count, handle, ()))
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=cast(Any, self))
 
-    def create_task(  # type: ignore[override]
+    def create_task(
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: contextvars.Context | None = None
     ) -> asyncio.Task[T]:
-        return asyncio.Task(coro, loop=self, name=name or "task", context=context)
+        return asyncio.Task(coro, loop=cast(Any, self), name=name or "task", context=context)
 
     def get_debug(self) -> bool:
         return False

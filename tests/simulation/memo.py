@@ -9,12 +9,9 @@ import marshal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
-import dedup_operator.domain.checkpoint as checkpoint_module
-import dedup_operator.domain.decide as decide_module
-import dedup_operator.domain.workload as workload_module
-import dedup_operator.reconcile as reconcile_module
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DedupJobStatus
@@ -22,6 +19,11 @@ from dedup_operator.domain.build import Children, JobImage
 from dedup_operator.domain.inputs import DriverInputs
 from dedup_operator.domain.validate import Invalid, ValidJob
 from simulation.api_server import Json, copy
+
+checkpoint_module: Any = import_module("dedup_operator.domain.checkpoint")
+decide_module: Any = import_module("dedup_operator.domain.decide")
+workload_module: Any = import_module("dedup_operator.domain.workload")
+reconcile_module: Any = import_module("dedup_operator.reconcile")
 
 _memory: dict[Any, Any] = {}
 MANY = 20_000
@@ -65,7 +67,8 @@ def remembering() -> Iterator[None]:
     def build_children(job: ValidJob, inputs: DriverInputs, image: JobImage) -> Children:
         key = ("children", job.namespace, job.name, job.uid, job.generation, id(job.spec), id(inputs), image)
         kept = _recall(key, lambda: (_fold(real_children(job, inputs, image)), job.spec, inputs))[0]
-        return Children(**{field: marshal.loads(body) if body is not None else None for field, body in kept.items()})
+        bodies: dict[str, Any] = {field: marshal.loads(body) if body is not None else None for field, body in kept.items()}
+        return Children(**bodies)
 
     real_spec, real_config = workload_module.parse_spec, checkpoint_module.parse_config
 

@@ -42,12 +42,15 @@ class SimKube(Kube):
         self.world, self.process = world, process
         self.seen: dict[Address, Json | None] = {}
         """What this process read last: an invariant judges a write by what its writer could know."""
+        self.earlier: dict[Address, Json | None] = {}
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
         address = Address(find_kind(resource), namespace, name)
 
         def read(moment: float) -> Json | None:
             body = self.world.server.peek_at(address.kind, namespace, name, moment)
+            if address.kind is Kind.DEDUP_JOBS:
+                self.earlier[address] = self.seen.get(address)
             self.seen[address] = body
             return copy(body) if body is not None else None
 
@@ -73,16 +76,16 @@ class SimKube(Kube):
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         if resource is Resource.EVENTS:
-            return await self._write(Write("report", None, body, self._remember()), lambda: {})
+            return await self._write(Write("report", None, body, self._remember(), dict(self.earlier)), dict)
         address = Address(find_kind(resource), namespace, body["metadata"]["name"])
         sent, name = copy(body), self.process.name
-        write = Write("create", address, sent, self._remember())
+        write = Write("create", address, sent, self._remember(), dict(self.earlier))
         return await self._write(write, lambda: self.world.server.create(address.kind, namespace, sent, name))
 
     async def replace(self, resource: Resource, body: Json, subresource: str = "") -> Json:
         kind, sent, name = find_kind(resource), copy(body), self.process.name
         address = Address(kind, body["metadata"]["namespace"], body["metadata"]["name"])
-        write = Write("status" if subresource else "replace", address, sent, self._remember())
+        write = Write("status" if subresource else "replace", address, sent, self._remember(), dict(self.earlier))
         return await self._write(write, lambda: self.world.server.replace(kind, sent, subresource, name))
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str, *, foreground: bool = False) -> None:
@@ -92,7 +95,7 @@ class SimKube(Kube):
             self.world.server.delete(kind, namespace, name, uid=uid, foreground=foreground, actor=self.process.name)
             return {}
 
-        await self._write(Write("delete", Address(kind, namespace, name), {"uid": uid}, self._remember()), act)
+        await self._write(Write("delete", Address(kind, namespace, name), {"uid": uid}, self._remember(), dict(self.earlier)), act)
 
     def _remember(self) -> dict[Address, Json | None]:
         return dict(self.seen)

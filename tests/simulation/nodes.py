@@ -1,6 +1,7 @@
 """Scheduler, volume binder and kubelet: from a pod's object to a process, and from a deletion to its end.
 
-kubelet acts only while its node is within reach; processes live on without it. What stands in a pod's status is always a little older than what is.
+kubelet acts only while its node is within reach; processes live on without it.
+What stands in a pod's status is always a little older than what is.
 """
 
 from __future__ import annotations
@@ -166,8 +167,10 @@ class Nodes:
         finished = render_moment(self.world.loop.now)
         message = f'{{"reason": "{reason}", "message": "as told"}}' if reason else ""
         if process.through:
-            message = TerminationMessage(reason=Reason.COMPLETED, message="all read", status=process.describe()).model_dump_json(by_alias=True)
-        end = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": message, "finishedAt": finished}
+            message = TerminationMessage(reason=Reason.COMPLETED, message="all read", status=process.describe()).model_dump_json(
+                by_alias=True
+            )
+        end = {"exitCode": int(code), "reason": "Completed" if code == 0 else "Error", "message": message, "finishedAt": finished}
         self._later(run, self.world.rng.uniform(0.01, 0.5), lambda _: self._show_end(run, end))
 
     def _show_end(self, run: Run, end: Json) -> None:

@@ -154,7 +154,9 @@ class Person:
             self._edit(lambda spec: spec.update(watermark=rng.choice(["10m", "20m", "1h"])))
         elif choice == 1:
             seconds = rng.choice(["5s", "9s"])
-            self._edit(lambda spec: spec.update(trigger={"processingTime": seconds}) if "availableNow" not in spec.get("trigger", {}) else None)
+            self._edit(
+                lambda spec: spec.update(trigger={"processingTime": seconds}) if "availableNow" not in spec.get("trigger", {}) else None
+            )
         elif choice == 2:
             self._edit(lambda spec: spec["source"].update(maxOffsetsPerTrigger=rng.choice([5, 6])))
         else:
@@ -183,7 +185,7 @@ class Person:
 
     def revert(self) -> None:
         before = copy(self.before)
-        self._edit(lambda spec: (spec.clear(), spec.update(before)))  # type: ignore[func-returns-value]
+        self._edit(lambda spec: replace_all(spec, before))
 
     def reset(self) -> None:
         def edit(spec: Json) -> None:
@@ -286,6 +288,11 @@ class Person:
     def _pods(self) -> list[Json]:
         pods = self.world.server.scan(Kind.PODS, NAMESPACE)
         return [pod for pod in pods if pod["metadata"].get("labels", {}).get(names.LABEL_JOB) == self.name]
+
+
+def replace_all(spec: Json, wanted: Json) -> None:
+    spec.clear()
+    spec.update(wanted)
 
 
 def is_broken(spec: Json) -> bool:

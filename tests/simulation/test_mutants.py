@@ -1,6 +1,7 @@
 """The operator, deliberately broken: a simulation that does not find these finds nothing.
 
-Each mutant is a change that a person could make in good faith. It must be found within a bounded number of seeds, by a law that speaks of it.
+Each mutant is a change that a person could make in good faith.
+It must be found within a bounded number of seeds, by a law that speaks of it.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from dedup_api import names
-from dedup_operator.adapters import apply, fetch
+from dedup_operator.adapters import apply
 from dedup_operator.adapters.kube import Json, Kube, Resource
 from dedup_operator.domain import decide, marks, observe
+from dedup_operator.domain import ownership as ownership_module
 from dedup_operator.domain.build import Children
-from dedup_operator.domain.decide import Decision, Question, Refuse, Start
+from dedup_operator.domain.decide import Decision, Question, Start
 from dedup_operator.domain.observe import World
 from dedup_operator.domain.ownership import Ownership
 from dedup_operator.reconcile import Reconciler
@@ -87,8 +90,7 @@ def make_the_set_first(patch: Patch) -> None:
 
 
 def report_ahead(patch: Patch) -> None:
-    import dedup_operator.reconcile as module
-
+    module: Any = import_module("dedup_operator.reconcile")
     real = module.build_status
 
     def build(before: Any, world: World, generation: int, *rest: Any) -> Any:
@@ -98,8 +100,7 @@ def report_ahead(patch: Patch) -> None:
 
 
 def report_always(patch: Patch) -> None:
-    import dedup_operator.reconcile as module
-
+    module: Any = import_module("dedup_operator.reconcile")
     patch.setattr(module, "choose_status", lambda before, after, written, now: after)
 
 
@@ -127,7 +128,7 @@ def believe_an_event(patch: Patch) -> None:
 
 
 def adopt_by_name(patch: Patch) -> None:
-    real = observe.observe_ownership
+    real = ownership_module.observe_ownership
 
     def ownership(raw: Json, uid: str, name: str) -> Ownership:
         found = real(raw, uid, name)
@@ -150,7 +151,9 @@ def take_any_name(patch: Patch) -> None:
 
 def keep_the_mark_unset(patch: Patch) -> None:
     """The claim never says that keys are stored in it."""
-    patch.setattr(apply, "_set_marks", lambda body, claim, children: body["metadata"]["annotations"].update(children.claim["metadata"]["annotations"]))
+    patch.setattr(
+        apply, "_set_marks", lambda body, claim, children: body["metadata"]["annotations"].update(children.claim["metadata"]["annotations"])
+    )
 
 
 @dataclass(frozen=True)

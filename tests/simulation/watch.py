@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from simulation.api_server import Address, Json
 
@@ -16,6 +17,8 @@ class Write:
     """As it was sent."""
     seen: dict[Address, Json | None]
     """What its writer had read by then."""
+    earlier: Mapping[Address, Json | None] = field(default_factory=dict)
+    """The read of a DedupJob before the last one: a round reads it twice, and acts on what it read first."""
 
     @property
     def kind(self) -> str:

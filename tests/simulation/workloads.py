@@ -6,6 +6,7 @@ is taken from their sources in Kubernetes 1.34: who counts as active, when a pod
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -193,10 +194,8 @@ class Workloads:
         template = copy(found["spec"]["jobTemplate"])
         template.setdefault("metadata", {})
         template["metadata"] |= {"name": f"{address.name}-{turn}", "ownerReferences": [build_owner(found, Kind.CRON_JOBS)]}
-        try:
+        with contextlib.suppress(AlreadyExists):
             self.world.server.create(Kind.JOBS, address.namespace, template, "cronjob")
-        except AlreadyExists:
-            pass
 
         def report(body: Json) -> None:
             if body["metadata"]["uid"] == metadata["uid"]:

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
-import dedup_operator.queue as queue_module
-import dedup_operator.reconcile as reconcile_module
 from simulation.api_server import ApiServer, Change, Event, Json, Kind
 from simulation.collector import Collector
 from simulation.driver import DriverProcess, Volume
@@ -27,6 +26,9 @@ from simulation.operators import OperatorProcess
 from simulation.people import Action, Person
 from simulation.watch import Write
 from simulation.workloads import Workloads
+
+queue_module: Any = import_module("dedup_operator.queue")
+reconcile_module: Any = import_module("dedup_operator.reconcile")
 
 SETTLE_SECONDS = 2400.0
 """kubelet's longest pause, a few times over, and the operator's own."""
@@ -139,12 +141,12 @@ class World:
                 self.log(f"decision: {decision}")
             return decision
 
-        reconcile_module.decide, queue_module.random, queue_module.HEARTBEAT_SECONDS = watched, self.rng, 3600.0  # type: ignore[assignment]
+        reconcile_module.decide, queue_module.random, queue_module.HEARTBEAT_SECONDS = watched, self.rng, 3600.0
         try:
             yield
         finally:
             reconcile_module.decide = decide
-            queue_module.random, queue_module.HEARTBEAT_SECONDS = before  # type: ignore[misc]
+            queue_module.random, queue_module.HEARTBEAT_SECONDS = before
 
     def _plan_faults(self, until: float) -> None:
         rng, loop, faults = self.rng, self.loop, self.faults
@@ -247,7 +249,7 @@ class World:
             states = [entry["state"] for entry in body.get("status", {}).get("containerStatuses", [])]
             details.append(f"{body['status']['phase']} {states}")
         if change.address.kind is Kind.DEDUP_JOBS and change.event is Event.MODIFIED:
-            ready = next(iter(body["status"].get("conditions", [])), {})
+            ready: Json = next(iter(body["status"].get("conditions", [])), {})
             details.append(f"Ready {ready.get('status')} {ready.get('reason')}, generation {body['status']['observedGeneration']}")
         if "deletionTimestamp" in body["metadata"]:
             details.append("going")
@@ -268,5 +270,3 @@ def run_seed(seed: int, *, trace: bool = False) -> World:
     finally:
         world.loop.close()
     return world
-
-
