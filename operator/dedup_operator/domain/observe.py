@@ -123,7 +123,7 @@ def observe_world(snapshot: Snapshot) -> World:
         claim = None
     status = snapshot.job.get("status") or {}
     counted = (status.get("progress") or {}).get("batch") is not None
-    applied = find_applied_config(workload.raw if workload else None, config_maps)
+    applied = find_applied_config([*live[:1], *reversed(ended), *([workload.raw] if workload else [])], config_maps)
     return World(
         workload=workload,
         spare=workloads[1] if len(workloads) > 1 else None,

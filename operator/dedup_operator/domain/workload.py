@@ -88,8 +88,9 @@ def find_image(raw: Json) -> str:
 
 
 def find_config_map(raw: Json) -> str:
-    """Name of the ConfigMap with `job.json`; empty where there is none."""
-    volumes = find_template(raw)["spec"].get("volumes", [])
+    """Name of the ConfigMap with `job.json` that a workload or a pod uses; empty where there is none."""
+    spec: Json = raw.get("spec", {}) if raw["kind"] == "Pod" else find_template(raw)["spec"]
+    volumes = spec.get("volumes", [])
     return next((str(volume["configMap"]["name"]) for volume in volumes if "configMap" in volume), "")
 
 
