@@ -98,7 +98,7 @@ def _is_locked(answer: DriverStatus | Silence | None) -> bool:
 def find_applied_config(users: Iterable[Json], config_maps: Iterable[Json]) -> JobConfig | None:
     """The job.json that the driver has, where it can still be read. `users`: the driver's pod before what makes the next one, because a
     run of a schedule may have other settings than the next one will."""
-    name = next((found for user in users if (found := find_config_map(user))), "")
+    name = next((named for user in users if (named := find_config_map(user))), "")
     found = (config_map for config_map in config_maps if config_map["metadata"]["name"] == name)
     return next((parse_config(config_map.get("data", {}).get(CONFIG_KEY)) for config_map in found), None)
 
