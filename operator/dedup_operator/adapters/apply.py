@@ -155,8 +155,8 @@ async def _take_folder(kube: Kube, record: Json) -> None:
     except AlreadyExists as error:
         found = await kube.get(Resource.CONFIG_MAPS, metadata["namespace"], metadata["name"])
         holder = found["metadata"].get("labels", {}).get(names.LABEL_JOB) if found else None
-        if holder == metadata["labels"][names.LABEL_JOB]:
-            raise ApiConflict("the checkpoint's record came up a moment ago; it is read first") from error
+        if found is None or holder == metadata["labels"][names.LABEL_JOB]:
+            raise ApiConflict("the checkpoint's record came or went a moment ago; it is read first") from error
         raise CheckpointTaken(f"DedupJob {holder}" if holder else f"ConfigMap {metadata['name']}") from error
 
 
