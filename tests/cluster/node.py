@@ -28,10 +28,13 @@ class Process:
     def is_alive(self) -> bool:
         return start_time(self.pid) == self.started
 
-    def kill(self) -> None:
+    def send(self, number: signal.Signals) -> None:
         if self.is_alive():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
 
 
 def list_processes(pod_uid: str) -> list[Process]:
@@ -64,24 +67,45 @@ def kill_driver(pod_uid: str) -> None:
             process.kill()
 
 
+def find_shim(pod_uid: str) -> Process:
+    """containerd's process that holds the pod's containers: whatever kubelet wants of them goes through it."""
+    processes = list_processes(pod_uid)
+    (pid,) = {process.parent for process in processes} - {process.pid for process in processes}
+    started = start_time(pid)
+    assert started is not None, f"the shim of pod {pod_uid} has ended"
+    return Process(pid, started, 0, "", "shim")
+
+
 @contextlib.contextmanager
 def orphan_driver(pod_uid: str) -> Iterator[list[Process]]:
     """Kills the shim that holds the pod's containers, while the driver lives on under init. At the end the driver is killed.
 
     containerd ends the containers of a dead shim through runc; where runc has lost its record of one, it can not.
     """
-    driver = list_driver(pod_uid)
-    inside = {process.pid for process in list_processes(pod_uid)}
-    shims = {process.parent for process in driver} - inside
-    assert len(shims) == 1, f"one shim is expected: {shims}"
-    (shim,) = shims
+    driver, shim = list_driver(pod_uid), find_shim(pod_uid)
     container = driver[0].container
     hidden = RUN / f"hidden-{container}"
     try:
         (RUNC / container).rename(hidden)
-        os.kill(shim, signal.SIGKILL)
+        shim.kill()
         yield driver
     finally:
         for process in driver:
             process.kill()
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def is_frozen(process: Process) -> bool:
+    return process.is_alive() and (Path("/proc") / str(process.pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
+@contextlib.contextmanager
+def freeze(processes: list[Process]) -> Iterator[None]:
+    """They stand still, with all that they hold, as on a machine that is suspended; then they go on."""
+    try:
+        for process in processes:
+            process.send(signal.SIGSTOP)
+        yield
+    finally:
+        for process in processes:
+            process.send(signal.SIGCONT)

@@ -6,70 +6,39 @@ fault, so that the next one meets a driver at work.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
 
-from cluster.harness import Cluster, Jobs, Kafka, wait_until
+from cluster.flow import RECOVERY, Stream, open_stream
+from cluster.hand_made import HandMade
+from cluster.harness import Cluster, Kafka, wait_until
 from cluster.node import kill_driver, orphan_driver
-from cluster.stream import Feed, Output, compare
 
 pytestmark = pytest.mark.timeout(600)
 
 JOB = "stream"
-DRIVER = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1536Mi"}}}
-RECOVERY = 240
-"""Seconds from a fault to the next event on a busy machine of two cores; 15 to 30 on an idle one."""
-
-
-@dataclass(frozen=True)
-class Stream:
-    jobs: Jobs
-    feed: Feed
-    output: Output
-    sink: str
-
-    def wait_until_it_flows(self) -> None:
-        """An event that has not gone in yet comes out."""
-        mark = self.feed.events + 1
-        wait_until(lambda: self.output.read_on().newest >= mark, f"event {mark} comes out", RECOVERY, lambda: self.jobs.describe(JOB))
-
-    @property
-    def attempt(self) -> int:
-        return int(self.jobs.get(JOB)["status"]["checkpoint"]["attempt"])
-
-    @property
-    def exits(self) -> list[tuple[int, str]]:
-        """Newest first."""
-        driver = self.jobs.get(JOB)["status"]["driver"]
-        return [(exit["exitCode"], exit["reason"]) for exit in driver["lastExits"]]
-
-    def wait_for_attempt_after(self, attempt: int) -> None:
-        """The operator has heard of another start of the driver."""
-        wait_until(lambda: self.attempt > attempt, f"an attempt after {attempt}", 60, lambda: self.jobs.describe(JOB))
+REFUSAL = "ReadWriteOncePod"
 
 
 @pytest.fixture(scope="module")
-def stream(cluster: Cluster, kafka: Kafka, real_operator: str) -> Iterator[Stream]:
-    namespace = f"dedup-{uuid4().hex[:8]}"
-    cluster.create_namespace(namespace)
-    source, sink = f"{namespace}-in", f"{namespace}-out"
-    kafka.create_topic(source, 4)
-    kafka.create_topic(sink, 4)
-    jobs = Jobs(cluster, namespace)
-    try:
-        # Without pauses between batches, so that most faults come in the middle of one.
-        jobs.apply(JOB, source, sink={"kafka": {"topic": sink}}, watermark="2h", trigger={"processingTime": "0s"}, driver=DRIVER)
-        with Feed(kafka.bootstrap, source) as feed, Output(kafka.bootstrap, sink) as output:
-            stream = Stream(jobs, feed, output, sink)
-            stream.wait_until_it_flows()
-            stream.wait_for_attempt_after(0)
-            yield stream
-    finally:
-        cluster.kubectl("delete", "namespace", namespace, "--wait=false")
-        kafka.delete_topics([source, sink, f"dedup.{namespace}.{JOB}-progress"])
+def storage_class(cluster: Cluster) -> Iterator[str]:
+    """Of volumes that kubelet keeps a list of, and so for one pod where the claim says so. The test bed's own are mere folders."""
+    default = json.loads(cluster.kubectl("get", "storageclass", "-o", "json"))["items"][0]
+    made = {key: default[key] for key in ("apiVersion", "kind", "provisioner", "volumeBindingMode", "reclaimPolicy")}
+    name = f"local-{uuid4().hex[:8]}"
+    metadata = {"name": name, "annotations": {"defaultVolumeType": "local"}}
+    cluster.kubectl("apply", "-f", "-", document={**made, "metadata": metadata})
+    yield name
+    cluster.kubectl("delete", "storageclass", name)
+
+
+@pytest.fixture(scope="module")
+def stream(cluster: Cluster, kafka: Kafka, real_operator: str, storage_class: str) -> Iterator[Stream]:
+    with open_stream(cluster, kafka, JOB, checkpoint={"claim": {"size": "1Gi", "storageClassName": storage_class}}) as stream:
+        yield stream
 
 
 def test_a_deleted_pod_stops_between_batches_and_comes_back(stream: Stream) -> None:
@@ -132,18 +101,24 @@ def test_a_pod_that_is_deleted_by_force_leaves_the_checkpoint_whole(stream: Stre
     assert stream.jobs.pod_uid(JOB) != uid
 
 
+def test_the_scheduler_finds_no_place_for_a_second_pod(stream: Stream) -> None:
+    second, attempt = HandMade(stream.jobs, JOB, "scheduled").create(), stream.read_attempt()
+    wait_until(lambda: REFUSAL in second.list_warnings(), "the scheduler refuses it", 60, second.describe)
+    stream.wait_until_it_flows()
+    assert second.find_container() is None and second.pod["status"]["phase"] == "Pending"
+    second.delete()
+    assert stream.read_attempt() == attempt
+
+
+def test_kubelet_mounts_nothing_for_a_second_pod_that_no_scheduler_has_seen(stream: Stream) -> None:
+    node, attempt = stream.jobs.cluster.testbed.node, stream.read_attempt()
+    second = HandMade(stream.jobs, JOB, "placed").create(node=node)
+    wait_until(lambda: REFUSAL in second.list_warnings(), "kubelet refuses it", 60, second.describe)
+    stream.wait_until_it_flows()
+    assert not second.has_run()
+    second.delete()
+    assert stream.read_attempt() == attempt
+
+
 def test_every_event_stands_in_the_output_once(stream: Stream, kafka: Kafka) -> None:
-    events = stream.feed.stop()
-
-    def has_ended() -> bool:
-        return not compare(stream.output.read_on().values, events).missing
-
-    wait_until(
-        has_ended, "every event comes out", RECOVERY, lambda: f"{compare(stream.output.values, events)}\n{stream.jobs.describe(JOB)}"
-    )
-    stream.jobs.patch(JOB, suspend=True)
-    stream.jobs.wait_reason(JOB, "Suspended", "True")  # nothing more can come
-    verdict = compare(kafka.read(stream.sink), events)
-    assert verdict.is_clean, str(verdict)
-    progress = stream.jobs.get(JOB)["status"]["progress"]
-    assert (progress["late"], progress["invalid"]) == (0, 0)
+    stream.check_output(kafka)

@@ -1,0 +1,149 @@
+"""A second operator beside the one that the chart has installed, as a process of this machine, and a watch over what both of them do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from cluster.harness import ROOT, Cluster, Json, wait_until
+from dedup_api import names
+
+PROGRAM = ("-m", "dedup_operator")
+HELD = """
+import os, signal, sys
+from pathlib import Path
+from dedup_operator import __main__
+from dedup_operator.adapters.kube import Kube, Resource
+
+hold = Path(sys.argv.pop(1))
+
+def hold_starts(write):
+    async def wait(self, resource, *rest):
+        if hold.exists() and resource is Resource.STATEFUL_SETS and rest[-1]["spec"]["replicas"] == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return await write(self, resource, *rest)
+    return wait
+
+Kube.create, Kube.replace = hold_starts(Kube.create), hold_starts(Kube.replace)
+sys.exit(__main__.main())
+"""
+"""The operator, which freezes with the write in its hands that starts a driver, as long as a file is there."""
+
+
+class SecondOperator:
+    """Use it with `with`. `hold`: a file; while it exists, the operator freezes before it starts a driver."""
+
+    def __init__(self, cluster: Cluster, job_image: str, log: Path, hold: Path | None = None) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.log, self._hold = log, hold
+        program = PROGRAM if hold is None else ("-c", HELD, str(hold))
+        flags = ["--job-image", job_image, "--job-image-pull-policy", "Never", "--resync-seconds", "5", "--port", str(self.port)]
+        paths = os.pathsep.join(str(ROOT / name) for name in ("crds", "operator"))
+        environment = {**cluster.testbed.environment(), "PYTHONPATH": paths}
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", *program, *flags], env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def __enter__(self) -> SecondOperator:
+        wait_until(lambda: "watches" in self.read_log(), "the second operator watches", 60, self.read_log)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()  # also ends one that is frozen
+        self._process.wait()
+
+    def read_log(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def count_rounds(self) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            return count_rounds(answer.read().decode())
+
+    def wait_until_frozen(self) -> None:
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        wait_until(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T", "the operator freezes", 60, self.read_log)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """It freezes before it starts a driver; at the end it goes on, with that write first."""
+        assert self._hold is not None
+        self._hold.touch()
+        try:
+            yield
+        finally:
+            self._hold.unlink()
+            self._process.send_signal(signal.SIGCONT)
+
+    def wait_for_more_rounds(self) -> None:
+        rounds = self.count_rounds()
+        wait_until(lambda: self.count_rounds() >= rounds + 2, "it looks twice more", 60, self.read_log)
+
+
+def count_rounds(metrics: str) -> float:
+    """How often an operator has looked at its jobs."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith("dedup_operator_reconcile_total{"))
+
+
+@dataclass
+class Watch:
+    """Every object of a kind in a namespace, as long as the API knew it. Use it with `with`, before there is one."""
+
+    cluster: Cluster
+    namespace: str
+    path: str
+    """As in `/api/v1/{namespaces/…}/pods`, without what is in braces."""
+    _events: list[tuple[str, Json]] = field(default_factory=list)
+
+    def __enter__(self) -> Watch:
+        group, plural = self.path.rsplit("/", 1)
+        path = f"{group}/namespaces/{self.namespace}/{plural}?watch=1&timeoutSeconds=3000"
+        command = ["kubectl", "get", "--raw", path]
+        self._process = subprocess.Popen(command, env=self.cluster.testbed.environment(), stdout=subprocess.PIPE, text=True)
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        ended = self._process.poll()
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        assert ended is None, "the watch has ended before the test"
+
+    def _run(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event = json.loads(line)
+            self._events.append((event["type"], event["object"]))
+
+    def _list_events(self, job: str) -> list[tuple[str, Json]]:
+        return [(kind, item) for kind, item in self._events if item["metadata"].get("labels", {}).get(names.LABEL_JOB) == job]
+
+    def list_uids(self, job: str) -> list[str]:
+        """Of all that the job has had, in their order."""
+        return list(dict.fromkeys(item["metadata"]["uid"] for _, item in self._list_events(job)))
+
+    def count_most(self, job: str) -> int:
+        """How many the job had at once at the most."""
+        alive: set[str] = set()
+        most = 0
+        for kind, item in self._list_events(job):
+            (alive.discard if kind == "DELETED" else alive.add)(item["metadata"]["uid"])
+            most = max(most, len(alive))
+        return most

@@ -1,0 +1,205 @@
+"""Two operators at once, as after a network partition: no job ever has two drivers, and nothing is fought over.
+
+The second one is a process of this machine with the settings of the first. Drivers only play here; each raises the attempt on its volume,
+so a start too many is seen in two places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.harness import RELEASE, SYSTEM, Cluster, Jobs, wait_until
+from cluster.second_operator import SecondOperator, Watch, count_rounds
+
+NAMES = ("one", "two")
+PER_JOB = ("statefulsets", "services", "configmaps", "persistentvolumeclaims")
+CHILDREN = f"dedupjobs,{','.join(PER_JOB)}"
+
+
+@pytest.fixture
+def pods(jobs: Jobs, cluster: Cluster) -> Iterator[Watch]:
+    with Watch(cluster, jobs.namespace, "/api/v1/pods") as watch:
+        yield watch
+
+
+@pytest.fixture
+def sets(jobs: Jobs, cluster: Cluster) -> Iterator[Watch]:
+    with Watch(cluster, jobs.namespace, "/apis/apps/v1/statefulsets") as watch:
+        yield watch
+
+
+def scale_installed(cluster: Cluster, replicas: int) -> None:
+    cluster.kubectl("scale", "deployment", RELEASE, "-n", SYSTEM, f"--replicas={replicas}")
+    cluster.kubectl("rollout", "status", "deployment", RELEASE, "-n", SYSTEM, "--timeout=120s")
+    selector = "app.kubernetes.io/name=dedup-operator"
+    if replicas == 0:
+        cluster.kubectl("wait", "pod", "-n", SYSTEM, "-l", selector, "--for=delete", "--timeout=60s", check=False)
+
+
+def count_installed_rounds(cluster: Cluster) -> float:
+    return count_rounds(cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics"))
+
+
+def wait_for_all(jobs: Jobs, reason: str) -> None:
+    for name in NAMES:
+        jobs.wait_reason(name, reason, "True")
+
+
+def patch_all(jobs: Jobs, **spec: Any) -> None:
+    for name in NAMES:
+        jobs.patch(name, **spec)
+
+
+def read_versions(jobs: Jobs) -> str:
+    """Of the jobs and all that belongs to them: any write changes one."""
+    columns = "custom-columns=:kind,:metadata.name,:metadata.resourceVersion"
+    return jobs.cluster.kubectl("get", CHILDREN, "-n", jobs.namespace, "-o", columns, "--no-headers")
+
+
+def count_children(jobs: Jobs, name: str) -> dict[str, int]:
+    selector = f"streamdedup.dev/job={name}"
+    return {kind: len(jobs.cluster.kubectl("get", kind, "-n", jobs.namespace, "-l", selector, "-o", "name").split()) for kind in PER_JOB}
+
+
+def test_two_operators_do_the_work_of_one(jobs: Jobs, cluster: Cluster, fake_operator: str, pods: Watch, tmp_path: Path) -> None:
+    with SecondOperator(cluster, fake_operator, tmp_path / "log") as second:
+        for name in NAMES:
+            jobs.apply(name, "ok")
+        wait_for_all(jobs, "Running")
+        patch_all(jobs, watermark="20m")
+        wait_until(lambda: all(len(pods.list_uids(name)) == 2 for name in NAMES), "an edit restarts the drivers", 60)
+        wait_for_all(jobs, "Running")
+        patch_all(jobs, suspend=True)
+        wait_for_all(jobs, "Suspended")
+        patch_all(jobs, suspend=False)
+        wait_for_all(jobs, "Running")
+        check_rest(jobs, cluster, second)
+        assert [jobs.get(name)["status"]["checkpoint"]["attempt"] for name in NAMES] == [3, 3], "no start too many"
+
+        jobs.delete(*NAMES)
+        for name in NAMES:
+            jobs.wait_gone("statefulset", f"{name}-driver")
+            jobs.wait_gone("pod", f"{name}-driver-0")
+        jobs.apply("one", "ok", watermark="20m")
+        jobs.wait_reason("one", "Running", "True")
+        assert jobs.get("one")["status"]["checkpoint"]["attempt"] == 4
+    assert [len(pods.list_uids(name)) for name in NAMES] == [4, 3]
+    assert [pods.count_most(name) for name in NAMES] == [1, 1]
+
+
+def test_two_jobs_that_want_one_folder_at_once(jobs: Jobs, cluster: Cluster, fake_operator: str, pods: Watch, tmp_path: Path) -> None:
+    """One of them gets it, whichever operator is asked first, and the other is told whose it is."""
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    document = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "folders"}, "spec": claim}
+    cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=document)
+    with SecondOperator(cluster, fake_operator, tmp_path / "log"):
+        checkpoint = {"existing": {"claimName": "folders", "subPath": "wanted"}}
+        with ThreadPoolExecutor() as both:
+            list(both.map(lambda name: jobs.apply(name, "ok", checkpoint=checkpoint), NAMES))
+        (winner,) = wait_until(lambda: [name for name in NAMES if is_running(jobs, name)], "one of them runs")
+        (other,) = set(NAMES) - {winner}
+        assert f"DedupJob {winner}" in jobs.wait_reason(other, "CheckpointTaken", "False")["message"]
+        assert jobs.get(winner)["status"]["checkpoint"]["attempt"] == 1
+    assert (len(pods.list_uids(winner)), pods.list_uids(other)) == (1, [])
+
+
+def is_running(jobs: Jobs, name: str) -> bool:
+    ready = jobs.find_condition(name)
+    return ready is not None and ready["reason"] == "Running"
+
+
+def check_rest(jobs: Jobs, cluster: Cluster, second: SecondOperator) -> None:
+    """There is one of each, and when both operators look again, neither finds anything to write."""
+    wait_until(lambda: all(is_settled(jobs, name) for name in NAMES), "all is as it stays", 60, lambda: jobs.describe(NAMES[0]))
+    versions, installed, other = read_versions(jobs), count_installed_rounds(cluster), second.count_rounds()
+
+    def have_looked() -> bool:
+        return count_installed_rounds(cluster) >= installed + 2 * len(NAMES) and second.count_rounds() >= other + 2 * len(NAMES)
+
+    wait_until(have_looked, "two more looks of each", 60)
+    assert read_versions(jobs) == versions
+
+
+def is_settled(jobs: Jobs, name: str) -> bool:
+    ready = jobs.get_object("statefulset", f"{name}-driver")["status"].get("readyReplicas") == 1
+    return ready and count_children(jobs, name) == dict.fromkeys(PER_JOB, 1)
+
+
+@pytest.fixture(scope="module")
+def nobody(cluster: Cluster, fake_operator: str) -> Iterator[None]:
+    """The installed operator is away: who does what is the test's to say."""
+    scale_installed(cluster, 0)
+    try:
+        yield
+    finally:
+        scale_installed(cluster, 1)
+
+
+@pytest.fixture
+def frozen(cluster: Cluster, fake_operator: str, tmp_path: Path, nobody: None) -> Iterator[SecondOperator]:
+    with SecondOperator(cluster, fake_operator, tmp_path / "frozen", tmp_path / "hold") as operator:
+        yield operator
+
+
+@pytest.fixture
+def other(cluster: Cluster, fake_operator: str, tmp_path: Path) -> Callable[[], SecondOperator]:
+    """Comes when it is asked for, and does the work meanwhile."""
+    return lambda: SecondOperator(cluster, fake_operator, tmp_path / "other")
+
+
+def test_a_late_start_of_a_roll_is_refused(jobs: Jobs, pods: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]) -> None:
+    """Meanwhile the roll was done, and the job suspended: nothing may run any more."""
+    jobs.apply("late", "ok")
+    jobs.wait_reason("late", "Running", "True")
+    with frozen.hold():
+        jobs.patch("late", watermark="20m")
+        frozen.wait_until_frozen()
+        with other():
+            jobs.wait_reason("late", "Running", "True")
+            jobs.patch("late", suspend=True)
+            jobs.wait_reason("late", "Suspended", "True")
+            before = jobs.get_object("statefulset", "late-driver")["metadata"]["generation"]
+    refusal = 'statefulsets.apps "late-driver": the object has been modified'
+    wait_until(lambda: refusal in frozen.read_log(), "its write is refused", 60, frozen.read_log)
+    frozen.wait_for_more_rounds()
+    assert jobs.get_object("statefulset", "late-driver")["metadata"]["generation"] == before
+    assert len(pods.list_uids("late")) == 2 and pods.count_most("late") == 1
+
+
+def test_a_late_first_start_leaves_the_driver_of_the_next_job_alone(
+    jobs: Jobs, pods: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]
+) -> None:
+    """Meanwhile the job was deleted and made again under its name."""
+    with frozen.hold():
+        jobs.apply("again", "ok")
+        frozen.wait_until_frozen()
+        jobs.delete("again")
+        jobs.wait_gone("dedupjob", "again")
+        jobs.apply("again", "ok")
+        with other():
+            jobs.wait_reason("again", "Running", "True")
+            uid = jobs.pod_uid("again")
+    frozen.wait_for_more_rounds()
+    jobs.wait_reason("again", "Running", "True")
+    assert jobs.pod_uid("again") == uid and pods.list_uids("again") == [uid]
+
+
+def test_a_late_first_start_of_a_job_that_is_gone_is_swept_away(
+    jobs: Jobs, pods: Watch, sets: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]
+) -> None:
+    """It is harmless, not refused: what it makes has an owner that is no more, and the next job of the name waits until it is gone."""
+    with frozen.hold():
+        jobs.apply("gone", "ok")
+        frozen.wait_until_frozen()
+        jobs.delete("gone")
+        jobs.wait_gone("service", "gone-driver")
+    wait_until(lambda: sets.list_uids("gone"), "the late write arrives", 60, frozen.read_log)
+    jobs.apply("gone", "ok")
+    jobs.wait_reason("gone", "Running", "True")
+    assert len(sets.list_uids("gone")) == 2
+    assert (sets.count_most("gone"), pods.count_most("gone")) == (1, 1)
