@@ -197,6 +197,7 @@ class ApiServer:
             return None
         new = copy(old)
         edit(new)
+        self._count_generation(kind, old, new)
         return self._update(address, old, new, actor)
 
     def delete(
@@ -259,6 +260,9 @@ class ApiServer:
             if field in old["metadata"]:
                 new["metadata"][field] = old["metadata"][field]
         new["kind"] = old["kind"]
+        self._count_generation(kind, old, new)
+
+    def _count_generation(self, kind: Kind, old: Json, new: Json) -> None:
         if kind in WITH_GENERATION and old["spec"] != new["spec"]:
             new["metadata"]["generation"] += 1
 

@@ -121,9 +121,10 @@ def _check_job_write(world: World, write: Write, old: Json | None, new: Json | N
     if write.verb != "status" or old is None or new is None:
         raise Violation(Law.NO_FINALIZER, str(write))
     assert write.address is not None
-    seen = write.seen.get(write.address)
+    versions = (write.seen.get(write.address), write.earlier.get(write.address))
+    known = max((version["metadata"]["generation"] for version in versions if version is not None), default=-1)
     observed = new["status"]["observedGeneration"]
-    if seen is None or observed > seen["metadata"]["generation"] or observed > new["metadata"]["generation"]:
+    if observed > min(known, new["metadata"]["generation"]):
         raise Violation(Law.GENERATION_NOT_AHEAD, f"{observed}")
     world.observed[new["metadata"]["uid"]] = observed
 

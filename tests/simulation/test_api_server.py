@@ -50,6 +50,12 @@ def test_generation_counts_changes_of_the_spec_and_status_is_apart(server: ApiSe
     assert (written["status"], written["spec"]["replicas"]) == ({"replicas": 1}, 0)
 
 
+def test_an_edit_by_people_counts_too(server: ApiServer) -> None:
+    make_set(server)
+    edited = server.change(Kind.STATEFUL_SETS, "ns", "x", lambda body: body["spec"].update(replicas=0), "people")
+    assert edited is not None and edited["metadata"]["generation"] == 2
+
+
 def test_what_changes_nothing_is_no_new_version(server: ApiServer) -> None:
     made = make_set(server)
     assert server.replace(Kind.STATEFUL_SETS, copy(made), "", "me")["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
