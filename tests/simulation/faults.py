@@ -86,9 +86,9 @@ class Faults:
     def has(self, fault: Fault) -> bool:
         return self.on and fault in self.kinds
 
-    def strikes(self, fault: Fault) -> bool:
-        """Draws only where the seed has the fault."""
-        if self.on and fault in self.kinds and self.rng.random() < RATES[fault]:
+    def strikes(self, fault: Fault, weight: float = 1.0) -> bool:
+        """Draws only where the seed has the fault. `weight`: of this occasion."""
+        if self.on and fault in self.kinds and self.rng.random() < weight * RATES[fault]:
             self.met[fault] += 1
             return True
         return False

@@ -121,7 +121,7 @@ class SimKube(Kube):
         future.set_result(read(moment))
 
     async def _write(self, write: Write, act: Callable[[], Json]) -> Json:
-        if self.world.faults.strikes(Fault.CRASH_BEFORE_WRITE):
+        if self.world.faults.strikes(Fault.CRASH_BEFORE_WRITE, write.weight):
             self.world.note_crash(write, "before")
             self.process.crash()
         found: Json = await self._send(lambda future: self._serve_write(future, write, act))
@@ -134,16 +134,16 @@ class SimKube(Kube):
             self.world.log(f"{self.process.name}: {write} is answered: {error or type(error).__name__}")
             future.set_exception(error)
             return
-        if faults.strikes(Fault.LATE_WRITE):
+        if faults.strikes(Fault.LATE_WRITE, write.weight):
             loop.after(rng.uniform(1.0, 40.0), self._apply, None, write, act)
             loop.after(30.0, self._fail, future)
             self.world.log(f"{self.process.name}: {write} is on its way for long")
             return
-        if faults.strikes(Fault.CRASH_AFTER_WRITE):
+        if faults.strikes(Fault.CRASH_AFTER_WRITE, write.weight):
             self._apply(None, write, act)
             self.world.note_crash(write, "after")
             self.process.crash()
-        elif faults.strikes(Fault.ANSWER_LOST):
+        elif faults.strikes(Fault.ANSWER_LOST, write.weight):
             self._apply(None, write, act)
             loop.after(rng.choice((0.1, 30.0)), self._fail, future)
         else:

@@ -65,7 +65,7 @@ WEIGHTS = {
     Action.NONCE: 2,
     Action.RETAIN: 1,
     Action.DELETE_POLICY: 1,
-    Action.TRIGGER: 3,
+    Action.TRIGGER: 4,
     Action.DELETE_JOB: 1,
     Action.RECREATE: 2,
     Action.CHILD_DELETED: 2,
@@ -122,7 +122,7 @@ class Person:
             spec["checkpoint"] = {"reclaimPolicy": "Delete"}
         if rng.random() < 0.25:
             spec["key"] = {"fields": ["id", "more"]}
-        if WITH_BATCH_TRIGGERS and rng.random() < 0.3:
+        if WITH_BATCH_TRIGGERS and rng.random() < 0.4:
             spec["trigger"] = draw_trigger(rng)
         body = {"metadata": {"name": self.name, "namespace": NAMESPACE}, "spec": spec}
         try:
