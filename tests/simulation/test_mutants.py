@@ -17,7 +17,7 @@ import pytest
 from dedup_api import names
 from dedup_operator.adapters import apply
 from dedup_operator.adapters.kube import Json, Kube, Resource
-from dedup_operator.domain import decide, marks, observe
+from dedup_operator.domain import checkpoint, decide, marks, observe
 from dedup_operator.domain.build import Children
 from dedup_operator.domain.decide import Decision, Question, Start
 from dedup_operator.domain.observe import World
@@ -153,7 +153,7 @@ def take_any_name(patch: Patch) -> None:
 
 def ask_the_next_run(patch: Patch) -> None:
     """What is on a checkpoint counts as made with the settings of the next run."""
-    real = observe.find_applied_config
+    real = checkpoint.find_applied_config
     patch.setattr(observe, "find_applied_config", lambda users, config_maps: real([*users][-1:], config_maps))
 
 

@@ -17,7 +17,7 @@ from dedup_operator.domain import decide as rules
 from dedup_operator.domain.build import Children, JobImage, build_children
 from dedup_operator.domain.checkpoint import CheckpointClaim
 from dedup_operator.domain.inputs import DriverInputs, build_inputs, parse_spec, render_spec
-from dedup_operator.domain.marks import GivenUp
+from dedup_operator.domain.marks import GivenUp, parse_given_up
 from dedup_operator.domain.observe import World
 from dedup_operator.domain.observe_pod import DriverPod
 from dedup_operator.domain.validate import Invalid, ValidJob
@@ -238,7 +238,9 @@ def test_after_a_stop_the_driver_starts_only_when_its_pod_is_gone() -> None:
 
 def test_a_permanent_exit_is_given_up_until_the_spec_changes() -> None:
     failed = replace(RUNNING, pod=replace(POD, exits=(REFUSED,)))
-    expected = GivenUp(1, Reason.CONFIGURATION_REFUSED, "no")
+    expected = GivenUp(1, Reason.CONFIGURATION_REFUSED, "no", REFUSED)
+    assert parse_given_up(expected.render()) == expected
+    assert parse_given_up('{"generation": 1, "reason": "DriverFailed", "message": "x"}') == GivenUp(1, Reason.DRIVER_FAILED, "x")
     assert ask(JOB, failed) == rules.GiveUp(expected)
     assert ask(JOB, replace(RUNNING, pod=replace(POD, exits=(CRASHED, REFUSED)))) == rules.Keep()
     stopped = replace(STOPPED, workload=replace(SET, replicas=0, given_up=expected))

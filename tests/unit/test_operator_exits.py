@@ -106,7 +106,7 @@ def test_an_exit_is_given_up_or_started_again(code: ExitCode, reason: Reason, pe
     assert world.pod is not None
     (seen,) = world.pod.exits
     assert (seen.exit_code, seen.reason, is_permanent(seen)) == (code, reason, permanent)
-    expected = rules.GiveUp(GivenUp(3, reason, "what the driver said")) if permanent else rules.Keep()
+    expected = rules.GiveUp(GivenUp(3, reason, "what the driver said", seen)) if permanent else rules.Keep()
     assert decide(world) == expected
     verdict = judge(world)
     if permanent:

@@ -13,6 +13,7 @@ from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DedupJobStatus, Progress
 from dedup_operator.domain import decide as rules
+from dedup_operator.domain import marks
 from dedup_operator.domain.build import JobImage, build_children
 from dedup_operator.domain.diagnose import Case, diagnose
 from dedup_operator.domain.inputs import build_inputs
@@ -227,6 +228,12 @@ def test_a_change_behind_the_operators_back_is_seen_by_the_generation(generation
     raw["metadata"]["generation"] = generation
     world = observe({}, stateful_set=raw)
     assert world.workload is not None and world.workload.drifted is drifted
+
+
+def test_how_a_driver_ended_that_was_given_up_is_remembered_beside_the_decision() -> None:
+    raw = stored(build({}), "s1")
+    raw["metadata"]["annotations"][marks.GIVEN_UP] = marks.GivenUp(1, Reason.CONFIGURATION_REFUSED, "no", REFUSED).render()
+    assert observe({}, stateful_set=raw).last_words == (REFUSED,)
 
 
 def test_two_workloads_are_both_seen() -> None:

@@ -282,7 +282,7 @@ def decide_giving_up(question: Question) -> Decision | None:
     if workload.replicas == 0 or pod is None or not pod.exits or not is_permanent(pod.exits[0]) or _is_at_work(question.world):
         return None
     last = pod.exits[0]
-    return GiveUp(GivenUp(job.generation, Reason(last.reason), last.message))
+    return GiveUp(GivenUp(job.generation, Reason(last.reason), last.message, last))
 
 
 def _is_at_work(world: World) -> bool:

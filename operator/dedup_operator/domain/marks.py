@@ -8,6 +8,7 @@ from typing import Any
 
 from dedup_api import names
 from dedup_api.reasons import Reason
+from dedup_api.status import DriverExit
 from dedup_operator.domain.validate import ValidJob
 
 APPLIED_SPEC = f"{names.GROUP}/applied-spec"
@@ -36,16 +37,21 @@ class GivenUp:
     generation: int
     reason: Reason
     message: str
+    exit: DriverExit | None = None
+    """That of the driver. Its pod goes with the decision, and the status is written after that: an operator that ends in between has it
+    from here."""
 
     def render(self) -> str:
-        return json.dumps({"generation": self.generation, "reason": self.reason, "message": self.message})
+        document: dict[str, Any] = {"generation": self.generation, "reason": self.reason, "message": self.message}
+        return json.dumps(document | ({"exit": self.exit.to_json_dict()} if self.exit else {}))
 
 
 def parse_given_up(text: str | None) -> GivenUp | None:
     """What `GivenUp.render` wrote; None where nothing legible is kept."""
     try:
         document = json.loads(text) if text else {}
-        return GivenUp(int(document["generation"]), Reason(document["reason"]), str(document["message"]))
+        exit = DriverExit.model_validate(document["exit"]) if "exit" in document else None
+        return GivenUp(int(document["generation"]), Reason(document["reason"]), str(document["message"]), exit)
     except (ValueError, KeyError, TypeError):
         return None
 

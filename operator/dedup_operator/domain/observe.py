@@ -142,7 +142,7 @@ def observe_world(snapshot: Snapshot) -> World:
         claim_trouble=_find_event(snapshot.events, {"PersistentVolumeClaim"}, {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
         mount_trouble=_find_event(snapshot.events, {"Pod"}, {"FailedMount", "FailedAttachVolume"}),
         claim_known=bool((status.get("checkpoint") or {}).get("claim")),
-        last_words=_observe_last_words(snapshot.departed, controllers, name, ended),
+        last_words=(*_observe_last_words(snapshot.departed, controllers, name, ended), *_recall_exit(workload)),
     )
 
 
@@ -191,6 +191,11 @@ def _observe_last_words(departed: Json | None, controllers: set[str], name: str,
     if departed is not None and observe_pod_ownership(departed, controllers, name) is Ownership.OURS:
         exits = [*observe_pod(departed).exits, *exits]
     return tuple(exits)
+
+
+def _recall_exit(workload: Workload | None) -> tuple[DriverExit, ...]:
+    exit = workload.given_up.exit if workload and workload.given_up else None
+    return (exit,) if exit else ()
 
 
 def _find_event(events: Iterable[Json], kinds: set[Kind] | set[str], reasons: set[str]) -> str | None:
