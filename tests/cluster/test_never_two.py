@@ -57,7 +57,7 @@ def test_a_driver_that_outlives_its_pod_keeps_its_successor_out(shared: Stream) 
 
 
 @pytest.mark.full
-def test_a_driver_that_stays_frozen_is_killed_and_started_again(shared: Stream) -> None:
+def test_a_driver_that_stays_frozen_is_killed_and_started_again(shared: Stream, kafka: Kafka) -> None:
     """A minute until kubelet believes it, and the pod's grace period."""
     uid, attempt = shared.pod_uid, shared.read_attempt()
     driver = list_driver(uid)
@@ -66,6 +66,7 @@ def test_a_driver_that_stays_frozen_is_killed_and_started_again(shared: Stream) 
     wait_until(lambda: shared.exits[:1] == [(137, Reason.DRIVER_FAILED)], "the exit is told", 60, lambda: shared.exits)
     shared.wait_until_it_flows()
     assert shared.read_attempt() == attempt + 1 and shared.pod_uid == uid
+    shared.check_output(kafka)  # here too: with `-m full` this test stands alone
 
 
 def test_the_shared_job_has_written_every_event_once(shared: Stream, kafka: Kafka) -> None:
