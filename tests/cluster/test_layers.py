@@ -18,7 +18,7 @@ from cluster.node import freeze, list_driver
 from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.full]
 
 JOB, ENTRY = "layers", "entry"
 TAKEN_OVER = "has taken over the checkpoint"
