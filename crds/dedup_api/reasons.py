@@ -106,7 +106,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "not offer the access mode. The job goes on by itself when the claim is bound.",
     ),
     Reason.CHECKPOINT_LOST: Explanation(
-        "The volume behind the checkpoint's claim is gone, or the claim is being deleted.",
+        "The volume behind the checkpoint's claim is gone, the claim is being deleted, or a shared claim was deleted and made again.",
         "Restore the volume from a backup. To begin anew, and accept duplicates of what was processed before, delete the claim and the "
         "DedupJob and apply it again.",
     ),

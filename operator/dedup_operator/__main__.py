@@ -108,17 +108,19 @@ async def add_all_for_ever(kube: Kube, queue: WorkQueue, namespaces: tuple[str, 
     """Every few minutes, and when `now` is set."""
     while True:
         now.clear()
+        failed = False
         for namespace in namespaces or (None,):
             try:
                 jobs = await kube.list(Resource.DEDUP_JOBS, namespace)
             except DedupOperatorError as error:
                 logger.warning("cannot list DedupJobs: %s", error)
+                failed = True
                 continue
             for job in jobs:
                 queue.add(Key(job["metadata"]["namespace"], job["metadata"]["name"]))
         # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RELIST_SECONDS):
+            async with asyncio.timeout(CRD_RETRY_SECONDS if failed else RELIST_SECONDS):
                 await now.wait()
 
 

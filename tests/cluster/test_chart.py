@@ -33,7 +33,7 @@ def test_a_typo_in_the_values_is_refused(cluster: Cluster, typo: str) -> None:
     assert done.returncode != 0 and "values don't meet the specifications" in done.stderr
 
 
-@pytest.mark.parametrize("flags", [(), ("--set", "crds.install=false"), ("--set", OTHER_ACCOUNT)])
+@pytest.mark.parametrize("flags", [(), ("--set", "crds.install=false"), ("--set", OTHER_ACCOUNT), ("--set", "replicas=2")])
 def test_the_api_server_takes_what_the_chart_makes(cluster: Cluster, flags: tuple[str, ...]) -> None:
     made = template(cluster, "--namespace", "default", *flags)
     assert made.returncode == 0, made.stderr

@@ -203,3 +203,25 @@ def test_a_late_first_start_of_a_job_that_is_gone_is_swept_away(
     jobs.wait_reason("gone", "Running", "True")
     assert len(sets.list_uids("gone")) == 2
     assert (sets.count_most("gone"), pods.count_most("gone")) == (1, 1)
+
+
+def test_a_standby_takes_over(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
+    """Two replicas with the Lease: the one that has it goes without a word, and an edit is acted on by the other."""
+
+    def find_holder() -> str:
+        lease = cluster.find("lease", RELEASE, SYSTEM)
+        return str(lease["spec"].get("holderIdentity") or "").split("_")[0] if lease else ""
+
+    try:
+        cluster.deploy(fake_operator, replicas=2)
+        jobs.apply("one", "ok")
+        jobs.wait_reason("one", "Running", "True")
+        uid, holder = jobs.pod_uid("one"), find_holder()
+        assert holder
+        cluster.kubectl("delete", "pod", holder, "-n", SYSTEM, "--grace-period=0", "--force")
+        jobs.patch("one", restartNonce=1)
+        wait_until(lambda: find_holder() not in {"", holder}, "the standby holds the lease", 60, find_holder)
+        wait_until(lambda: jobs.pod("one") is not None and jobs.pod_uid("one") != uid, "the edit restarts the driver", 60)
+        jobs.wait_reason("one", "Running", "True")
+    finally:
+        cluster.deploy(fake_operator)

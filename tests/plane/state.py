@@ -14,6 +14,7 @@ from plane.api import Json
 
 _CHANGING = {
     "uid",
+    marks.CLAIM_UID,
     "resourceVersion",
     "creationTimestamp",
     "managedFields",

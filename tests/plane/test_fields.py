@@ -141,7 +141,7 @@ class Bench:
     def strip(self, item: Json) -> Json:
         """Without what tells the object's history: how often it was written, and with what settings its keys were begun."""
         of_keys = (marks.CHECKPOINT_BEGUN, marks.CHECKPOINT_CONFIG, marks.CHECKPOINT_IDENTITY) if self.begun else ()
-        history = {marks.APPLIED_GENERATION, *of_keys}
+        history = {marks.APPLIED_GENERATION, marks.CLAIM_UID, *of_keys}
         annotations = {key: value for key, value in item["metadata"].get("annotations", {}).items() if key not in history}
         return {**item, "metadata": {**item["metadata"], "annotations": annotations}}
 

@@ -207,6 +207,7 @@ class ApiServer:
         name: str,
         *,
         uid: str | None = None,
+        version: str | None = None,
         foreground: bool = False,
         grace: int | None = None,
         actor: str,
@@ -218,6 +219,8 @@ class ApiServer:
             return
         if uid is not None and uid != old["metadata"]["uid"]:
             raise ApiConflict(f"{address}: another UID")
+        if version is not None and version != old["metadata"]["resourceVersion"]:
+            raise ApiConflict(f"{address}: another version")
         if kind is Kind.PODS:
             self._delete_pod(address, old, grace, actor)
             return

@@ -88,11 +88,13 @@ class SimKube(Kube):
         write = Write("status" if subresource else "replace", address, sent, self._remember(), dict(self.earlier))
         return await self._write(write, lambda: self.world.server.replace(kind, sent, subresource, name))
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, *, foreground: bool = False) -> None:
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, *, version: str | None = None, foreground: bool = False
+    ) -> None:
         kind = find_kind(resource)
 
         def act() -> Json:
-            self.world.server.delete(kind, namespace, name, uid=uid, foreground=foreground, actor=self.process.name)
+            self.world.server.delete(kind, namespace, name, uid=uid, version=version, foreground=foreground, actor=self.process.name)
             return {}
 
         await self._write(Write("delete", Address(kind, namespace, name), {"uid": uid}, self._remember(), dict(self.earlier)), act)

@@ -103,6 +103,7 @@ async def test_a_holder_that_cannot_reach_the_server_stops_and_goes_on(replicas:
     replicas.server.away = False
     await one.renew()
     assert one.is_held()
+    assert replicas.started == ["one", "one"], "it lists all jobs again: meanwhile it has forgotten those that came up"
 
 
 async def test_a_lease_that_is_given_back_is_taken_at_once(replicas: Replicas) -> None:

@@ -96,11 +96,14 @@ def test_a_second_workload_goes_first() -> None:
 @pytest.mark.parametrize(
     ("changes", "stop_run"),
     [
-        ({}, True),  # nothing runs: there is nothing to stop
+        ({}, False),
         ({"pod": POD, "answer": AT_WORK}, False),
         ({"pod": POD}, False),
-        ({"pod": replace(POD, started_at=None)}, True),
-        ({"pod": replace(POD, exits=(CRASHED,))}, True),
+        ({"pod": replace(POD, started_at=None)}, False),  # it is on its way
+        ({"pod": replace(POD, started_at=None, unschedulable="Insufficient cpu")}, True),
+        ({"pod": replace(POD, started_at=None, waiting="ImagePullBackOff")}, True),
+        ({"pod": replace(POD, started_at=None, exits=(CRASHED,))}, True),
+        ({"pod": replace(POD, exits=(CRASHED,))}, False),
         ({"pod": replace(POD, exits=(CRASHED,)), "answer": AT_WORK}, False),
     ],
 )
@@ -115,6 +118,9 @@ def test_a_schedule_takes_a_new_time_and_a_new_image_too_and_a_nonce_stops_the_r
     assert isinstance(ask(make_job(2, **hourly), world), rules.Update)
     older = make_world(replace(CRON_JOB, image="job:0"))
     assert isinstance(ask(make_job(**NIGHTLY), older), rules.Update), "each run is a start, and a start has the present image"
+    starting = replace(older, pod=replace(POD, started_at=None, unschedulable="Insufficient cpu"))
+    upgraded = ask(make_job(**NIGHTLY), starting)
+    assert isinstance(upgraded, rules.Update) and not upgraded.stop_run, "an upgrade stops nothing"
     nonce = ask(make_job(2, restartNonce=1, **NIGHTLY), world)
     assert isinstance(nonce, rules.Update) and nonce.stop_run
 
@@ -228,6 +234,28 @@ def test_a_change_behind_the_operators_back_is_seen_by_the_generation(generation
     raw["metadata"]["generation"] = generation
     world = observe({}, stateful_set=raw)
     assert world.workload is not None and world.workload.drifted is drifted
+
+
+def test_a_run_that_was_stopped_does_not_bring_back_the_report_of_the_one_before() -> None:
+    report = DriverStatus(phase=Phase.STOPPING, progress=Progress(batch=4), attempt=2)
+    message = TerminationMessage(reason=Reason.COMPLETED, message="all", status=report).model_dump_json(by_alias=True)
+    pods = (make_pod("p1", "r1", "Succeeded", message),)
+    raw = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 1}, "spec": {**SPEC, **NIGHTLY}}
+    objects: dict[str, Any] = {"cron_job": stored(build(NIGHTLY), "c1"), "runs": (make_run("r1", "c1", ended=True),), "pods": pods}
+    for known, expected in ((2, report), (3, None)):
+        job = {**raw, "status": {"checkpoint": {"attempt": known}}}
+        assert observe_world(Snapshot(job=job, **objects)).answer == expected
+
+
+@pytest.mark.parametrize(("seen", "settled"), [(None, False), (1, False), (2, True)])
+def test_a_set_at_0_is_believed_when_its_controller_has_seen_it(seen: int | None, settled: bool) -> None:
+    raw = stored(build({}), "s1", **({} if seen is None else {"observedGeneration": seen}))
+    raw["metadata"]["generation"] = 2
+    raw["metadata"]["annotations"][marks.APPLIED_GENERATION] = "2"
+    world = observe({}, stateful_set=raw)
+    assert world.workload is not None and world.workload.settled is settled
+    stopped = make_world(replace(SET, replicas=0, settled=settled))
+    assert isinstance(ask(make_job(), stopped), rules.Start if settled else rules.Wait)
 
 
 def test_how_a_driver_ended_that_was_given_up_is_remembered_beside_the_decision() -> None:

@@ -84,5 +84,17 @@ def test_another_job_of_the_name_is_told_by_the_record() -> None:
     assert isinstance(blocked, rules.Refuse) and blocked.reason is Reason.CHANGE_BLOCKED and "spec.key.fields" in blocked.message
 
 
+def test_a_claim_that_was_made_again_has_lost_the_keys() -> None:
+    record = make_record()
+    annotations = record["metadata"]["annotations"]
+    annotations[marks.CLAIM_UID] = "an earlier one"
+    assert ask(make_job(**EXISTING), observe(record)) == rules.Start(first=True), "there were none"
+    annotations[marks.CHECKPOINT_BEGUN] = "true"
+    lost = ask(make_job(**EXISTING), observe(record))
+    assert isinstance(lost, rules.Refuse) and lost.reason is Reason.CHECKPOINT_LOST and record["metadata"]["name"] in lost.message
+    annotations[marks.CLAIM_UID] = CLAIM["metadata"]["uid"]
+    assert ask(make_job(**EXISTING), observe(record)) == rules.Start(first=True)
+
+
 def test_one_folder_has_one_record_whoever_asks() -> None:
     assert names.record_name("a", "b") != names.record_name("a", "c") != names.record_name("d", "b")

@@ -37,10 +37,14 @@ async def apply_checkpoint(kube: Kube, job: ValidJob, claim: CheckpointClaim, ch
     _set_owner(body, job, claim)
     if settled and not claim.doubtful:
         _set_marks(body, claim, children)
+    body, refused = await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, body)
     wanted = children.claim["spec"]["resources"]["requests"]["storage"]
-    if claim.phase == "Bound" and parse_quantity(wanted) > parse_quantity(claim.size):
-        body["spec"]["resources"]["requests"]["storage"] = wanted
-    return await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, body)
+    if refused or claim.phase != "Bound" or parse_quantity(wanted) <= parse_quantity(claim.size):
+        return refused
+    # Apart from the owner: a growth that the storage class refuses must not keep `Retain` from taking effect.
+    grown = deepcopy(body)
+    grown["spec"]["resources"]["requests"]["storage"] = wanted
+    return (await _replace_if_changed(kube, Resource.CLAIMS, body, grown))[1]
 
 
 async def _apply_record(kube: Kube, claim: CheckpointClaim, children: Children, settled: bool) -> str:
@@ -48,17 +52,20 @@ async def _apply_record(kube: Kube, claim: CheckpointClaim, children: Children, 
         return ""
     body = deepcopy(claim.record)
     _set_marks(body, claim, children)
-    return await _replace_if_changed(kube, Resource.CONFIG_MAPS, claim.record, body)
+    annotations = body["metadata"]["annotations"]
+    if not claim.begun or marks.CLAIM_UID not in annotations:
+        annotations[marks.CLAIM_UID] = claim.raw["metadata"]["uid"]
+    return (await _replace_if_changed(kube, Resource.CONFIG_MAPS, claim.record, body))[1]
 
 
-async def _replace_if_changed(kube: Kube, resource: Resource, before: Json, after: Json) -> str:
+async def _replace_if_changed(kube: Kube, resource: Resource, before: Json, after: Json) -> tuple[Json, str]:
+    """The object as it is now, and what went wrong."""
     if after == before:
-        return ""
+        return before, ""
     try:
-        await kube.replace(resource, after)
+        return {**await kube.replace(resource, after), "kind": after["kind"]}, ""
     except ApiRefused as error:
-        return f"It could not be changed: {error}"
-    return ""
+        return before, f"It could not be changed: {error}"
 
 
 def _set_marks(body: Json, claim: CheckpointClaim, children: Children) -> None:
@@ -102,8 +109,11 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
             await _sweep(kube, namespace, world)
         case decide.Remove(workload):
             metadata = workload.raw["metadata"]
-            await kube.delete(WORKLOADS[workload.kind], namespace, metadata["name"], workload.uid, foreground=True)
+            version = metadata["resourceVersion"]  # it is still at 0
+            await kube.delete(WORKLOADS[workload.kind], namespace, metadata["name"], workload.uid, version=version, foreground=True)
         case decide.Roll():
+            if children is not None:  # a quota that refuses the new settings must not cost the driver that has the old ones
+                await _ensure_config_map(kube, world, children)
             await _scale(kube, world, 0, {marks.ROLLING: "true"})
         case decide.Rest():
             await _scale(kube, world, 0)
@@ -124,11 +134,15 @@ async def _ensure_surroundings(kube: Kube, world: World, children: Children, con
         await _create(kube, Resource.CLAIMS, children.claim)
     if world.claim is not None and world.claim.record is None and children.record is not None:
         await _take_folder(kube, children.record)
-    name = children.config_map["metadata"]["name"]
-    if name not in world.config_maps and config_map in {None, name}:
-        await _create(kube, Resource.CONFIG_MAPS, children.config_map)
+    if config_map in {None, children.config_map["metadata"]["name"]}:
+        await _ensure_config_map(kube, world, children)
     if not world.has_service:
         await _create(kube, Resource.SERVICES, children.service)
+
+
+async def _ensure_config_map(kube: Kube, world: World, children: Children) -> None:
+    if children.config_map["metadata"]["name"] not in world.config_maps:
+        await _create(kube, Resource.CONFIG_MAPS, children.config_map)
 
 
 async def _create(kube: Kube, resource: Resource, body: Json) -> None:
@@ -167,8 +181,12 @@ async def _check_taken(kube: Kube, resource: Resource, body: Json) -> None:
     if found is None:
         # What had the name went in between. Going on would make the StatefulSet, and beside that a missing claim counts as lost.
         raise ApiConflict(f"{body['kind']} {metadata['name']} was there and is gone: it is made in the next round")
+    owners = found["metadata"].get("ownerReferences", [])
+    of_earlier = any((owner["kind"], owner["name"]) == (names.KIND, metadata["labels"][names.LABEL_JOB]) for owner in owners)
     wanted = {owner["uid"] for owner in metadata.get("ownerReferences", [])}
-    if not wanted or wanted & {owner["uid"] for owner in found["metadata"].get("ownerReferences", [])}:
+    if "deletionTimestamp" in found["metadata"] or (of_earlier and not wanted & {owner["uid"] for owner in owners}):
+        raise ApiConflict(f"{body['kind']} {metadata['name']} of an earlier start is being removed")
+    if not wanted or wanted & {owner["uid"] for owner in owners}:
         return
     raise NameTaken(f"{body['kind']} {metadata['name']}")
 

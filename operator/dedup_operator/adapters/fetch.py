@@ -44,7 +44,7 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
     existing = ((job.get("spec") or {}).get("checkpoint") or {}).get("existing")
     claim_name = existing["claimName"] if existing else names.claim_name(name)
     record_name = names.record_name(claim_name, existing.get("subPath") or name) if existing else None
-    # The pods last: a workload that was read with 0 replicas makes no pod afterwards, so an absence seen now is one.
+    # The pods last: a workload at 0 whose controller has seen that makes no pod afterwards, so an absence seen now is one.
     (stateful_set, cron_job, service), (claim, record), (runs, config_maps) = await asyncio.gather(
         asyncio.gather(*(kube.get(kind, namespace, driver) for kind in (Resource.STATEFUL_SETS, Resource.CRON_JOBS, Resource.SERVICES))),
         asyncio.gather(kube.get(Resource.CLAIMS, namespace, claim_name), _fetch_record(kube, namespace, record_name)),

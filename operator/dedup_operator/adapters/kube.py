@@ -85,10 +85,14 @@ class Kube:
         path = _path(resource, metadata["namespace"], metadata["name"])
         return await self._call("PUT", f"{path}/{subresource}" if subresource else path, body=body) or {}
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, *, foreground: bool = False) -> None:
-        """Only the object with this UID; one that is gone already is fine. `foreground`: it stays until what it owns is gone."""
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, *, version: str | None = None, foreground: bool = False
+    ) -> None:
+        """Only the object with this UID; one that is gone already is fine. `version`: its resourceVersion, where it must not have changed
+        since it was read. `foreground`: it stays until what it owns is gone."""
         self._check(resource)
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground" if foreground else "Background"}
+        preconditions = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": version}
+        body = {"preconditions": preconditions, "propagationPolicy": "Foreground" if foreground else "Background"}
         await self._call("DELETE", _path(resource, namespace, name), body=body, missing_is_none=True)
 
     def _check(self, resource: Resource) -> None:

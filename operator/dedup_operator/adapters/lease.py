@@ -53,7 +53,10 @@ class Lease:
         """Until cancelled; then gives the Lease back, so that nobody waits for it to expire."""
         try:
             while True:
-                await self.renew()
+                try:
+                    await self.renew()
+                except Exception:
+                    logger.exception("lease %s", self.name)  # it is tried again, and until then it counts as overdue
                 await asyncio.sleep(RENEW_SECONDS)
         finally:
             with contextlib.suppress(DedupOperatorError, asyncio.TimeoutError):
@@ -69,7 +72,7 @@ class Lease:
         except DedupOperatorError as error:
             logger.warning("lease %s: %s", self.name, error)
             return
-        was = self._renewed is not None
+        was = self.is_held()  # not whether it was, some time ago: what came up since was forgotten
         self._renewed = begun if held else None
         if held and not was:
             logger.info("this replica works: it holds lease %s", self.name)

@@ -46,6 +46,9 @@ class CheckpointClaim:
     record: Json | None = None
     """Of a shared claim: the ConfigMap that says what the folder belongs to; None before there is one."""
 
+    exchanged: bool = False
+    """Of a shared claim: it is another one than that with the keys, of the same name."""
+
     @property
     def may_hold_keys(self) -> bool:
         """An edit must fit what it was begun with."""
@@ -88,6 +91,7 @@ def observe_checkpoint(
         name=metadata["name"],
         shared=shared,
         record=record,
+        exchanged=shared and annotations.get(marks.CLAIM_UID, metadata["uid"]) != metadata["uid"],
     )
 
 

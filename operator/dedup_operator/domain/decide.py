@@ -179,6 +179,10 @@ def decide_checkpoint(question: Question) -> Decision | None:
         return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is gone. {_ANEW}", stop)
     if claim is not None and claim.phase == "Lost":
         return Refuse(Reason.CHECKPOINT_LOST, f"The volume of claim {name} is gone. {_ANEW}", stop)
+    if claim is not None and claim.exchanged and claim.may_hold_keys:
+        record = claim.record["metadata"]["name"] if claim.record else ""
+        gone = f"Claim {name} was deleted and made again, and the keys went with the old one."
+        return Refuse(Reason.CHECKPOINT_LOST, f"{gone} {_ANEW.replace('the claim', f'ConfigMap {record}')}", stop)
     if claim is not None and claim.deleting:
         return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is being deleted and goes when the driver stops. {_ANEW}", stop)
     return None
@@ -231,12 +235,20 @@ def decide_update(question: Question) -> Decision | None:
     workload, world = question.world.workload, question.world
     if workload is None or workload.replicas == 0 or {workload.kind, choose_kind(question.job.spec)} != {Kind.CRON_JOB}:
         return None
-    changes = _list_changes(question) or (["a new job image"] if workload.image != question.image else [])
-    if not changes:
+    changes, new_image = _list_changes(question), workload.image != question.image
+    if not changes and not new_image:
         return None
-    idle = not _is_at_work(world) and (world.pod is None or bool(world.pod.exits) or world.pod.started_at is None)
     nonce = workload.applied is not None and workload.applied.restart_nonce != question.job.spec.restart_nonce
-    return Update(f"The next run has other settings, for {', '.join(changes)}.", stop_run=idle or nonce)
+    stuck = _is_stuck(world) if changes else world.pod is not None and world.pod.image_problem
+    return Update(f"The next run has other settings, for {', '.join(changes) or 'a new job image'}.", stop_run=nonce or stuck)
+
+
+def _is_stuck(world: World) -> bool:
+    """A run that gets nowhere with the settings it has. One that only starts is none: it would not be made up for."""
+    pod = world.pod
+    if pod is None or pod.started_at is not None:
+        return False
+    return pod.image_problem or pod.unschedulable is not None or bool(pod.exits)
 
 
 def decide_roll(question: Question) -> Decision | None:
@@ -300,6 +312,8 @@ def decide_next_start(question: Question) -> Decision | None:
     if pod is not None or workload.runs:
         who = f"Pod {pod.name}" if pod is not None else f"Job {workload.runs[0].name}"
         return Wait(Reason.RESTARTING, f"{who} finishes the batch it is in; the driver starts again when it is gone.")
+    if not workload.settled:
+        return Wait(Reason.RESTARTING, "The StatefulSet controller has not seen yet that there is to be no pod.")
     if workload.kind is Kind.JOB or workload.kind is not choose_kind(question.job.spec):
         return Remove(workload)
     return Start(first=False)

@@ -117,11 +117,11 @@ def observe_world(snapshot: Snapshot) -> World:
     config_maps = [item for item in snapshot.config_maps if observe_ownership(item, uid, name) is Ownership.OURS]
     pods = _sort_pods(snapshot, sorter, controllers, name)
     live, ended = ([pod for pod in pods if has_ended(pod) is past] for past in (False, True))
-    answer = snapshot.answer if live else _find_report(ended)
+    status = snapshot.job.get("status") or {}
+    answer = snapshot.answer if live else _find_report(ended, status)
     claim = snapshot.claim
     if claim and not shared and not sorter.pass_ours(claim, observe_claim_ownership(claim, workload is not None, uid, name)):
         claim = None
-    status = snapshot.job.get("status") or {}
     counted = (status.get("progress") or {}).get("batch") is not None
     applied = find_applied_config([*live[:1], *reversed(ended), *([workload.raw] if workload else [])], config_maps)
     return World(
@@ -132,9 +132,7 @@ def observe_world(snapshot: Snapshot) -> World:
         holder=find_holder(claim, snapshot.record, name) if shared else None,
         has_service=bool(service),
         config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in config_maps)),
-        used_config_maps=frozenset(
-            find_config_map(raw) for raw in [*makers, *snapshot.runs] if raw["kind"] != Kind.JOB or not run_has_ended(raw) or raw in makers
-        ),
+        used_config_maps=frozenset(find_config_map(raw) for raw in [*makers, *live, *_list_going_on(snapshot.runs)]) - {""},
         foreign=tuple(sorter.found[Ownership.FOREIGN]),
         leaving=tuple(sorter.found[Ownership.LEAVING]),
         answer=answer,
@@ -159,6 +157,10 @@ def _sort_workloads(snapshot: Snapshot, sorter: _Sorter, uid: str, name: str) ->
     return makers, {raw["metadata"]["uid"] for raw in [*makers, *runs]}
 
 
+def _list_going_on(runs: Iterable[Json]) -> list[Json]:
+    return [run for run in runs if not run_has_ended(run)]
+
+
 def _is_workload(raw: Json, name: str) -> bool:
     return bool(raw["metadata"]["name"] == names.driver_name(name))
 
@@ -180,10 +182,11 @@ def _sort_pods(snapshot: Snapshot, sorter: _Sorter, controllers: set[str], name:
     return found
 
 
-def _find_report(ended: list[Json]) -> DriverStatus | None:
-    """What the newest driver that was through has left."""
+def _find_report(ended: list[Json], status: Json) -> DriverStatus | None:
+    """What the newest driver that was through has left, unless a later one, which was stopped, has got further by then."""
     reports = (observe_pod(pod).report for pod in reversed(ended))
-    return next((report for report in reports if report is not None), None)
+    known = (status.get("checkpoint") or {}).get("attempt") or 0
+    return next((report for report in reports if report is not None and (report.attempt or 0) >= known), None)
 
 
 def _observe_last_words(departed: Json | None, controllers: set[str], name: str, ended: list[Json]) -> tuple[DriverExit, ...]:

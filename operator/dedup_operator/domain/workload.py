@@ -50,6 +50,8 @@ class Workload:
     image: str
     config_map: str
     raw: Json
+    settled: bool = True
+    """Of a StatefulSet: its controller has seen the spec as it is, so at 0 it makes no pod any more."""
     drifted: bool = False
     """Somebody else has changed its spec since the operator wrote it last."""
     ended: bool = False
@@ -58,6 +60,10 @@ class Workload:
     """And it ended well."""
     runs: tuple[Run, ...] = ()
     """Of a CronJob: those that have not ended."""
+
+
+def _has_settled(raw: Json) -> bool:
+    return int(raw.get("status", {}).get("observedGeneration", 0)) >= int(raw["metadata"].get("generation", 0))
 
 
 def _has_drifted(raw: Json, applied: str | None) -> bool:
@@ -118,6 +124,7 @@ def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
         image=find_image(raw),
         config_map=find_config_map(raw),
         raw=raw,
+        settled=raw["kind"] != Kind.STATEFUL_SET or _has_settled(raw),
         drifted=_has_drifted(raw, annotations.get(marks.APPLIED_GENERATION)),
         ended=of_job and has_ended(raw),
         completed=of_job and _has_condition(raw, {"Complete"}),

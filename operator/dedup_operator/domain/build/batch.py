@@ -1,8 +1,8 @@
 """The Job of a driver that takes what there is and ends, and the CronJob that makes such Jobs by the clock.
 
 A failed container is restarted in its pod, with kubelet's growing pauses, as in a StatefulSet: so one pod is all there is of a run, and
-its exits can be read from it. A pod that was deleted is replaced only when it has ended (`podReplacementPolicy`), and no run begins
-beside another (`concurrencyPolicy`).
+its exits can be read from it. A pod that was deleted is replaced only when it has ended (`podReplacementPolicy`), and no run of the
+schedule begins beside another (`concurrencyPolicy`).
 """
 
 from __future__ import annotations
