@@ -91,7 +91,7 @@ test: setup ## Everything that CI runs
 
 .PHONY: test-full
 test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data, long tests
-	$(PYTEST) -m full tests/kafka tests/faults tests/plane tests/cluster
+	$(PYTEST) -m full tests/simulation tests/kafka tests/faults tests/plane tests/cluster
 
 .PHONY: cluster
 cluster: setup ## One-node Kubernetes with Kafka on this machine; state in .testbed/

@@ -108,7 +108,11 @@ def find_shortfall(world: World, person: Person) -> str:
     if scene.claim is None and not scene.workloads and suspended and scene.condition("Ready") == ("True", Reason.SUSPENDED):
         return ""  # before it ever ran
     if scene.claim is None or "deletionTimestamp" in scene.claim["metadata"]:
-        return _expect_refusal(scene, {Reason.CHECKPOINT_LOST}, suspended=True) if person.asked_to_delete else "there is no claim"
+        return (
+            _expect_refusal(scene, {Reason.CHECKPOINT_LOST}, suspended=True)
+            if person.asked_to_delete or person.let_go
+            else "there is no claim"
+        )
     return _compare_with_spec(scene, parse_document(spec), suspended)
 
 
@@ -139,6 +143,9 @@ def _compare_with_spec(scene: Scene, spec: DedupJobSpec, suspended: bool) -> str
     if len(scene.workloads) != 1 or scene.workloads[0]["kind"] != choose_kind(spec):
         return f"{[body['kind'] for body in scene.workloads]} instead of a {choose_kind(spec)}"
     expect = {WorkloadKind.STATEFUL_SET: _expect_driver, WorkloadKind.JOB: _expect_completion, WorkloadKind.CRON_JOB: _expect_schedule}
+    if choose_kind(spec) is WorkloadKind.CRON_JOB and not scene.known_to_have_begun:
+        # Nobody saw the beginning: the next run will, and refuses what does not fit.
+        wanted = find_wanted_config(NAMESPACE, scene.name, scene.job["spec"], None)
     return expect[choose_kind(spec)](scene, spec, wanted.to_json_dict()) or _expect_surroundings(scene, spec)
 
 

@@ -82,6 +82,8 @@ class Person:
         self.before: Json = copy(SPEC)
         self.asked_to_delete: list[str] = []
         """UIDs of claims that were deleted by hand."""
+        self.let_go = False
+        """The claim has gone with a DedupJob that said Delete."""
         self.foreign: dict[str, str] = {}
         """UID to resourceVersion of objects of others."""
         self.policies: dict[str, list[tuple[int, str, bool]]] = {}

@@ -112,8 +112,6 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
             version = metadata["resourceVersion"]  # it is still at 0
             await kube.delete(WORKLOADS[workload.kind], namespace, metadata["name"], workload.uid, version=version, foreground=True)
         case decide.Roll():
-            if children is not None:  # a quota that refuses the new settings must not cost the driver that has the old ones
-                await _ensure_config_map(kube, world, children)
             await _scale(kube, world, 0, {marks.ROLLING: "true"})
         case decide.Rest():
             await _scale(kube, world, 0)
