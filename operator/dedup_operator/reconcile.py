@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dedup_api.status import ConditionStatus, DedupJobStatus
-from dedup_operator.adapters.apply import apply_checkpoint, apply_decision
+from dedup_operator.adapters.apply import apply_checkpoint, apply_decision, release_claim
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.events import Recorder, list_notes
 from dedup_operator.adapters.fetch import fetch_snapshot
@@ -98,6 +98,8 @@ class Reconciler:
         self, key: Key, job: ValidJob | Invalid, world: World, children: Children | None, decision: Decision
     ) -> tuple[Decision, str]:
         note = ""
+        if isinstance(job, Invalid) and job.retain and world.claim is not None and world.claim.owned and not world.claim.deleting:
+            note = await release_claim(self.kube, key.name, world.claim)
         if isinstance(job, ValidJob) and children is not None and world.claim is not None and not world.claim.deleting:
             note = await apply_checkpoint(self.kube, job, world.claim, children, settled=not world.leaving and not world.foreign)
         try:

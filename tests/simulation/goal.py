@@ -83,8 +83,9 @@ class Scene:
 
     @property
     def stuck(self) -> bool:
-        """On its way to other settings, which nobody carries on."""
-        return self.stopped and bool(self.marks(ROLLING))
+        """On its way to other settings, which nobody carries on. A run that was through before it was stopped is not missing."""
+        ended = any(body["kind"] == WorkloadKind.JOB and find_end(body) == "Complete" for body in self.workloads)
+        return self.stopped and bool(self.marks(ROLLING)) and not ended
 
 
 def find_shortfall(world: World, person: Person) -> str:

@@ -61,6 +61,22 @@ def test_another_nonce_or_setting_runs_it_again(changes: dict[str, Any]) -> None
     assert ask(job, make_world(stopped)) == rules.Remove(stopped), "a Job's template cannot be changed"
 
 
+def test_a_run_that_was_through_before_it_was_stopped_is_not_brought_back() -> None:
+    stopped = make_world(replace(JOB, replicas=0, rolling=True, ended=True, completed=True))
+    decision = ask(Invalid("spec.watermark: no", suspend=False), stopped)
+    assert isinstance(decision, rules.Refuse) and not decision.resume
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "retain"), [({"reclaimPolicy": "Retain"}, True), ({"reclaimPolicy": "Delete"}, False), ({}, False), ("x", False)]
+)
+def test_a_claim_is_kept_also_by_a_spec_that_is_not_valid(checkpoint: Any, retain: bool) -> None:
+    """It may be deleted before it is valid again."""
+    spec = {**SPEC, "watermark": "soon", "checkpoint": checkpoint}
+    found = validate({"metadata": {"namespace": "ns", "name": "demo", "uid": "u", "generation": 1}, "spec": spec})
+    assert isinstance(found, Invalid) and found.retain is retain
+
+
 def test_a_run_that_failed_for_good_is_made_again() -> None:
     failed = replace(JOB, ended=True, completed=False)
     assert ask(make_job(**ONCE), make_world(failed)) == rules.Remove(failed)

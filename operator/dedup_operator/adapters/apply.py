@@ -47,6 +47,14 @@ async def apply_checkpoint(kube: Kube, job: ValidJob, claim: CheckpointClaim, ch
     return (await _replace_if_changed(kube, Resource.CLAIMS, body, grown))[1]
 
 
+async def release_claim(kube: Kube, job_name: str, claim: CheckpointClaim) -> str:
+    """The part of `apply_checkpoint` that needs no valid spec: with `Retain` the claim does not go with the job."""
+    body = deepcopy(claim.raw)
+    owners = body["metadata"].get("ownerReferences", [])
+    body["metadata"]["ownerReferences"] = [owner for owner in owners if (owner["kind"], owner["name"]) != (names.KIND, job_name)]
+    return (await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, body))[1]
+
+
 async def _apply_record(kube: Kube, claim: CheckpointClaim, children: Children, settled: bool) -> str:
     if claim.record is None or not settled or claim.doubtful:
         return ""

@@ -129,7 +129,7 @@ def decide(job: ValidJob | Invalid, world: World, desired: DriverInputs | None, 
 def decide_resume(world: World, refusal: Refuse) -> Refuse:
     """An edit that cannot be acted on never stops a healthy driver, also not when it comes while the driver restarts."""
     workload = world.workload
-    restarting = workload is not None and workload.rolling and workload.replicas == 0 and world.pod is None
+    restarting = workload is not None and workload.rolling and workload.replicas == 0 and not workload.ended and world.pod is None
     of_the_edit = refusal.reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
     return replace(refusal, resume=restarting and of_the_edit and not refusal.stop)
 

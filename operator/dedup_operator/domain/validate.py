@@ -15,7 +15,7 @@ from dedup_api import names
 from dedup_api.durations import parse_duration
 from dedup_api.field_rules import CRON
 from dedup_api.quantities import parse_quantity
-from dedup_api.spec import DedupJobSpec
+from dedup_api.spec import DedupJobSpec, ReclaimPolicy
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,23 @@ class Invalid:
     message: str
     suspend: bool
     """Stopping needs no valid spec."""
+    retain: bool = False
+    """Nor does keeping the claim: a job may be deleted before its spec is valid again."""
 
 
 def validate(resource: dict[str, Any]) -> ValidJob | Invalid:
     """The job that a DedupJob describes. `message` names the field and the remedy."""
     metadata, document = resource["metadata"], resource.get("spec") or {}
     suspend = document.get("suspend") is True
+    checkpoint = document.get("checkpoint")
+    retain = isinstance(checkpoint, dict) and checkpoint.get("reclaimPolicy") == ReclaimPolicy.RETAIN
     try:
         spec = DedupJobSpec.model_validate(document)
     except ValidationError as error:
-        return Invalid(_describe(error), suspend)
+        return Invalid(_describe(error), suspend, retain)
     problem = _find_problem(metadata["name"], spec)
     if problem is not None:
-        return Invalid(problem, suspend)
+        return Invalid(problem, suspend, retain)
     return ValidJob(metadata["namespace"], metadata["name"], metadata["uid"], metadata["generation"], spec)
 
 
