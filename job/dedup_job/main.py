@@ -137,8 +137,8 @@ def run(arguments: Arguments, gate: Gate) -> bool:
     if not run_jvm(Driver(config, checkpoint, lock, attempt, gate, state, metrics, brokers, source, identity)):
         return end_as_asked(config)
     _LOG.info("all was read that was there at the start")
-    status = build_status(state.read()).model_copy(update={"measures": None})
-    write_termination_message(arguments.termination_log, Reason.COMPLETED, EXPLANATIONS[Reason.COMPLETED].meaning, status)
+    meaning = EXPLANATIONS[Reason.COMPLETED].meaning
+    write_termination_message(arguments.termination_log, Reason.COMPLETED, meaning, build_status(state.read()))
     return False
 
 

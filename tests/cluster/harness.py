@@ -60,6 +60,11 @@ class Cluster:
         assert found is not None, f"{kind} {name} does not exist in {namespace}"
         return found
 
+    def count_rounds(self, *, check: bool = True) -> float:
+        """How often the installed operator has looked at its jobs. `check`: its metrics must be there to be read."""
+        path = f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics"
+        return count_rounds(self.kubectl("get", "--raw", path, check=check))
+
     def create_namespace(self, name: str) -> None:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.kubectl("apply", "-f", "-", document={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
@@ -87,6 +92,11 @@ class Cluster:
         path.write_text(json.dumps(values))
         flags = ("--take-ownership", "--force-conflicts", "--wait", "--timeout", "180s")
         self.helm("upgrade", "--install", RELEASE, str(chart), "-n", SYSTEM, "-f", str(path), *flags)
+
+
+def count_rounds(metrics: str) -> float:
+    """How often an operator has looked at its jobs."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith("dedup_operator_reconcile_total{"))
 
 
 def _image(reference: str) -> Json:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from cluster.harness import ROOT, Cluster, Json, wait_until
+from cluster.harness import ROOT, Cluster, Json, count_rounds, wait_until
 from dedup_api import names
 
 PROGRAM = ("-m", "dedup_operator")
@@ -91,11 +91,6 @@ class SecondOperator:
     def wait_for_more_rounds(self) -> None:
         rounds = self.count_rounds()
         wait_until(lambda: self.count_rounds() >= rounds + 2, "it looks twice more", 60, self.read_log)
-
-
-def count_rounds(metrics: str) -> float:
-    """How often an operator has looked at its jobs."""
-    return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith("dedup_operator_reconcile_total{"))
 
 
 @dataclass

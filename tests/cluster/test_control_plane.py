@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cluster.harness import RELEASE, SYSTEM, Cluster, Jobs, wait_until
+from cluster.harness import SYSTEM, Cluster, Jobs, wait_until
 
 pytestmark = pytest.mark.usefixtures("fake_operator")
 
@@ -25,15 +25,9 @@ def test_a_job_becomes_ready_and_then_causes_no_writes(jobs: Jobs, cluster: Clus
     wait_until(lambda: jobs.get_object("statefulset", "quiet-driver")["status"].get("readyReplicas") == 1, "the pod is ready")
     kinds = (("dedupjob", "quiet"), ("statefulset", "quiet-driver"), ("pvc", "quiet-checkpoint"), ("service", "quiet-driver"))
     versions = [jobs.get_object(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds]
-    rounds = _count_rounds(cluster)
-    wait_until(lambda: _count_rounds(cluster) >= rounds + 4, "four more looks", 90)
+    rounds = cluster.count_rounds()
+    wait_until(lambda: cluster.count_rounds() >= rounds + 4, "four more looks", 90)
     assert [jobs.get_object(kind, name)["metadata"]["resourceVersion"] for kind, name in kinds] == versions
-
-
-def _count_rounds(cluster: Cluster) -> float:
-    """How often the operator has looked at its jobs: one of them here, as each test has the operator for itself."""
-    text = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("dedup_operator_reconcile_total{"))
 
 
 def test_the_operator_may_end_at_any_time(jobs: Jobs, cluster: Cluster) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cluster.harness import RELEASE, SYSTEM, Cluster, Jobs, wait_until
-from cluster.second_operator import SecondOperator, Watch, count_rounds
+from cluster.second_operator import SecondOperator, Watch
 
 NAMES = ("one", "two")
 PER_JOB = ("statefulsets", "services", "configmaps", "persistentvolumeclaims")
@@ -39,10 +39,6 @@ def scale_installed(cluster: Cluster, replicas: int) -> None:
     selector = "app.kubernetes.io/name=dedup-operator"
     if replicas == 0:
         cluster.kubectl("wait", "pod", "-n", SYSTEM, "-l", selector, "--for=delete", "--timeout=60s", check=False)
-
-
-def count_installed_rounds(cluster: Cluster) -> float:
-    return count_rounds(cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics"))
 
 
 def wait_for_all(jobs: Jobs, reason: str) -> None:
@@ -116,10 +112,10 @@ def is_running(jobs: Jobs, name: str) -> bool:
 def check_rest(jobs: Jobs, cluster: Cluster, second: SecondOperator) -> None:
     """There is one of each, and when both operators look again, neither finds anything to write."""
     wait_until(lambda: all(is_settled(jobs, name) for name in NAMES), "all is as it stays", 60, lambda: jobs.describe(NAMES[0]))
-    versions, installed, other = read_versions(jobs), count_installed_rounds(cluster), second.count_rounds()
+    versions, installed, other = read_versions(jobs), cluster.count_rounds(), second.count_rounds()
 
     def have_looked() -> bool:
-        return count_installed_rounds(cluster) >= installed + 2 * len(NAMES) and second.count_rounds() >= other + 2 * len(NAMES)
+        return cluster.count_rounds() >= installed + 2 * len(NAMES) and second.count_rounds() >= other + 2 * len(NAMES)
 
     wait_until(have_looked, "two more looks of each", 60)
     assert read_versions(jobs) == versions

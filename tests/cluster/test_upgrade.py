@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.harness import RELEASE, ROOT, SYSTEM, Cluster, Jobs, wait_until
+from cluster.harness import ROOT, Cluster, Jobs, wait_until
 from testbed import images
 
 pytestmark = pytest.mark.timeout(600)
@@ -43,11 +43,6 @@ def load_operator(cluster: Cluster, files: Path) -> str:
     return cluster.testbed.load_images(["previous"])["previous"]
 
 
-def count_looks(cluster: Cluster) -> float:
-    text = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics", check=False)
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("dedup_operator_reconcile_total{"))
-
-
 def test_an_upgrade_restarts_nothing(cluster: Cluster, jobs: Jobs, previous: Path, fake_operator: str) -> None:
     try:
         cluster.deploy(fake_operator, chart=previous / "charts" / "dedup-operator", operator_image=load_operator(cluster, previous))
@@ -65,7 +60,7 @@ def test_an_upgrade_restarts_nothing(cluster: Cluster, jobs: Jobs, previous: Pat
         before = {name: (jobs.pod_uid(name), jobs.get_object("statefulset", f"{name}-driver")["spec"]) for name in running}
 
         cluster.deploy(fake_operator)
-        wait_until(lambda: count_looks(cluster) >= 12, "three looks at each job by the new operator", 120)
+        wait_until(lambda: cluster.count_rounds(check=False) >= 12, "three looks at each job by the new operator", 120)
 
         after = {name: (jobs.pod_uid(name), jobs.get_object("statefulset", f"{name}-driver")["spec"]) for name in running}
         assert after == before

@@ -100,7 +100,7 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
     """`children` is None only where the spec is invalid. Raises ApiRefused, NameTaken and CheckpointTaken for the job's condition to
     tell."""
     match decision:
-        case decide.Start() if children is not None:
+        case decide.Start() | decide.Mend() if children is not None:
             await _ensure_surroundings(kube, world, children)
             await _start(kube, world.workload, children)
         case decide.Update(stop_run=stop_run) if children is not None:
@@ -108,9 +108,6 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
             await _start(kube, world.workload, children)
             if stop_run:
                 await _stop_runs(kube, world)
-        case decide.Mend() if children is not None:
-            await _ensure_surroundings(kube, world, children)
-            await _start(kube, world.workload, children)
         case decide.Keep() if children is not None:
             await _ensure_surroundings(kube, world, children, config_map=world.workload.config_map if world.workload else None)
             await _scale(kube, world, 1)
@@ -140,15 +137,11 @@ async def _ensure_surroundings(kube: Kube, world: World, children: Children, con
         await _create(kube, Resource.CLAIMS, children.claim)
     if world.claim is not None and world.claim.record is None and children.record is not None:
         await _take_folder(kube, children.record)
-    if config_map in {None, children.config_map["metadata"]["name"]}:
-        await _ensure_config_map(kube, world, children)
+    name = children.config_map["metadata"]["name"]
+    if name not in world.config_maps and config_map in {None, name}:
+        await _create(kube, Resource.CONFIG_MAPS, children.config_map)
     if not world.has_service:
         await _create(kube, Resource.SERVICES, children.service)
-
-
-async def _ensure_config_map(kube: Kube, world: World, children: Children) -> None:
-    if children.config_map["metadata"]["name"] not in world.config_maps:
-        await _create(kube, Resource.CONFIG_MAPS, children.config_map)
 
 
 async def _create(kube: Kube, resource: Resource, body: Json) -> None:

@@ -152,8 +152,7 @@ def _sort_workloads(snapshot: Snapshot, sorter: _Sorter, uid: str, name: str) ->
     """Our workloads, and the UIDs of all that may make a pod for this job."""
     by_name = [raw for raw in (snapshot.stateful_set, snapshot.cron_job, *snapshot.runs) if raw and _is_workload(raw, name)]
     makers = [raw for raw in by_name if sorter.pass_ours(raw, observe_ownership(raw, uid, name))]
-    cron_jobs = {raw["metadata"]["uid"] for raw in makers if raw["kind"] == Kind.CRON_JOB}
-    runs = [run for run in snapshot.runs if (owner := find_controller(run)) and owner["uid"] in cron_jobs]
+    runs = [run for run in snapshot.runs if any(_is_controlled_by(run, raw) for raw in makers if raw["kind"] == Kind.CRON_JOB)]
     return makers, {raw["metadata"]["uid"] for raw in [*makers, *runs]}
 
 
