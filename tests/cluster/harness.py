@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from dedup_operator.domain.observe_pod import has_ended
 from testbed.api import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,6 +159,11 @@ class Jobs:
 
     def pod(self, name: str) -> Json | None:
         return self.find("pod", f"{name}-driver-0")
+
+    def has_live_pod(self, name: str) -> bool:
+        """One that has ended is still there for a moment, until kubelet removes it."""
+        pod = self.pod(name)
+        return pod is not None and not has_ended(pod)
 
     def pod_uid(self, name: str) -> str:
         return str(self.cluster.get("pod", f"{name}-driver-0", self.namespace)["metadata"]["uid"])

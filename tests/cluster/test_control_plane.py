@@ -45,7 +45,7 @@ def test_suspend_resume_and_restart(jobs: Jobs) -> None:
     jobs.wait_reason("one", "Running", "True")
     jobs.patch("one", suspend=True)
     jobs.wait_reason("one", "Suspended", "True")
-    assert jobs.pod("one") is None
+    assert not jobs.has_live_pod("one")
     jobs.patch("one", suspend=False)
     jobs.wait_reason("one", "Running", "True")
     uid = jobs.pod_uid("one")

@@ -61,7 +61,7 @@ def test_every_event_comes_out_once_whatever_happens_to_the_operator_and_the_dri
     # Suspended in between, and restarted with other settings on the way back: the copies come from both sides of it.
     jobs.patch("main", suspend=True)
     jobs.wait_reason("main", "Suspended", "True")
-    assert jobs.pod("main") is None
+    assert not jobs.has_live_pod("main")
     kafka.produce(source, make_events(700, 1200))
     jobs.patch("main", suspend=False, trigger={"processingTime": "1s"}, restartNonce=1)
     wait_until(lambda: len(read_ids(kafka, sink)) == 1200, "the third events", 240, lambda: jobs.describe("main"))
