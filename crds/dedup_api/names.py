@@ -52,6 +52,11 @@ def claim_name(job: str) -> str:
     return f"{job}-checkpoint"
 
 
+def folder_name(job: str, sub_path: str | None) -> str:
+    """The job's folder on a claim of the user's. `sub_path`: as in `spec.checkpoint.existing`."""
+    return sub_path or job
+
+
 def record_name(claim: str, folder: str) -> str:
     """The ConfigMap that says whose checkpoint a folder of a shared claim is: one name for one folder, whoever asks."""
     return f"checkpoint-{hashlib.sha256(f'{claim}/{folder}'.encode()).hexdigest()[:16]}"

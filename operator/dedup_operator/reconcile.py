@@ -99,7 +99,7 @@ class Reconciler:
     ) -> tuple[Decision, str]:
         note = ""
         if isinstance(job, Invalid) and job.retain and world.claim is not None and world.claim.owned and not world.claim.deleting:
-            note = await release_claim(self.kube, key.name, world.claim)
+            note = await release_claim(self.kube, job.uid, world.claim)
         if isinstance(job, ValidJob) and children is not None and world.claim is not None and not world.claim.deleting:
             note = await apply_checkpoint(self.kube, job, world.claim, children, settled=not world.leaving and not world.foreign)
         try:

@@ -166,7 +166,7 @@ def test_a_blocked_edit_in_the_middle_of_a_restart_brings_the_driver_back(
 ) -> None:
     world = replace(STOPPED, workload=replace(SET, replicas=0, rolling=rolling), pod=pod)
     blocked = ask(make_job(2, key={"fields": ["other"]}, suspend=suspend), world)
-    invalid = ask(Invalid("spec.watermark: no", suspend), world)
+    invalid = ask(Invalid("uid-1", "spec.watermark: no", suspend), world)
     for decision in (blocked, invalid):
         assert isinstance(decision, rules.Refuse)
         assert decision.resume is resume
@@ -227,7 +227,7 @@ def test_suspend(world: World, expected: rules.Decision) -> None:
 def test_a_blocked_or_invalid_edit_can_still_be_suspended() -> None:
     blocked = ask(make_job(2, suspend=True, key={"fields": ["other"]}), RUNNING)
     assert isinstance(blocked, rules.Refuse) and blocked.stop
-    invalid = ask(Invalid("spec.watermark: no", suspend=True), RUNNING)
+    invalid = ask(Invalid("uid-1", "spec.watermark: no", suspend=True), RUNNING)
     assert isinstance(invalid, rules.Refuse) and invalid.stop
 
 

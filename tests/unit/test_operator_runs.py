@@ -14,13 +14,13 @@ from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DedupJobStatus, Progress
 from dedup_operator.domain import decide as rules
 from dedup_operator.domain import marks
-from dedup_operator.domain.build import JobImage, build_children
+from dedup_operator.domain.build import Children, JobImage, build_children
 from dedup_operator.domain.diagnose import Case, diagnose
 from dedup_operator.domain.inputs import build_inputs
 from dedup_operator.domain.observe import Snapshot, World, observe_world
 from dedup_operator.domain.validate import Invalid, ValidJob, validate
-from dedup_operator.domain.workload import Kind, Run, Workload
-from unit.test_operator_decide import CLAIM, CONFIG_MAP, CRASHED, NOW, POD, REFUSED, SET, SPEC, ask, make_children, make_job
+from dedup_operator.domain.workload import Kind, Run, Workload, find_config_map
+from unit.test_operator_decide import CLAIM, CRASHED, NOW, POD, REFUSED, SET, SPEC, ask, make_children, make_job
 
 ONCE: dict[str, Any] = {"trigger": {"availableNow": {}}}
 NIGHTLY: dict[str, Any] = {"trigger": {"availableNow": {"schedule": "0 3 * * *"}}}
@@ -63,7 +63,7 @@ def test_another_nonce_or_setting_runs_it_again(changes: dict[str, Any]) -> None
 
 def test_a_run_that_was_through_before_it_was_stopped_is_not_brought_back() -> None:
     stopped = make_world(replace(JOB, replicas=0, rolling=True, ended=True, completed=True))
-    decision = ask(Invalid("spec.watermark: no", suspend=False), stopped)
+    decision = ask(Invalid("uid-1", "spec.watermark: no", suspend=False), stopped)
     assert isinstance(decision, rules.Refuse) and not decision.resume
 
 
@@ -196,10 +196,14 @@ def observe(trigger: dict[str, Any], **objects: Any) -> World:
     return observe_world(Snapshot(job=raw, **objects))
 
 
-def build(trigger: dict[str, Any]) -> dict[str, Any]:
-    spec = DedupJobSpec.model_validate({**SPEC, **trigger})
+def build_all(changes: dict[str, Any]) -> Children:
+    spec = DedupJobSpec.model_validate({**SPEC, **changes})
     job = ValidJob("ns", "demo", "u1", 1, spec)
-    return build_children(job, build_inputs("ns", "demo", spec, None), JobImage("job:1")).workload
+    return build_children(job, build_inputs("ns", "demo", spec, None), JobImage("job:1"))
+
+
+def build(trigger: dict[str, Any]) -> dict[str, Any]:
+    return build_all(trigger).workload
 
 
 def make_run(uid: str, owner: str, *, ended: bool = False) -> dict[str, Any]:
@@ -236,7 +240,26 @@ def test_the_runs_of_a_schedule_and_their_pods_are_ours() -> None:
     world = observe(NIGHTLY, cron_job=cron_job, runs=runs, pods=pods)
     assert world.pod is not None and world.pod.name == "p2"
     assert world.workload is not None and [run.uid for run in world.workload.runs] == ["r2"]
-    assert world.used_config_maps == {CONFIG_MAP} or len(world.used_config_maps) == 1
+    assert world.used_config_maps == {find_config_map(cron_job)}
+
+
+def test_keys_belong_to_the_settings_of_the_run_that_made_them() -> None:
+    """Not to those that the schedule has been given for the next one."""
+    of_run, of_next = (build_all({**NIGHTLY, "key": {"fields": [field]}}) for field in ("id", "other"))
+    run = make_run("r1", "c1")
+    pod = {**make_pod("p1", "r1", "Running"), "spec": of_run.workload["spec"]["jobTemplate"]["spec"]["template"]["spec"]}
+    assert of_next.claim is not None
+    world = observe(
+        NIGHTLY,
+        cron_job=stored(of_next.workload, "c1"),
+        runs=(run,),
+        pods=(pod,),
+        claim=stored(of_next.claim, "v1") | {"status": {"phase": "Bound"}},
+        config_maps=(stored(of_next.config_map, "m2"), stored(of_run.config_map, "m1")),
+        answer=DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True),
+    )
+    assert world.pinned is not None and world.pinned.key.fields == ["id"]
+    assert world.used_config_maps == {children.config_map["metadata"]["name"] for children in (of_run, of_next)}
 
 
 def test_a_live_pod_whose_job_is_gone_is_waited_for_and_an_ended_one_does_not_matter() -> None:

@@ -47,11 +47,10 @@ async def apply_checkpoint(kube: Kube, job: ValidJob, claim: CheckpointClaim, ch
     return (await _replace_if_changed(kube, Resource.CLAIMS, body, grown))[1]
 
 
-async def release_claim(kube: Kube, job_name: str, claim: CheckpointClaim) -> str:
-    """The part of `apply_checkpoint` that needs no valid spec: with `Retain` the claim does not go with the job."""
+async def release_claim(kube: Kube, uid: str, claim: CheckpointClaim) -> str:
+    """The part of `apply_checkpoint` that needs no valid spec: with `Retain` the claim does not go with the job, which has `uid`."""
     body = deepcopy(claim.raw)
-    owners = body["metadata"].get("ownerReferences", [])
-    body["metadata"]["ownerReferences"] = [owner for owner in owners if (owner["kind"], owner["name"]) != (names.KIND, job_name)]
+    body["metadata"]["ownerReferences"] = _list_other_owners(body, uid)
     return (await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, body))[1]
 
 
@@ -92,8 +91,12 @@ def _set_owner(body: Json, job: ValidJob, claim: CheckpointClaim) -> None:
     owned = job.spec.checkpoint.reclaim_policy is ReclaimPolicy.DELETE
     if owned == claim.owned:
         return
-    others = [owner for owner in body["metadata"].get("ownerReferences", []) if owner["uid"] != job.uid]
+    others = _list_other_owners(body, job.uid)
     body["metadata"]["ownerReferences"] = [*others, marks.build_owner_reference(job)] if owned else others
+
+
+def _list_other_owners(raw: Json, uid: str) -> list[Json]:
+    return [owner for owner in raw["metadata"].get("ownerReferences", []) if owner["uid"] != uid]
 
 
 async def apply_decision(kube: Kube, namespace: str, world: World, children: Children | None, decision: decide.Decision) -> None:
@@ -105,9 +108,9 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
             await _start(kube, world.workload, children)
         case decide.Update(stop_run=stop_run) if children is not None:
             await _ensure_surroundings(kube, world, children)
-            await _start(kube, world.workload, children)
-            if stop_run:
+            if stop_run:  # first: with the new settings written, nothing would say any more that it is to stop
                 await _stop_runs(kube, world)
+            await _start(kube, world.workload, children)
         case decide.Keep() if children is not None:
             await _ensure_surroundings(kube, world, children, config_map=world.workload.config_map if world.workload else None)
             await _scale(kube, world, 1)

@@ -13,7 +13,7 @@ from dedup_operator.adapters.kube import Json, Kube, Resource
 from dedup_operator.domain.errors import ApiConflict
 from dedup_operator.domain.marks import OWN_SELECTOR
 from dedup_operator.domain.observe import Snapshot
-from dedup_operator.domain.observe_pod import Silence, has_ended, observe_pod
+from dedup_operator.domain.observe_pod import Silence, find_live, observe_pod
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.workload import find_replicas
 from dedup_operator.domain.workload import has_ended as run_has_ended
@@ -43,7 +43,7 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
     driver, labels = names.driver_name(name), f"{names.LABEL_JOB}={name},{OWN_SELECTOR}"
     existing = ((job.get("spec") or {}).get("checkpoint") or {}).get("existing")
     claim_name = existing["claimName"] if existing else names.claim_name(name)
-    record_name = names.record_name(claim_name, existing.get("subPath") or name) if existing else None
+    record_name = names.record_name(claim_name, names.folder_name(name, existing.get("subPath"))) if existing else None
     # The pods last: a workload at 0 whose controller has seen that makes no pod afterwards, so an absence seen now is one.
     (stateful_set, cron_job, service), (claim, record), (runs, config_maps) = await asyncio.gather(
         asyncio.gather(*(kube.get(kind, namespace, driver) for kind in (Resource.STATEFUL_SETS, Resource.CRON_JOBS, Resource.SERVICES))),
@@ -51,7 +51,7 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
         asyncio.gather(*(kube.list(kind, namespace, labelSelector=labels) for kind in (Resource.JOBS, Resource.CONFIG_MAPS))),
     )
     # The job again: a child that was missing while its job was still there did not go with it. Else the round would make anew what the
-    # garbage collector has just removed.
+    # garbage collector has just removed. An edit that came meanwhile is acted on at once; it cannot change the children's names.
     by_name, by_label, again = await asyncio.gather(
         kube.get(Resource.PODS, namespace, names.driver_pod_name(name)),
         kube.list(Resource.PODS, namespace, labelSelector=labels),
@@ -62,7 +62,7 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
     if again["metadata"]["uid"] != job["metadata"]["uid"]:
         raise ApiConflict("it was deleted and made again while its children were read")
     return Snapshot(
-        job=job,
+        job=again,
         stateful_set=stateful_set,
         cron_job=cron_job,
         runs=tuple(_with_kind(run, "Job") for run in runs),
@@ -89,14 +89,9 @@ def _find_makers(snapshot: Snapshot) -> list[Json]:
     return [raw for raw in found if raw["kind"] != "Job" or not run_has_ended(raw)]
 
 
-def _find_pod(snapshot: Snapshot) -> Json | None:
-    live = [pod for pod in snapshot.pods if not has_ended(pod)]
-    return min(live, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
-
-
 def is_amiss(snapshot: Snapshot, now: datetime) -> bool:
     """Whether events could tell more: a driver is wanted, and its pod is missing or does not come to life."""
-    makers, raw = _find_makers(snapshot), _find_pod(snapshot)
+    makers, raw = _find_makers(snapshot), find_live(snapshot.pods)
     if not makers:
         return False
     if raw is None:
@@ -106,7 +101,7 @@ def is_amiss(snapshot: Snapshot, now: datetime) -> bool:
 
 
 async def _fetch_events(kube: Kube, snapshot: Snapshot, now: datetime) -> tuple[Json, ...]:
-    pod = _find_pod(snapshot)
+    pod = find_live(snapshot.pods)
     found: list[Json] = []
     for concerned in (*(_find_makers(snapshot) if pod is None else ()), pod, snapshot.claim):
         if concerned is not None:
@@ -117,7 +112,7 @@ async def _fetch_events(kube: Kube, snapshot: Snapshot, now: datetime) -> tuple[
 
 
 async def _fetch_answer(drivers: Drivers, snapshot: Snapshot, now: datetime) -> DriverStatus | Silence | None:
-    raw = _find_pod(snapshot)
+    raw = find_live(snapshot.pods)
     if raw is None:
         return None
     pod = observe_pod(raw)

@@ -12,7 +12,7 @@ from dedup_api.driver_status import DriverStatus
 from dedup_api.job_config import JobConfig
 from dedup_api.status import DriverExit
 from dedup_operator.domain.checkpoint import CheckpointClaim, find_applied_config, find_holder, observe_checkpoint
-from dedup_operator.domain.observe_pod import DriverPod, Silence, has_ended, observe_pod
+from dedup_operator.domain.observe_pod import DriverPod, Silence, has_ended, observe_pod, order_pods
 from dedup_operator.domain.ownership import (
     Ownership,
     find_controller,
@@ -171,10 +171,8 @@ def _is_controlled_by(run: Json, cron_job: Json) -> bool:
 
 def _sort_pods(snapshot: Snapshot, sorter: _Sorter, controllers: set[str], name: str) -> list[Json]:
     """Our pods, oldest first. What has ended and is not ours does not matter."""
-    known = {pod["metadata"]["uid"]: pod for pod in snapshot.pods}
-    pods = sorted(known.values(), key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
     found = []
-    for pod in pods:
+    for pod in order_pods(snapshot.pods):
         ownership = observe_pod_ownership(pod, controllers, name)
         if (ownership is Ownership.OURS or not has_ended(pod)) and sorter.pass_ours(pod, ownership):
             found.append(pod)

@@ -29,6 +29,7 @@ class ValidJob:
 
 @dataclass(frozen=True)
 class Invalid:
+    uid: str
     message: str
     suspend: bool
     """Stopping needs no valid spec."""
@@ -39,17 +40,18 @@ class Invalid:
 def validate(resource: dict[str, Any]) -> ValidJob | Invalid:
     """The job that a DedupJob describes. `message` names the field and the remedy."""
     metadata, document = resource["metadata"], resource.get("spec") or {}
+    uid = metadata["uid"]
     suspend = document.get("suspend") is True
     checkpoint = document.get("checkpoint")
     retain = isinstance(checkpoint, dict) and checkpoint.get("reclaimPolicy") == ReclaimPolicy.RETAIN
     try:
         spec = DedupJobSpec.model_validate(document)
     except ValidationError as error:
-        return Invalid(_describe(error), suspend, retain)
+        return Invalid(uid, _describe(error), suspend, retain)
     problem = _find_problem(metadata["name"], spec)
     if problem is not None:
-        return Invalid(problem, suspend, retain)
-    return ValidJob(metadata["namespace"], metadata["name"], metadata["uid"], metadata["generation"], spec)
+        return Invalid(uid, problem, suspend, retain)
+    return ValidJob(metadata["namespace"], metadata["name"], uid, metadata["generation"], spec)
 
 
 def _describe(error: ValidationError) -> str:

@@ -55,7 +55,7 @@ def build_record(job: ValidJob, inputs: DriverInputs) -> dict[str, Any] | None:
     existing = job.spec.checkpoint.existing
     if existing is None:
         return None
-    folder = existing.sub_path or job.name
+    folder = names.folder_name(job.name, existing.sub_path)
     name = names.record_name(existing.claim_name, folder)
     return {
         "apiVersion": "v1",

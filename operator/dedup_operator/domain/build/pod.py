@@ -92,7 +92,7 @@ def _build_container(job: ValidJob, inputs: DriverInputs, image: JobImage) -> di
 
 def _build_checkpoint_mount(job: ValidJob) -> dict[str, Any]:
     existing = job.spec.checkpoint.existing
-    folder = {"subPath": existing.sub_path or job.name} if existing else {}
+    folder = {"subPath": names.folder_name(job.name, existing.sub_path)} if existing else {}
     return {"name": _VOLUME_CHECKPOINT, "mountPath": names.CHECKPOINT_DIR, **folder}
 
 
