@@ -165,6 +165,11 @@ class Jobs:
         pod = self.pod(name)
         return pod is not None and not has_ended(pod)
 
+    def is_replaced(self, name: str, uid: str) -> bool:
+        """There is another pod than that with `uid`."""
+        pod = self.pod(name)
+        return pod is not None and pod["metadata"]["uid"] != uid
+
     def pod_uid(self, name: str) -> str:
         return str(self.cluster.get("pod", f"{name}-driver-0", self.namespace)["metadata"]["uid"])
 

@@ -81,7 +81,7 @@ def test_a_blocked_edit_leaves_the_driver_alone(jobs: Jobs) -> None:
     assert jobs.pod_uid("kept") == uid
     # The default of parallelism follows the CPU limit; the checkpoint's must not.
     jobs.patch("kept", driver={"resources": {"limits": {"cpu": "2"}}})
-    wait_until(lambda: jobs.pod("kept") is not None and jobs.pod_uid("kept") != uid, "the driver restarts with more CPU")
+    wait_until(lambda: jobs.is_replaced("kept", uid), "the driver restarts with more CPU")
     jobs.wait_reason("kept", "Running", "True")
 
 

@@ -153,11 +153,7 @@ def test_a_stop_that_takes_longer_than_the_grace_period_is_told_and_no_other(job
     wait_until(lambda: read_exits("stubborn"), "the exit stands in status", 120, lambda: jobs.describe("stubborn"))
     wait_until(lambda: ("Warning", "GracePeriodExceeded") in list_events(cluster, jobs, "stubborn"), "the event", 60)
 
-    def is_replaced(name: str) -> bool:
-        pod = jobs.pod(name)
-        return pod is not None and pod["metadata"]["uid"] != uids[name]
-
-    wait_until(lambda: all(is_replaced(name) for name in pods), "new pods", 120)
+    wait_until(lambda: all(jobs.is_replaced(name, uids[name]) for name in pods), "new pods", 120)
     for name in pods:
         jobs.wait_reason(name, "Running", "True")
     assert read_exits("stubborn") == [(137, "GracePeriodExceeded")]

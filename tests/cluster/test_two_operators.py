@@ -217,7 +217,7 @@ def test_a_standby_takes_over(jobs: Jobs, cluster: Cluster, fake_operator: str) 
         cluster.kubectl("delete", "pod", holder, "-n", SYSTEM, "--grace-period=0", "--force")
         jobs.patch("one", restartNonce=1)
         wait_until(lambda: find_holder() not in {"", holder}, "the standby holds the lease", 60, find_holder)
-        wait_until(lambda: jobs.pod("one") is not None and jobs.pod_uid("one") != uid, "the edit restarts the driver", 60)
+        wait_until(lambda: jobs.is_replaced("one", uid), "the edit restarts the driver", 60)
         jobs.wait_reason("one", "Running", "True")
     finally:
         cluster.deploy(fake_operator)

@@ -74,7 +74,7 @@ def test_an_upgrade_restarts_nothing(cluster: Cluster, jobs: Jobs, previous: Pat
         jobs.patch("resting", suspend=False)
         for name in ("plain", "resting"):
             jobs.wait_reason(name, "Running", "True")
-        wait_until(lambda: jobs.pod_uid("plain") != before["plain"][0], "the new operator restarts what was edited")
+        wait_until(lambda: jobs.is_replaced("plain", before["plain"][0]), "the new operator restarts what was edited")
         assert jobs.get("plain")["status"]["checkpoint"]["attempt"] == 2, "on the same checkpoint"
         assert jobs.pod_uid("kafka") == before["kafka"][0]
     finally:
