@@ -100,7 +100,8 @@ class Reconciler:
         note = ""
         if isinstance(job, Invalid) and job.retain and world.claim is not None and world.claim.owned and not world.claim.deleting:
             note = await release_claim(self.kube, job.uid, world.claim)
-        if isinstance(job, ValidJob) and children is not None and world.claim is not None and not world.claim.deleting:
+        ours = world.claim is not None and not world.claim.deleting and world.holder is None
+        if isinstance(job, ValidJob) and children is not None and world.claim is not None and ours:
             note = await apply_checkpoint(self.kube, job, world.claim, children, settled=not world.leaving and not world.foreign)
         try:
             await apply_decision(self.kube, key.namespace, world, children, decision)

@@ -333,6 +333,13 @@ def test_conditions_hold_together_and_are_idempotent(world: World, decision: dec
     assert parse_status({"status": before.to_json_dict()}) == before
 
 
+@pytest.mark.parametrize(
+    ("reason", "stalled"), [(Reason.CHECKPOINT_LOST, True), (Reason.CHANGE_BLOCKED, True), (Reason.POD_REJECTED, False)]
+)
+def test_a_job_is_stalled_where_only_a_person_can_help(reason: Reason, stalled: bool) -> None:
+    assert diagnose(make_case(RUNNING, decide.Refuse(reason, "gone"))).stalled is stalled
+
+
 def test_a_job_that_was_ready_in_this_run_does_not_flicker() -> None:
     ready = Condition(
         type="Ready",

@@ -128,6 +128,24 @@ def test_a_schedule_takes_settings_for_its_next_run(changes: dict[str, Any], sto
     assert isinstance(decision, rules.Update) and decision.stop_run is stop_run and "spec.watermark" in decision.message
 
 
+@pytest.mark.parametrize(
+    ("changes", "stop_run"),
+    [
+        ({"answer": AT_WORK}, False),
+        ({"pod": replace(POD, exits=(REFUSED,))}, False),  # it tries again at the moment
+        ({"pod": replace(POD, started_at=None, exits=(REFUSED,))}, True),
+        ({"pod": replace(POD, started_at=None, waiting="ImagePullBackOff")}, True),
+    ],
+)
+def test_a_run_that_fails_with_settings_of_before_makes_room_for_the_next(changes: dict[str, Any], stop_run: bool) -> None:
+    """Its failure says nothing about those of today."""
+    outdated = replace(CRON_JOB, runs=(replace(RUN, outdated=True),))
+    decision = ask(make_job(**NIGHTLY), make_world(outdated, **{"pod": POD, **changes}))
+    assert (isinstance(decision, rules.Update) and decision.stop_run) if stop_run else decision == rules.Keep()
+    stopping = replace(CRON_JOB, runs=(replace(RUN, outdated=True, deleting=True),))
+    assert ask(make_job(**NIGHTLY), make_world(stopping, **{"pod": POD, **changes})) == rules.Keep()
+
+
 def test_a_schedule_takes_a_new_time_and_a_new_image_too_and_a_nonce_stops_the_run() -> None:
     world = make_world(replace(CRON_JOB, runs=(RUN,)), pod=POD, answer=AT_WORK)
     hourly = {"trigger": {"availableNow": {"schedule": "@hourly"}}}
@@ -240,6 +258,10 @@ def test_the_runs_of_a_schedule_and_their_pods_are_ours() -> None:
     world = observe(NIGHTLY, cron_job=cron_job, runs=runs, pods=pods)
     assert world.pod is not None and world.pod.name == "p2"
     assert world.workload is not None and [run.uid for run in world.workload.runs] == ["r2"]
+    assert not world.workload.runs[0].outdated
+    edited = stored(build({**NIGHTLY, "watermark": "1h"}), "c1")
+    later = observe(NIGHTLY, cron_job=edited, runs=runs, pods=pods).workload
+    assert later is not None and later.runs[0].outdated
     assert world.used_config_maps == {find_config_map(cron_job)}
 
 

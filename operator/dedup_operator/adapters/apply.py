@@ -15,6 +15,7 @@ from dedup_operator.domain.build.claim import build_claim_annotations
 from dedup_operator.domain.checkpoint import CheckpointClaim
 from dedup_operator.domain.errors import ApiConflict, ApiRefused, CheckpointTaken, NameTaken
 from dedup_operator.domain.observe import World
+from dedup_operator.domain.ownership import is_marked
 from dedup_operator.domain.validate import ValidJob
 from dedup_operator.domain.workload import Kind, Workload, build_scaled
 
@@ -185,12 +186,21 @@ async def _check_taken(kube: Kube, resource: Resource, body: Json) -> None:
         raise ApiConflict(f"{body['kind']} {metadata['name']} was there and is gone: it is made in the next round")
     owners = found["metadata"].get("ownerReferences", [])
     of_earlier = any((owner["kind"], owner["name"]) == (names.KIND, metadata["labels"][names.LABEL_JOB]) for owner in owners)
-    wanted = {owner["uid"] for owner in metadata.get("ownerReferences", [])}
-    if "deletionTimestamp" in found["metadata"] or (of_earlier and not wanted & {owner["uid"] for owner in owners}):
+    wanted, present = ({owner["uid"] for owner in item} for item in (metadata.get("ownerReferences", []), owners))
+    if "deletionTimestamp" in found["metadata"] or (of_earlier and not wanted & present):
         raise ApiConflict(f"{body['kind']} {metadata['name']} of an earlier start is being removed")
-    if not wanted or wanted & {owner["uid"] for owner in owners}:
+    if wanted & present:
         return
-    raise NameTaken(f"{body['kind']} {metadata['name']}")
+    if body["kind"] != "PersistentVolumeClaim" or not is_marked(found["metadata"], metadata["labels"][names.LABEL_JOB]):
+        raise NameTaken(f"{body['kind']} {metadata['name']}")
+    # Ours, and kept without an owner. One that we did not make this instant may hold keys: it is read before anything is put on it.
+    if wanted or present or _find_config(found) != _find_config(body):
+        raise ApiConflict(f"claim {metadata['name']} is there already; it is read first")
+
+
+def _find_config(claim: Json) -> str | None:
+    config: str | None = claim["metadata"].get("annotations", {}).get(marks.CHECKPOINT_CONFIG)
+    return config
 
 
 async def _replace_workload(kube: Kube, body: Json, *, changes_spec: bool) -> None:

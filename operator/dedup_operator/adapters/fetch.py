@@ -12,8 +12,8 @@ from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.kube import Json, Kube, Resource
 from dedup_operator.domain.errors import ApiConflict
 from dedup_operator.domain.marks import OWN_SELECTOR
-from dedup_operator.domain.observe import Snapshot
-from dedup_operator.domain.observe_pod import Silence, find_live, observe_pod
+from dedup_operator.domain.observe import Snapshot, find_driver
+from dedup_operator.domain.observe_pod import Silence, observe_pod
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.workload import find_replicas
 from dedup_operator.domain.workload import has_ended as run_has_ended
@@ -91,7 +91,7 @@ def _find_makers(snapshot: Snapshot) -> list[Json]:
 
 def is_amiss(snapshot: Snapshot, now: datetime) -> bool:
     """Whether events could tell more: a driver is wanted, and its pod is missing or does not come to life."""
-    makers, raw = _find_makers(snapshot), find_live(snapshot.pods)
+    makers, raw = _find_makers(snapshot), find_driver(snapshot)
     if not makers:
         return False
     if raw is None:
@@ -101,7 +101,7 @@ def is_amiss(snapshot: Snapshot, now: datetime) -> bool:
 
 
 async def _fetch_events(kube: Kube, snapshot: Snapshot, now: datetime) -> tuple[Json, ...]:
-    pod = find_live(snapshot.pods)
+    pod = find_driver(snapshot)
     found: list[Json] = []
     for concerned in (*(_find_makers(snapshot) if pod is None else ()), pod, snapshot.claim):
         if concerned is not None:
@@ -112,7 +112,7 @@ async def _fetch_events(kube: Kube, snapshot: Snapshot, now: datetime) -> tuple[
 
 
 async def _fetch_answer(drivers: Drivers, snapshot: Snapshot, now: datetime) -> DriverStatus | Silence | None:
-    raw = find_live(snapshot.pods)
+    raw = find_driver(snapshot)
     if raw is None:
         return None
     pod = observe_pod(raw)

@@ -83,12 +83,12 @@ def judge_driver(case: Case, verdict: Verdict) -> Verdict:
 
 def judge_progress(case: Case, verdict: Verdict) -> Verdict:
     answer, pod = case.world.answer, case.world.pod
-    if not isinstance(answer, DriverStatus) or pod is None or pod.started_at is None or case.spec is None:
+    if not isinstance(answer, DriverStatus) or pod is None or pod.started_at is None or case.running_spec is None:
         return pending(Reason.NOT_STARTED, "There is no running driver that could be asked.")
     if answer.blocked_by is not None:
         return no(answer.blocked_by.reason, answer.blocked_by.message)
     still_since = find_still_since(answer, pod.started_at)
-    if still_since is not None and case.now - still_since > allowed_stillness(case.spec):
+    if still_since is not None and case.now - still_since > allowed_stillness(case.running_spec):
         return no(Reason.NO_PROGRESS, verdict.message if verdict.reason is Reason.NO_PROGRESS else EXPLANATIONS[Reason.NO_PROGRESS].meaning)
     if not answer.committed_in_this_run and still_since is not None:
         return pending(Reason.STARTING, "The driver works on its first batch.")

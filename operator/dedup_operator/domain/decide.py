@@ -146,10 +146,16 @@ def decide_foreign(question: Question) -> Decision | None:
 
 
 def decide_leaving(question: Question) -> Decision | None:
-    workload = question.world.workload
-    if not question.world.leaving or (workload is not None and workload.replicas > 0):
+    workload, world, suspend = question.world.workload, question.world, question.job.spec.suspend
+    if workload is not None and workload.replicas > 0:
         return None  # what goes while a driver of ours runs is no concern of it
-    return Wait(Reason.STARTING, f"{' and '.join(question.world.leaving)} of an earlier start is being removed.")
+    if world.strays and not suspend:
+        return Refuse(Reason.NAME_CONFLICT, f"{' and '.join(world.strays)} {_STRAY}")
+    reason = Reason.SUSPENDING if suspend else Reason.STARTING
+    return Wait(reason, f"{' and '.join(world.leaving)} of an earlier start is being removed.") if world.leaving else None
+
+
+_STRAY = "bears this job's label and has no owner, so it may be a driver that nobody ends. Delete it; the driver starts when it is gone."
 
 
 def decide_spare(question: Question) -> Decision | None:
@@ -174,6 +180,8 @@ def decide_checkpoint(question: Question) -> Decision | None:
     claim, checkpoint = question.world.claim, question.job.spec.checkpoint
     name, stop = find_claim_name(question.job.name, checkpoint), question.job.spec.suspend
     if claim is None and checkpoint.existing is not None and question.world.workload is None and not question.world.claim_known:
+        if stop:
+            return None  # nothing is to start
         return Refuse(Reason.CHECKPOINT_PENDING, f"Claim {name} does not exist. Create it, or correct spec.checkpoint.existing.claimName.")
     if claim is None and (question.world.workload is not None or question.world.claim_known):
         return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is gone. {_ANEW}", stop)
@@ -236,6 +244,8 @@ def decide_update(question: Question) -> Decision | None:
     if workload is None or workload.replicas == 0 or {workload.kind, choose_kind(question.job.spec)} != {Kind.CRON_JOB}:
         return None
     changes, new_image = _list_changes(question), workload.image != question.image
+    if any(run.outdated and not run.deleting for run in workload.runs) and _is_stuck(world):
+        return Update("The run gets nowhere with settings of before, and makes room for the next.", stop_run=True)
     if not changes and not new_image:
         return None
     nonce = workload.applied is not None and workload.applied.restart_nonce != question.job.spec.restart_nonce
@@ -287,7 +297,7 @@ def _list_changes(question: Question) -> list[str]:
 
 def decide_giving_up(question: Question) -> Decision | None:
     workload, pod, job = question.world.workload, question.world.pod, question.job
-    if workload is None or workload.ended:
+    if workload is None or workload.ended or any(run.outdated for run in workload.runs):
         return None
     if workload.given_up is not None and workload.given_up.generation == job.generation:
         return GiveUp(workload.given_up)

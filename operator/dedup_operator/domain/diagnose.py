@@ -43,8 +43,8 @@ CRASH_WINDOW = timedelta(minutes=15)
 """kubelet's longest pause is five minutes, so a loop shows at least two exits in this time."""
 
 
-STALLING = {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED, Reason.CHECKPOINT_TAKEN}
-"""A person must change the spec."""
+STALLING = {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED, Reason.CHECKPOINT_TAKEN, Reason.CHECKPOINT_LOST}
+"""A person must change the spec, or what became of the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,12 @@ class Case:
     @property
     def ready_before(self) -> Condition | None:
         return next((condition for condition in self.before.conditions if condition.type == ConditionType.READY), None)
+
+    @property
+    def running_spec(self) -> DedupJobSpec | None:
+        """What the driver was given; an edit that is refused is none of its concern."""
+        workload = self.world.workload
+        return workload.applied if workload is not None and workload.applied is not None else self.spec
 
     def age_of(self, pod: DriverPod) -> timedelta:
         return self.now - pod.created_at
@@ -277,10 +283,10 @@ def diagnose_block(case: Case) -> Verdict | None:
 
 def diagnose_stillness(case: Case) -> Verdict | None:
     answer, pod = case.world.answer, case.world.pod
-    if not isinstance(answer, DriverStatus) or pod is None or pod.started_at is None or case.spec is None:
+    if not isinstance(answer, DriverStatus) or pod is None or pod.started_at is None or case.running_spec is None:
         return None
     still_since = find_still_since(answer, pod.started_at)
-    if still_since is None or case.now - still_since <= allowed_stillness(case.spec):
+    if still_since is None or case.now - still_since <= allowed_stillness(case.running_spec):
         return None
     return trouble(Reason.NO_PROGRESS, f"No batch has committed since {still_since:%Y-%m-%d %H:%M} UTC.")
 

@@ -12,7 +12,7 @@ from dedup_api.status import DriverExit
 from dedup_operator.domain.validate import ValidJob
 
 APPLIED_SPEC = f"{names.GROUP}/applied-spec"
-"""On the StatefulSet: the part of the spec that its template was made from."""
+"""On the workload, and on each run of a schedule: the part of the spec that its template was made from."""
 APPLIED_GENERATION = f"{names.GROUP}/applied-generation"
 """On it too: its metadata.generation after the operator's last write. Another one means that somebody else has changed its spec. Never
 compared with what today's builders would make, so that a new version or default is no change."""

@@ -12,7 +12,7 @@ from dedup_api.driver_status import DriverStatus
 from dedup_api.job_config import JobConfig
 from dedup_api.status import DriverExit
 from dedup_operator.domain.checkpoint import CheckpointClaim, find_applied_config, find_holder, observe_checkpoint
-from dedup_operator.domain.observe_pod import DriverPod, Silence, has_ended, observe_pod, order_pods
+from dedup_operator.domain.observe_pod import DriverPod, Silence, find_live, has_ended, observe_pod, order_pods
 from dedup_operator.domain.ownership import (
     Ownership,
     find_controller,
@@ -69,6 +69,7 @@ class World:
     """Those that a workload or a run names."""
     foreign: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
     answer: DriverStatus | Silence | None = None
     """Of the driver that lives; else what the last one left when it was through."""
     rejection: str | None = None
@@ -135,6 +136,7 @@ def observe_world(snapshot: Snapshot) -> World:
         used_config_maps=frozenset(find_config_map(raw) for raw in [*makers, *live, *_list_going_on(snapshot.runs)]) - {""},
         foreign=tuple(sorter.found[Ownership.FOREIGN]),
         leaving=tuple(sorter.found[Ownership.LEAVING]),
+        strays=tuple(sorter.found[Ownership.STRAY]),
         answer=answer,
         rejection=_find_event(snapshot.events, set(Kind), {"FailedCreate"}),
         claim_trouble=_find_event(snapshot.events, {"PersistentVolumeClaim"}, {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
@@ -142,6 +144,13 @@ def observe_world(snapshot: Snapshot) -> World:
         claim_known=bool((status.get("checkpoint") or {}).get("claim")),
         last_words=(*_observe_last_words(snapshot.departed, controllers, name, ended), *_recall_exit(workload)),
     )
+
+
+def find_driver(snapshot: Snapshot) -> Json | None:
+    """The pod of the driver that lives, as `observe_world` sees it."""
+    metadata, sorter = snapshot.job["metadata"], _Sorter()
+    _, controllers = _sort_workloads(snapshot, sorter, metadata["uid"], metadata["name"])
+    return find_live(_sort_pods(snapshot, sorter, controllers, metadata["name"]))
 
 
 def _names_shared_claim(job: Json) -> bool:

@@ -17,6 +17,8 @@ class Ownership(Enum):
     LEAVING = "leaving"
     """Of an earlier DedupJob of this name, or of ours, and on its way out: wait."""
     FOREIGN = "foreign"
+    STRAY = "stray"
+    """Of a pod: it bears this job's label, and nobody owns it. It may be a driver that its owner was taken from."""
 
 
 def find_controller(raw: Json) -> Json | None:
@@ -46,8 +48,9 @@ def observe_pod_ownership(pod: Json, controllers: Collection[str], name: str) ->
     of_driver = owner is not None and (owner["kind"], owner["name"]) == ("StatefulSet", names.driver_name(name))
     if of_driver or is_deleting(pod):
         return Ownership.LEAVING
-    # Without an owner, or of a Job that is gone already: it has this job's label, and no name that anybody else needs.
-    return Ownership.FOREIGN if pod["metadata"]["name"] == names.driver_pod_name(name) else Ownership.LEAVING
+    if pod["metadata"]["name"] == names.driver_pod_name(name):
+        return Ownership.FOREIGN
+    return Ownership.STRAY if owner is None else Ownership.LEAVING  # of a Job that is gone already
 
 
 def observe_claim_ownership(claim: Json, started: bool, uid: str, name: str) -> Ownership:

@@ -103,7 +103,8 @@ def choose_status(before: DedupJobStatus, after: DedupJobStatus, written: Writte
     if before.model_copy(update={"progress": None}) != after.model_copy(update={"progress": None}):
         return after
     first = after.progress is not None and after.progress.batch is not None and (before.progress is None or before.progress.batch is None)
-    due = written.progress_at is None or now - written.progress_at >= PROGRESS_INTERVAL
+    # A clock that was set back must not keep progress away until it has caught up.
+    due = written.progress_at is None or not timedelta(0) <= now - written.progress_at < PROGRESS_INTERVAL
     return after if first or due else None
 
 

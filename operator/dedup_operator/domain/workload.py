@@ -34,6 +34,8 @@ class Run:
     name: str
     uid: str
     deleting: bool
+    outdated: bool = False
+    """It was made from other settings than those that the next one will have."""
 
 
 @dataclass(frozen=True)
@@ -128,5 +130,11 @@ def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
         drifted=_has_drifted(raw, annotations.get(marks.APPLIED_GENERATION)),
         ended=of_job and has_ended(raw),
         completed=of_job and _has_condition(raw, {"Complete"}),
-        runs=tuple(Run(run["metadata"]["name"], run["metadata"]["uid"], is_deleting(run)) for run in runs if not has_ended(run)),
+        runs=tuple(_observe_run(run, annotations.get(marks.APPLIED_SPEC)) for run in runs if not has_ended(run)),
     )
+
+
+def _observe_run(raw: Json, of_next: str | None) -> Run:
+    metadata = raw["metadata"]
+    of_run = metadata.get("annotations", {}).get(marks.APPLIED_SPEC, of_next)
+    return Run(metadata["name"], metadata["uid"], is_deleting(raw), outdated=of_run != of_next)

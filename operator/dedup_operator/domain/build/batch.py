@@ -40,7 +40,13 @@ def build_cron_job(job: ValidJob, template: dict[str, Any], annotations: dict[st
             "suspend": False,
             "successfulJobsHistoryLimit": KEPT_RUNS,
             "failedJobsHistoryLimit": KEPT_RUNS,
-            "jobTemplate": {"metadata": {"labels": marks.build_labels(job.name)}, "spec": _build_job_spec(template)},
+            "jobTemplate": {
+                "metadata": {
+                    "labels": marks.build_labels(job.name),
+                    "annotations": {marks.APPLIED_SPEC: annotations[marks.APPLIED_SPEC]},
+                },
+                "spec": _build_job_spec(template),
+            },
         },
     }
 
