@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from dedup_api.checkpoint import Checkpoint, Claim
 from dedup_api.field_rules import BROKERS, CRON, Topic, duration_rules, quantity_rules, topic_rules
 from dedup_api.model import ApiModel, rules
 from dedup_api.names import MAX_NAME_LENGTH
@@ -168,131 +169,6 @@ class Sink(ApiModel):
     console: ConsoleSink | None = Field(
         None, description="Print the first records of each batch to the driver's log: the first thing to try. Write {}."
     )
-
-
-class AccessMode(StrEnum):
-    READ_WRITE_ONCE_POD = "ReadWriteOncePod"
-    READ_WRITE_ONCE = "ReadWriteOnce"
-    READ_WRITE_MANY = "ReadWriteMany"
-
-
-class Claim(ApiModel):
-    """The volume claim that the operator makes for the checkpoint."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('100Mi')) >= 0",
-                "spec.checkpoint.claim.size is too little for a checkpoint: give it at least 100Mi",
-            ),
-            (
-                "!has(self.size) || !has(oldSelf.size) || !isQuantity(string(self.size)) || !isQuantity(string(oldSelf.size)) "
-                "|| quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
-                "spec.checkpoint.claim.size cannot shrink: Kubernetes only lets a claim grow; make a new DedupJob for a smaller one",
-            ),
-            (
-                "has(self.storageClassName) == has(oldSelf.storageClassName) "
-                "&& (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
-                "spec.checkpoint.claim.storageClassName cannot be changed: Kubernetes does not move a claim; make a new DedupJob",
-            ),
-            (
-                "!has(self.accessMode) || !has(oldSelf.accessMode) || self.accessMode == oldSelf.accessMode",
-                "spec.checkpoint.claim.accessMode cannot be changed: Kubernetes fixes it when the claim is made; make a new DedupJob",
-            ),
-        )
-    )
-
-    size: str | int = Field(
-        "10Gi",
-        description="Size of the volume: the state of all keys in the window, twice, and some logs. Quantity; default 10Gi. "
-        "It can grow, not shrink.",
-        json_schema_extra=quantity_rules("spec.checkpoint.claim.size"),
-    )
-    storage_class_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
-        None,
-        description="Storage class of the volume; the cluster's default class when absent. Cannot be changed afterwards.",
-        json_schema_extra=rules(
-            (
-                "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-                "spec.checkpoint.claim.storageClassName must be the name of a storage class: small letters, digits, '-' and '.'",
-            )
-        ),
-    )
-    access_mode: AccessMode = Field(
-        AccessMode.READ_WRITE_ONCE_POD,
-        description="ReadWriteOncePod (default) lets Kubernetes itself refuse a second pod on the checkpoint. ReadWriteOnce or "
-        "ReadWriteMany only where the storage driver lacks it. Cannot be changed afterwards.",
-    )
-
-
-class ReclaimPolicy(StrEnum):
-    RETAIN = "Retain"
-    DELETE = "Delete"
-
-
-class ExistingClaim(ApiModel):
-    """A volume claim of your own, which several jobs may share."""
-
-    claim_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
-        description="Name of the claim, in the DedupJob's namespace. It must not be one that the operator made for a job. Required.",
-        json_schema_extra=rules(
-            (
-                "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-                "spec.checkpoint.existing.claimName must be the name of a claim: small letters, digits, '-' and '.'",
-            )
-        ),
-    )
-    sub_path: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
-        None,
-        description="Folder of the claim that is this job's alone; it is made where it is missing. One name, no path. The name of the "
-        "DedupJob when absent. Two jobs never get the same one.",
-        json_schema_extra=rules(
-            (
-                "self.matches('^[a-zA-Z0-9][a-zA-Z0-9._-]*$')",
-                "spec.checkpoint.existing.subPath must be one name: letters, digits, '.', '_' and '-', beginning with a letter or digit",
-            )
-        ),
-    )
-
-
-class Checkpoint(ApiModel):
-    """Where the job keeps which keys it has seen and how far it has read. At most one of claim and existing."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "!has(self.claim) || !has(self.existing)",
-                "spec.checkpoint has claim and existing: keep claim for a volume that the operator makes, or existing for one of yours",
-            ),
-            (
-                "!has(self.existing) || self.reclaimPolicy != 'Delete'",
-                "spec.checkpoint.reclaimPolicy: Delete is not for existing: the claim is yours, and others may use it; set Retain",
-            ),
-            (
-                "has(self.existing) == has(oldSelf.existing) && (!has(self.existing) || self.existing == oldSelf.existing)",
-                "spec.checkpoint.existing cannot be changed: the keys stay where they are; take the edit back, or make a new DedupJob",
-            ),
-        )
-    )
-
-    claim: Claim | None = Field(
-        None, description="The volume claim that the operator makes for this job alone; the default, also where neither is given."
-    )
-    existing: ExistingClaim | None = Field(
-        None,
-        description="A folder of a claim that is there already. Kubernetes then does not refuse a second pod on it, as it does with "
-        "claim's ReadWriteOncePod; the driver's own locks do. Cannot be changed afterwards.",
-    )
-    reclaim_policy: ReclaimPolicy = Field(
-        ReclaimPolicy.RETAIN,
-        description="What becomes of the claim when the DedupJob is deleted: Retain (default) keeps it, and a DedupJob of the same "
-        "name goes on from it; Delete removes it with the job.",
-    )
-
-    @property
-    def own_claim(self) -> Claim | None:
-        """What the operator makes; None with `existing`."""
-        return None if self.existing is not None else self.claim or Claim()
 
 
 class ResourceRequests(ApiModel):

@@ -9,7 +9,7 @@ import copy
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -312,44 +312,90 @@ def test_defaults_are_filled_in() -> None:
     assert "parallelism" not in spec
 
 
-@pytest.fixture
-def stored() -> Iterator[Callable[[dict[str, Any]], subprocess.CompletedProcess[str]]]:
-    """Applies BASE with a claim for real, suspended, and returns a function that edits it."""
-    claim = {"size": "2Gi", "storageClassName": "fast"}
-    document = changed({"metadata.name": "transitions", "spec.suspend": True, "spec.checkpoint": {"claim": claim}})
-    done = kubectl("apply", "-f", "-", document=document)
+SIZE = "spec.checkpoint.claim.size cannot shrink, and is 10Gi when absent"
+STORAGE_CLASS = "spec.checkpoint.claim.storageClassName cannot be changed, nor set or removed"
+ACCESS_MODE = "spec.checkpoint.claim.accessMode cannot be changed, and is ReadWriteOncePod when absent"
+PLACE = "spec.checkpoint.existing cannot be changed: the keys stay where they are"
+FAST = {"claim": {"size": "20Gi", "storageClassName": "fast"}}
+DEFAULT = {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}}
+MANY = {"claim": {"accessMode": "ReadWriteMany"}}
+OWN = {"existing": {"claimName": "shared"}}
+
+CHECKPOINTS: dict[str, tuple[dict[str, Any] | None, list[tuple[dict[str, Any] | None, tuple[str, ...]]]]] = {
+    "a claim grows but never shrinks": (
+        {"claim": {"size": "2Gi"}},
+        [({"claim": {"size": "3Gi"}}, ()), ({"claim": {"size": "2Gi"}}, (SIZE,)), ({"claim": {"size": 4294967296}}, ())],
+    ),
+    "a claim never moves": (
+        FAST,
+        [
+            ({"claim": {"size": "20Gi", "storageClassName": "slow"}}, (STORAGE_CLASS,)),
+            ({"claim": {"size": "20Gi"}}, (STORAGE_CLASS,)),
+            ({"claim": {"size": "20Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"}}, (ACCESS_MODE,)),
+        ],
+    ),
+    "a claim is not left out, to come back as another": (
+        FAST,
+        [
+            ({"reclaimPolicy": "Retain"}, (SIZE, STORAGE_CLASS)),
+            ({}, (SIZE, STORAGE_CLASS)),
+            (None, (SIZE, STORAGE_CLASS)),
+            ({**FAST, "reclaimPolicy": "Delete"}, ()),
+        ],
+    ),
+    "nor is a mode": (MANY, [({"reclaimPolicy": "Delete"}, (ACCESS_MODE,)), ({"claim": {}}, (ACCESS_MODE,)), (None, (ACCESS_MODE,))]),
+    "a claim that was left out is the default one": (
+        {"reclaimPolicy": "Delete"},
+        [
+            ({"claim": {"size": "1Gi"}}, (SIZE,)),
+            ({"claim": {"storageClassName": "slow"}}, (STORAGE_CLASS,)),
+            (MANY, (ACCESS_MODE,)),
+            ({"claim": {"size": "1Gi", "storageClassName": "slow", "accessMode": "ReadWriteMany"}}, (SIZE, STORAGE_CLASS, ACCESS_MODE)),
+            (OWN, (PLACE,)),
+            ({**DEFAULT, "reclaimPolicy": "Delete"}, ()),
+            ({"claim": {"size": "11Gi"}}, ()),
+        ],
+    ),
+    "so is that of a job without a checkpoint": (
+        None,
+        [(MANY, (ACCESS_MODE,)), ({"reclaimPolicy": "Delete"}, ()), (DEFAULT, ()), ({"claim": {}}, ()), (OWN, (PLACE,)), (None, ())],
+    ),
+    "a claim that is less than the default one grows to it": ({"claim": {"size": "5Gi"}}, [({"reclaimPolicy": "Retain"}, ())]),
+    "keys stay in the operator's claim": (FAST, [(OWN, (PLACE,)), ({**FAST, **OWN}, (PLACE,))]),
+    "keys stay in a claim of one's own": (
+        OWN,
+        [
+            ({"existing": {"claimName": "other"}}, (PLACE,)),
+            ({"existing": {"claimName": "shared", "subPath": "elsewhere"}}, (PLACE,)),
+            ({"claim": {"size": "1Gi"}}, (PLACE,)),
+            ({}, (PLACE,)),
+            (None, (PLACE,)),
+            ({**OWN, "reclaimPolicy": "Retain"}, ()),
+        ],
+    ),
+    "keys stay in a folder": (
+        {"existing": {"claimName": "shared", "subPath": "folder"}},
+        [(OWN, (PLACE,)), ({"existing": {"claimName": "shared", "subPath": "Folder"}}, (PLACE,))],
+    ),
+}
+"""The checkpoint of a new job, and edits one after the other, each with what it is refused by, or nothing."""
+
+
+@pytest.mark.parametrize(("begun", "edits"), CHECKPOINTS.values(), ids=CHECKPOINTS.keys())
+def test_a_checkpoint_stays_what_it_is(begun: dict[str, Any] | None, edits: list[tuple[dict[str, Any] | None, tuple[str, ...]]]) -> None:
+    """Suspended, so that nothing is made of it."""
+    fields = {"metadata.name": "transitions", "spec.suspend": True}
+    done = kubectl("create", "-f", "-", document=changed(fields | ({"spec.checkpoint": begun} if begun is not None else {})))
     assert done.returncode == 0, done.stderr
-
-    def edit(claim: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        return kubectl("apply", "-f", "-", document={**document, "spec": {**document["spec"], "checkpoint": {"claim": claim}}})
-
-    yield edit
-    kubectl("delete", "dedupjob", "transitions", "-n", NAMESPACE)
-
-
-def test_a_claim_grows_but_never_shrinks_or_moves(stored: Callable[[dict[str, Any]], subprocess.CompletedProcess[str]]) -> None:
-    assert stored({"size": "3Gi", "storageClassName": "fast"}).returncode == 0
-    assert "spec.checkpoint.claim.size cannot shrink" in stored({"size": "1Gi", "storageClassName": "fast"}).stderr
-    assert "storageClassName cannot be changed" in stored({"size": "3Gi", "storageClassName": "slow"}).stderr
-    assert "storageClassName cannot be changed" in stored({"size": "3Gi"}).stderr
-    moved = stored({"size": "3Gi", "storageClassName": "fast", "accessMode": "ReadWriteMany"})
-    assert "spec.checkpoint.claim.accessMode cannot be changed" in moved.stderr
-
-
-def test_a_checkpoint_stays_where_it_is() -> None:
-    document = changed({"metadata.name": "places", "spec.suspend": True, "spec.checkpoint": {"existing": {"claimName": "shared"}}})
-    assert kubectl("apply", "-f", "-", document=document).returncode == 0
     try:
-        for checkpoint in (
-            {"existing": {"claimName": "other"}},
-            {"existing": {"claimName": "shared", "subPath": "elsewhere"}},
-            {"claim": {"size": "1Gi"}},
-            {},
-        ):
-            moved = kubectl("replace", "-f", "-", document={**document, "spec": {**document["spec"], "checkpoint": checkpoint}})
-            assert "spec.checkpoint.existing cannot be changed: the keys stay where they are" in moved.stderr
+        for checkpoint, messages in edits:
+            edited = changed(fields | ({"spec.checkpoint": checkpoint} if checkpoint is not None else {}))
+            done = kubectl("replace", "-f", "-", document=edited)
+            assert (done.returncode == 0) == (not messages), f"{checkpoint}: {done.stderr}"
+            found = {message for message in (SIZE, STORAGE_CLASS, ACCESS_MODE, PLACE) if message in done.stderr}
+            assert found == set(messages), f"{checkpoint}: {done.stderr}"
     finally:
-        kubectl("delete", "dedupjob", "places", "-n", NAMESPACE)
+        kubectl("delete", "dedupjob", "transitions", "-n", NAMESPACE)
 
 
 def test_every_field_is_explained() -> None:

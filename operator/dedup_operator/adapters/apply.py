@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 from copy import deepcopy
 
 from dedup_api import names
+from dedup_api.checkpoint import ReclaimPolicy
 from dedup_api.quantities import parse_quantity
-from dedup_api.spec import ReclaimPolicy
 from dedup_operator.adapters.kube import AlreadyExists, Json, Kube, Resource
 from dedup_operator.domain import decide, marks
 from dedup_operator.domain.build import Children

@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from dedup_api import names
+from dedup_api.checkpoint import ReclaimPolicy
 from dedup_api.durations import parse_duration
 from dedup_api.field_rules import CRON
 from dedup_api.quantities import parse_quantity
-from dedup_api.spec import DedupJobSpec, ReclaimPolicy
+from dedup_api.spec import DedupJobSpec
 
 
 @dataclass(frozen=True)

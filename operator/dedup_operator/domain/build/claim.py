@@ -7,8 +7,8 @@ from typing import Any
 
 from dedup_api import names
 from dedup_api.changes import state_identity
+from dedup_api.checkpoint import Checkpoint, ReclaimPolicy
 from dedup_api.job_config import JobConfig
-from dedup_api.spec import Checkpoint, ReclaimPolicy
 from dedup_operator.domain import marks
 from dedup_operator.domain.inputs import DriverInputs, render_config
 from dedup_operator.domain.validate import ValidJob
