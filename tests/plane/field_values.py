@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,11 +27,39 @@ class Values:
     """Other fields, which the good values need."""
     unset: bool = True
     """Whether it may be absent again."""
+    fixed: tuple[Any, ...] = ()
+    """A new job may have them; one that has the good values cannot be changed to them."""
+
+
+def merge(base: Json, change: Mapping[str, Any]) -> Json:
+    """As a merge patch does it: null removes."""
+    merged = copy.deepcopy(base)
+    for key, value in change.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            below = merged.get(key)
+            merged[key] = merge(below if isinstance(below, dict) else {}, value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def nest(path: str, value: Any) -> Json:
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def build_edit(path: str, value: Any) -> Json:
+    return value.change if isinstance(value, Edit) else nest(path, value)
 
 
 KAFKA: Json = {"sink": {"kafka": {"topic": "out"}, "console": None}}
 DEAD: Json = {**KAFKA, "deadLetter": {"topic": "dead"}, "onLate": "DeadLetter"}
 SHARED: Json = {"checkpoint": {"existing": {"claimName": "shared", "subPath": "folder"}}}
+ELSEWHERE = Edit({"checkpoint": {"claim": None, "existing": {"claimName": "other"}}})
+OWN_CLAIM = Edit({"checkpoint": {"claim": {}, "existing": None}})
 LONG = "x" * 250
 ONCE = Edit({"trigger": {"processingTime": None, "availableNow": {"schedule": None}}})
 NIGHTLY = Edit({"trigger": {"processingTime": None, "availableNow": {"schedule": "0 3 * * *"}}})
@@ -56,7 +85,7 @@ FIELDS: Mapping[str, Values] = {
     "onLate": Values(("Emit", "DeadLetter"), ("Fail",), {**KAFKA, "deadLetter": {"topic": "dead"}}),
     "onInvalid": Values(("Drop", "DeadLetter"), ("Emit",), {**KAFKA, "deadLetter": {"topic": "dead"}}),
     "deadLetter.topic": Values(("dead2", "x" * 249), ("events", "out", "a*", None), DEAD, unset=False),
-    "trigger.processingTime": Values(("0s", "1h"), ("-5s", "", 5), unset=False),
+    "trigger.processingTime": Values(("0s", "1h", Edit({"trigger": None})), ("-5s", "", 5), unset=False),
     "trigger.availableNow": Values((ONCE, TIMED, NIGHTLY, ONCE, NIGHTLY, TIMED), (True, "now"), unset=False),
     "trigger.availableNow.schedule": Values(
         ("0 3 * * *", "*/10 0-6 1,15 jan-mar mon"),
@@ -69,13 +98,26 @@ FIELDS: Mapping[str, Values] = {
     "sink.kafka.ordering": Values(("None", "PerKey"), ("Global",), KAFKA),
     "sink.kafka.transactionalIdPrefix": Values(("shop", "p" * 200), ("", "a b", LONG), KAFKA),
     "sink.console": Values((TO_LOG, TO_KAFKA), (True,), KAFKA, unset=False),
-    "checkpoint.claim": Values(({},), (True,), unset=False),
-    "checkpoint.claim.size": Values(("100Mi", "20Gi"), ("99Mi", "big", 0), {"checkpoint": {"claim": {"size": "100Mi"}}}, unset=False),
-    "checkpoint.claim.storageClassName": Values(("played",), ("Not_A", ""), unset=False),
-    "checkpoint.claim.accessMode": Values(("ReadWriteOncePod",), ("RWO",)),
-    "checkpoint.existing": Values(({"claimName": "shared", "subPath": "folder"},), ({"claimName": 1}, "shared"), SHARED, unset=False),
-    "checkpoint.existing.claimName": Values(("shared",), ("Shared", "", None), SHARED, unset=False),
-    "checkpoint.existing.subPath": Values(("folder",), ("a/b", "..", "", "x" * 64), SHARED, unset=False),
+    "checkpoint.claim": Values(
+        ({"size": "10Gi"}, {"accessMode": "ReadWriteOncePod"}, Edit({"checkpoint": None})),
+        (True,),
+        {"checkpoint": {"claim": {"size": "10Gi", "storageClassName": None}}},
+        fixed=({"size": "9Gi"}, {"storageClassName": "played"}, {"accessMode": "ReadWriteMany"}, ELSEWHERE),
+    ),
+    "checkpoint.claim.size": Values(
+        ("100Mi", "1Gi", "9Gi"), ("99Mi", "big", 0), {"checkpoint": {"claim": {"size": "100Mi"}}}, fixed=("9Gi", "100Mi")
+    ),
+    "checkpoint.claim.storageClassName": Values(("played",), ("Not_A", ""), unset=False, fixed=("other", None)),
+    "checkpoint.claim.accessMode": Values(("ReadWriteOncePod",), ("RWO",), fixed=("ReadWriteOnce", "ReadWriteMany")),
+    "checkpoint.existing": Values(
+        ({"claimName": "shared", "subPath": "folder"},),
+        ({"claimName": 1}, "shared"),
+        SHARED,
+        unset=False,
+        fixed=(None, OWN_CLAIM, ELSEWHERE),
+    ),
+    "checkpoint.existing.claimName": Values(("shared",), ("Shared", "", None), SHARED, unset=False, fixed=("other",)),
+    "checkpoint.existing.subPath": Values(("folder",), ("a/b", "..", "", "x" * 64), SHARED, unset=False, fixed=("other", None)),
     "checkpoint.reclaimPolicy": Values(("Delete", "Retain"), ("Keep",)),
     "onIncompatibleChange": Values(("Block",), ("WarmRestart",)),
     "parallelism": Values((1, 64), (0, 65, "2")),

@@ -7,7 +7,6 @@ server refuses it. By default a drawn part of the fields; `-m full` takes them a
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import random
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from dedup_api.reasons import Reason
 from dedup_operator.domain import marks
 from plane.api import ApiError, Json
 from plane.drivers import WAITING
-from plane.field_values import FIELDS, Edit, Values
+from plane.field_values import FIELDS, Values, build_edit, merge, nest
 from plane.operators import Operator
 from plane.plane import Plane
 from plane.stage import JOB, SPEC, Stage, wait_until
@@ -39,30 +38,6 @@ FOREIGN = {"kube-root-ca.crt", "shared"}
 POD = names.driver_pod_name(JOB)
 
 
-def merge(base: Json, change: Mapping[str, Any]) -> Json:
-    """As a merge patch does it: null removes."""
-    merged = copy.deepcopy(base)
-    for key, value in change.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, Mapping):
-            below = merged.get(key)
-            merged[key] = merge(below if isinstance(below, dict) else {}, value)
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
-
-
-def nest(path: str, value: Any) -> Json:
-    for part in reversed(path.split(".")):
-        value = {part: value}
-    return dict(value)
-
-
-def build_edit(path: str, value: Any) -> Json:
-    return value.change if isinstance(value, Edit) else nest(path, value)
-
-
 def build_revert(present: Json, edit: Mapping[str, Any]) -> Json:
     """The edit that takes `edit` back."""
     revert: Json = {}
@@ -74,7 +49,7 @@ def build_revert(present: Json, edit: Mapping[str, Any]) -> Json:
 
 
 def expect_reason(spec: Json) -> Reason:
-    trigger = spec["trigger"]
+    trigger = spec.get("trigger", {})
     if spec.get("suspend"):
         return Reason.SUSPENDED
     if "availableNow" in trigger:
@@ -229,9 +204,9 @@ async def check_blocked(bench: Bench, edit: Json, revert: Json, pod: str | None)
 
 
 async def check_bad(bench: Bench) -> None:
-    for value in bench.values.bad:
+    for value in (*bench.values.bad, *bench.values.fixed):
         try:
-            await bench.edited.edit(**nest(bench.path, value))
+            await bench.edited.edit(**build_edit(bench.path, value))
         except ApiError as error:
             parents = [bench.path.rsplit(".", count)[0] for count in range(bench.path.count(".") + 1)]
             assert error.status == 422 and any(f"spec.{parent}" in str(error) for parent in parents), error
