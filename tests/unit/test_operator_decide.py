@@ -16,7 +16,7 @@ from dedup_api.status import DriverExit
 from dedup_operator.domain import decide as rules
 from dedup_operator.domain.build import Children, JobImage, build_children
 from dedup_operator.domain.checkpoint import CheckpointClaim
-from dedup_operator.domain.inputs import DriverInputs, build_inputs, parse_spec, render_spec
+from dedup_operator.domain.inputs import DriverInputs, build_inputs
 from dedup_operator.domain.marks import GivenUp, parse_given_up
 from dedup_operator.domain.observe import World
 from dedup_operator.domain.observe_pod import DriverPod
@@ -145,14 +145,6 @@ def test_a_larger_cpu_limit_keeps_the_parallelism_of_the_checkpoint() -> None:
     job = make_job(2, driver={"resources": {"limits": {"cpu": "8"}}})
     inputs, _ = make_children(job, CLAIM)
     assert (inputs.config.cpus, inputs.config.parallelism) == (8, INPUTS.config.parallelism)
-
-
-def test_a_new_version_or_image_restarts_nothing() -> None:
-    older = parse_spec(render_spec(JOB.spec))
-    assert older == JOB.spec
-    world = replace(RUNNING, workload=replace(SET, image="job:0", config_map="demo-job-of-an-older-builder"))
-    world = replace(world, config_map_uids=(("demo-job-of-an-older-builder", "cm"),))
-    assert ask(JOB, world) == rules.Keep()
 
 
 def test_what_somebody_has_changed_is_mended_without_a_restart() -> None:
