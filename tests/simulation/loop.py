@@ -26,15 +26,39 @@ OWNER: contextvars.ContextVar[Mortal] = contextvars.ContextVar("simulation_owner
 """The process that a callback belongs to."""
 
 
+class Call:
+    """A callback in its context. asyncio's own handles do the same with more ceremony, and there are thousands in a seed."""
+
+    __slots__ = ("arguments", "callback", "context", "dropped")
+
+    def __init__(self, callback: Callable[..., object], arguments: tuple[Any, ...], context: contextvars.Context | None) -> None:
+        self.callback, self.arguments = callback, arguments
+        self.context = context if context is not None else contextvars.copy_context()
+        self.dropped = False
+
+    def cancel(self) -> None:
+        """It is passed over when its time comes."""
+        self.dropped = True
+
+    def run(self) -> None:
+        owner = self.context.get(OWNER)
+        if not self.dropped and not (owner is not None and owner.dead):
+            self.context.run(self.callback, *self.arguments)
+
+
 class SimLoop:
-    """As much of an event loop as futures, tasks, timeouts and `gather` ask for."""
+    """As much of an event loop as futures, tasks, timeouts and `gather` ask for.
+
+    `after_step` is called after everything that happens around the operator. What the operator's own code does between two requests
+    changes nothing there.
+    """
 
     def __init__(self, after_step: Callable[[], None]) -> None:
         self.now = 0.0
         self.closed = False
         self._after_step = after_step
-        self._ready: deque[asyncio.Handle] = deque()
-        self._heap: list[tuple[float, int, Callable[..., object] | asyncio.TimerHandle, tuple[Any, ...]]] = []
+        self._ready: deque[Call] = deque()
+        self._heap: list[tuple[float, int, Callable[..., object] | Call, tuple[Any, ...]]] = []
         self._count = 0
 
     def after(self, delay: float, action: Callable[..., object], *arguments: Any) -> None:
@@ -42,56 +66,46 @@ class SimLoop:
         self._count += 1
         heapq.heappush(self._heap, (self.now + delay, self._count, action, arguments))
 
-    def run_until(self, moment: float, done: Callable[[], bool] = lambda: False) -> None:
-        """Everything up to `moment`, or until `done`."""
+    def run_until(self, moment: float) -> None:
+        """Everything up to `moment`."""
+        ready, heap = self._ready, self._heap
         events._set_running_loop(cast(Any, self))
         try:
-            while not done():
-                if self._ready:
-                    self._run(self._ready.popleft())
-                elif self._heap and self._heap[0][0] <= moment:
-                    self.now, _, action, arguments = heapq.heappop(self._heap)
-                    if isinstance(action, asyncio.TimerHandle):
-                        self._run(action)
-                    else:
-                        action(*arguments)
-                        self._after_step()
-                else:
+            while True:
+                while ready:
+                    ready.popleft().run()
+                if not heap or heap[0][0] > moment:
                     self.now = max(self.now, moment)
                     return
+                self.now, _, action, arguments = heapq.heappop(heap)
+                if isinstance(action, Call):
+                    action.run()
+                else:
+                    action(*arguments)
+                    self._after_step()
         finally:
             events._set_running_loop(None)
-
-    def _run(self, handle: asyncio.Handle) -> None:
-        owner = handle._context.get(OWNER)  # type: ignore[attr-defined]
-        if not handle._cancelled and not (owner is not None and owner.dead):
-            handle._run()
-            self._after_step()
 
     # What asyncio itself calls.
 
     def time(self) -> float:
         return self.now
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, cast(Any, self), context)
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> Call:
+        call = Call(callback, args, context)
         if not self.closed:
-            self._ready.append(handle)
-        return handle
+            self._ready.append(call)
+        return call
 
-    def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> Call:
         return self.call_at(self.now + delay, callback, *args, context=context)
 
-    def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, cast(Any, self), context)
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> Call:
+        call = Call(callback, args, context)
         if not self.closed:
             self._count += 1
-            heapq.heappush(self._heap, (max(when, self.now), self._count, handle, ()))
-        return handle
+            heapq.heappush(self._heap, (max(when, self.now), self._count, call, ()))
+        return call
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=cast(Any, self))
@@ -101,8 +115,8 @@ class SimLoop:
     ) -> asyncio.Task[T]:
         return asyncio.Task(coro, loop=cast(Any, self), name=name or "task", context=context)
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = staticmethod(bool)
+    """False, without a call of Python for every future."""
 
     def is_running(self) -> bool:
         return True
@@ -112,9 +126,6 @@ class SimLoop:
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Only tasks that were frozen get here, when they are thrown away."""
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is passed over when its time comes."""
 
     def close(self) -> None:
         """What a frozen task still does when it is thrown away leads nowhere."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dedup_api.driver_status import DriverStatus
@@ -25,13 +26,21 @@ if TYPE_CHECKING:
 REFUSABLE = {Kind.CLAIMS, Kind.CONFIG_MAPS, Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS}
 
 
-def find_kind(resource: Resource) -> Kind:
-    return Kind.WARNINGS if resource is Resource.CORE_EVENTS else Kind(resource.value[1])
+KINDS: dict[Resource, Kind] = {
+    resource: Kind.WARNINGS if resource is Resource.CORE_EVENTS else Kind(resource.value[1])
+    for resource in Resource
+    if resource not in {Resource.LEASES, Resource.EVENTS}
+}
+
+
+@lru_cache
+def _split(selector: str) -> list[tuple[str, str]]:
+    return [(key, value) for key, _, value in (part.partition("=") for part in selector.split(","))]
 
 
 def matches(body: Json, selector: str) -> bool:
     labels = body["metadata"].get("labels", {})
-    return all(labels.get(key) == value for key, _, value in (part.partition("=") for part in selector.split(",")))
+    return all(labels.get(key) == value for key, value in _split(selector))
 
 
 class SimKube(Kube):
@@ -44,46 +53,42 @@ class SimKube(Kube):
         """What this process read last: an invariant judges a write by what its writer could know."""
         self.earlier: dict[Address, Json | None] = {}
 
+    def _read(self, moment: float, address: Address) -> Json | None:
+        body = self.world.server.peek_at(*address, moment)
+        if address.kind is Kind.DEDUP_JOBS:
+            self.earlier[address] = self.seen.get(address)
+        self.seen[address] = body
+        return body
+
+    def _read_all(self, moment: float, kind: Kind, namespace: str | None, query: dict[str, str]) -> list[Json]:
+        server = self.world.server
+        if kind is Kind.WARNINGS:
+            uid = query["fieldSelector"].partition("=")[2].partition(",")[0]
+            return [body for body in server.scan(kind, namespace) if body["involvedObject"]["uid"] == uid]
+        items = server.scan_at(kind, namespace, moment) if namespace is not None else server.scan(kind)
+        chosen = [body for body in items if "labelSelector" not in query or matches(body, query["labelSelector"])]
+        for body in chosen:
+            self.seen[Address(kind, body["metadata"]["namespace"], body["metadata"]["name"])] = body
+        return chosen
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
-        address = Address(find_kind(resource), namespace, name)
-
-        def read(moment: float) -> Json | None:
-            body = self.world.server.peek_at(address.kind, namespace, name, moment)
-            if address.kind is Kind.DEDUP_JOBS:
-                self.earlier[address] = self.seen.get(address)
-            self.seen[address] = body
-            return copy(body) if body is not None else None
-
-        found: Json | None = await self._send(lambda future: self._serve_read(future, read))
+        found: Json | None = await self._send(self._serve_read, self._read, Address(KINDS[resource], namespace, name))
         return found
 
     async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Json]:
-        kind = find_kind(resource)
-        server = self.world.server
-
-        def read(moment: float) -> list[Json]:
-            if kind is Kind.WARNINGS:
-                uid = query["fieldSelector"].partition("=")[2].partition(",")[0]
-                return [copy(body) for body in server.scan(kind, namespace) if body["involvedObject"]["uid"] == uid]
-            items = server.names_at(kind, namespace, moment) if namespace is not None else server.scan(kind)
-            chosen = [body for body in items if "labelSelector" not in query or matches(body, query["labelSelector"])]
-            for body in chosen:
-                self.seen[Address(kind, body["metadata"]["namespace"], body["metadata"]["name"])] = body
-            return [copy(body) for body in chosen]
-
-        found: list[Json] = await self._send(lambda future: self._serve_read(future, read))
+        found: list[Json] = await self._send(self._serve_read, self._read_all, KINDS[resource], namespace, query)
         return found
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         if resource is Resource.EVENTS:
             return await self._write(Write("report", None, body, self._remember(), dict(self.earlier)), dict)
-        address = Address(find_kind(resource), namespace, body["metadata"]["name"])
+        address = Address(KINDS[resource], namespace, body["metadata"]["name"])
         sent, name = copy(body), self.process.name
         write = Write("create", address, sent, self._remember(), dict(self.earlier))
         return await self._write(write, lambda: self.world.server.create(address.kind, namespace, sent, name))
 
     async def replace(self, resource: Resource, body: Json, subresource: str = "") -> Json:
-        kind, sent, name = find_kind(resource), copy(body), self.process.name
+        kind, sent, name = KINDS[resource], copy(body), self.process.name
         address = Address(kind, body["metadata"]["namespace"], body["metadata"]["name"])
         write = Write("status" if subresource else "replace", address, sent, self._remember(), dict(self.earlier))
         return await self._write(write, lambda: self.world.server.replace(kind, sent, subresource, name))
@@ -91,7 +96,7 @@ class SimKube(Kube):
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, *, version: str | None = None, foreground: bool = False
     ) -> None:
-        kind = find_kind(resource)
+        kind = KINDS[resource]
 
         def act() -> Json:
             self.world.server.delete(kind, namespace, name, uid=uid, version=version, foreground=foreground, actor=self.process.name)
@@ -102,31 +107,31 @@ class SimKube(Kube):
     def _remember(self) -> dict[Address, Json | None]:
         return dict(self.seen)
 
-    async def _send(self, serve: Callable[[asyncio.Future[Any]], None]) -> Any:
+    async def _send(self, serve: Callable[..., None], *request: Any) -> Any:
         world = self.world
         future = world.loop.create_future()
         delay = world.rng.uniform(0.5, 8.0) if world.faults.strikes(Fault.SLOW) else world.rng.uniform(0.001, 0.05)
-        world.loop.after(delay, self._arrive, serve, future)
+        world.loop.after(delay, self._arrive, future, serve, request)
         return await future
 
-    def _arrive(self, serve: Callable[[asyncio.Future[Any]], None], future: asyncio.Future[Any]) -> None:
+    def _arrive(self, future: asyncio.Future[Any], serve: Callable[..., None], request: tuple[Any, ...]) -> None:
         if not self.process.dead and not future.done():
-            serve(future)
+            serve(future, *request)
 
-    def _serve_read(self, future: asyncio.Future[Any], read: Callable[[float], Any]) -> None:
+    def _serve_read(self, future: asyncio.Future[Any], read: Callable[..., Any], *request: Any) -> None:
         faults, moment = self.world.faults, self.world.loop.now
         if faults.strikes(Fault.READ_ERROR):
             future.set_exception(ApiUnavailable("HTTP 503"))
             return
         if faults.strikes(Fault.STALE_READ):
             moment -= self.world.rng.uniform(0.1, 4.0)
-        future.set_result(read(moment))
+        future.set_result(read(moment, *request))
 
     async def _write(self, write: Write, act: Callable[[], Json]) -> Json:
         if self.world.faults.strikes(Fault.CRASH_BEFORE_WRITE, write.weight):
             self.world.note_crash(write, "before")
             self.process.crash()
-        found: Json = await self._send(lambda future: self._serve_write(future, write, act))
+        found: Json = await self._send(self._serve_write, write, act)
         return found
 
     def _serve_write(self, future: asyncio.Future[Any], write: Write, act: Callable[[], Json]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from simulation.api_server import Address, ApiServer, Event, Json, copy
 from simulation.faults import Fault
 from simulation.invariants import Violation
 from simulation.people import WEIGHTS, Action
@@ -70,6 +71,21 @@ def test_the_operator_dies_before_and_after_every_kind_of_write(tally: Tally) ->
     missed = [(write, when) for write in sorted(WRITES) for when in ("before", "after") if not tally.crashes[write, when]]
     assert missed == []
     assert [write for write in sorted(RARE_WRITES) if not (tally.crashes[write, "before"] or tally.crashes[write, "after"])] == []
+
+
+def test_nobody_changes_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server gives away what it stores, and nobody makes a copy before there is something to change."""
+    kept: list[tuple[Json, Json]] = []
+    real = ApiServer._store
+
+    def store(server: ApiServer, event: Event, address: Address, body: Json, actor: str) -> None:
+        real(server, event, address, body, actor)
+        kept.append((body, copy(body)))
+
+    monkeypatch.setattr(ApiServer, "_store", store)
+    for seed in range(100):
+        run_seed(seed)
+    assert [body for body, before in kept if body != before] == []
 
 
 def test_a_seed_is_one_history() -> None:

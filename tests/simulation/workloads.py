@@ -77,7 +77,7 @@ class Workloads:
 
     def _pods(self, namespace: str, owner_uid: str, moment: float) -> list[Json]:
         found = []
-        for pod in self.world.server.names_at(Kind.PODS, namespace, moment):
+        for pod in self.world.server.scan_at(Kind.PODS, namespace, moment):
             owner = find_controller(pod)
             if owner is not None and owner["uid"] == owner_uid:
                 found.append(pod)

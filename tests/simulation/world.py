@@ -62,7 +62,7 @@ class World:
         self.history: list[str] | None = [] if trace else None
         self.tally = Tally()
         self.met_actions = self.tally.actions
-        self.loop = SimLoop(self._after_step)
+        self.loop = SimLoop(lambda: check_processes(self))
         self.faults = Faults(self.rng, draw_faults(self.rng), self.tally.faults)
         self.resync_seconds = self.rng.choice((15.0, 30.0, 60.0, 60.0))
         self.server = ApiServer(lambda: self.loop.now)
@@ -254,9 +254,6 @@ class World:
         if "deletionTimestamp" in body["metadata"]:
             details.append("going")
         self.log(", ".join(details))
-
-    def _after_step(self) -> None:
-        check_processes(self)
 
 
 def run_seed(seed: int, *, trace: bool = False) -> World:
