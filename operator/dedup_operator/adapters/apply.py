@@ -34,7 +34,7 @@ async def apply_checkpoint(kube: Kube, job: ValidJob, claim: CheckpointClaim, ch
     still write to it. Returns what went wrong; it does not concern the driver."""
     if children.claim is None:
         return await _apply_record(kube, claim, children, settled)
-    body = deepcopy(claim.raw)
+    body = {**claim.raw, "metadata": deepcopy(claim.raw["metadata"])}
     _set_owner(body, job, claim)
     if settled and not claim.doubtful:
         _set_marks(body, claim, children)

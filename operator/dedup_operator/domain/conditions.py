@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import EXPLANATIONS, Reason
@@ -27,16 +26,17 @@ def build_conditions(case: Case, verdict: Verdict, generation: int, note: str = 
     found.append((ConditionType.CHECKPOINT_READY, judge_checkpoint(case, verdict, note)))
     found.append((ConditionType.DRIVER_RUNNING, judge_driver(case, verdict)))
     found.append((ConditionType.PROGRESS_RECENT, judge_progress(case, verdict)))
-    return merge_conditions(case.before.conditions, [_build(kind, part, generation, case.now) for kind, part in found])
+    now = render_time(case.now)
+    return merge_conditions(case.before.conditions, [_build(kind, part, generation, now) for kind, part in found])
 
 
-def _build(kind: ConditionType, verdict: Verdict, generation: int, now: datetime) -> Condition:
+def _build(kind: ConditionType, verdict: Verdict, generation: int, now: str) -> Condition:
     return Condition(
         type=kind.value,
         status=verdict.status,
         reason=verdict.reason.value,
         message=verdict.message,
-        last_transition_time=render_time(now),
+        last_transition_time=now,
         observed_generation=generation,
     )
 
