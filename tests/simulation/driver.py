@@ -64,6 +64,7 @@ class DriverProcess:
         """It has taken all there was, and ends by itself."""
         self.batch_since: float | None = None
         self.since = world.loop.now
+        self._told: tuple[tuple[object, ...], DriverStatus] | None = None
         self.left = world.rng.randint(2, 3)
         self._at(world.rng.uniform(1.0, 6.0), self._take_lock)
         world.processes.append(self)
@@ -169,6 +170,14 @@ class DriverProcess:
         return self.alive and not self.hangs and self.world.loop.now >= self.silent_until
 
     def describe(self) -> DriverStatus:
+        """The same object while there is nothing new."""
+        volume = self.volume
+        known = (self.phase, self.locked_out, self.attempt, self.committed, self.batch_since, volume.begun_with is None, volume.batches)
+        if self._told is None or self._told[0] != known:
+            self._told = (known, self._describe())
+        return self._told[1]
+
+    def _describe(self) -> DriverStatus:
         return DriverStatus(
             phase=self.phase,
             blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message="Another process holds the lock.") if self.locked_out else None,

@@ -1,6 +1,7 @@
 """Remembers what the operator's pure functions said, so that five thousand seeds take minutes.
 
-Only functions without time or state, by the whole of their input. A mutant starts with an empty memory (`forget`).
+Only functions without time or state, by the whole of their input: by its content where that comes again in other seeds, else by the very
+objects, which nobody changes once they are there. A mutant starts with an empty memory (`forget`).
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DedupJobStatus
 from dedup_operator.domain.build import Children, JobImage
 from dedup_operator.domain.inputs import DriverInputs
+from dedup_operator.domain.observe import Snapshot, World
 from dedup_operator.domain.validate import Invalid, ValidJob
-from simulation.api_server import Json, copy
+from simulation.api_server import Json
 
+changes_module: Any = import_module("dedup_api.changes")
 checkpoint_module: Any = import_module("dedup_operator.domain.checkpoint")
 decide_module: Any = import_module("dedup_operator.domain.decide")
+fetch_module: Any = import_module("dedup_operator.adapters.fetch")
+observe_module: Any = import_module("dedup_operator.domain.observe")
+status_module: Any = import_module("dedup_operator.domain.status")
 workload_module: Any = import_module("dedup_operator.domain.workload")
 reconcile_module: Any = import_module("dedup_operator.reconcile")
 
 _memory: dict[Any, Any] = {}
 MANY = 20_000
+_of_this_seed: dict[Any, Any] = {}
+"""By ids. What they stand for is kept with the answer, so no id comes twice."""
 
 
 def forget() -> None:
@@ -41,10 +49,36 @@ def _recall(key: Any, make: Callable[[], Any]) -> Any:
     return _memory[key]
 
 
+def _by_identity(function: Callable[..., Any]) -> Callable[..., Any]:
+    def remembered(*arguments: Any) -> Any:
+        key = (function, *map(id, arguments))
+        known = _of_this_seed.get(key)
+        if known is None:
+            known = _of_this_seed[key] = (function(*arguments), arguments)
+        return known[0]
+
+    return remembered
+
+
+def _observe_by_identity(observe_world: Callable[[Snapshot], World]) -> Callable[[Snapshot], World]:
+    def remembered(snapshot: Snapshot) -> World:
+        parts = [getattr(snapshot, field) for field in Snapshot.__dataclass_fields__]
+        key = (observe_world, *(tuple(map(id, part)) if isinstance(part, tuple) else id(part) for part in parts))
+        known = _of_this_seed.get(key)
+        if known is None:
+            known = _of_this_seed[key] = (observe_world(snapshot), snapshot)
+        found: World = known[0]
+        return found
+
+    return remembered
+
+
 @contextmanager
 def remembering() -> Iterator[None]:
+    """For one seed."""
     real_validate, real_status = reconcile_module.validate, reconcile_module.parse_status
     real_inputs, real_children = reconcile_module.build_inputs, reconcile_module.build_children
+    real_spec, real_config, real_kind = workload_module.parse_spec, checkpoint_module.parse_config, fetch_module._with_kind
 
     def validate(resource: Json) -> ValidJob | Invalid:
         metadata = resource["metadata"]
@@ -52,25 +86,25 @@ def remembering() -> Iterator[None]:
         found: ValidJob | Invalid = _recall(key, lambda: real_validate(resource))
         if isinstance(found, Invalid):
             return found
-        return replace(found, uid=metadata["uid"], generation=metadata["generation"])
+        described: ValidJob = _recall(
+            (*key, metadata["uid"], metadata["generation"]),
+            lambda: replace(found, uid=metadata["uid"], generation=metadata["generation"]),
+        )
+        return described
 
     def parse_status(resource: Json) -> DedupJobStatus:
         found: DedupJobStatus = _recall(("status", marshal.dumps(resource.get("status"))), lambda: real_status(resource))
         return found
 
     def build_inputs(namespace: str, name: str, spec: DedupJobSpec, pinned: JobConfig | None) -> DriverInputs:
-        # What the key's ids stand for is kept with the answer, so no id comes twice.
         key = ("inputs", namespace, name, id(spec), id(pinned))
         found: DriverInputs = _recall(key, lambda: (real_inputs(namespace, name, spec, pinned), spec, pinned))[0]
         return found
 
     def build_children(job: ValidJob, inputs: DriverInputs, image: JobImage) -> Children:
         key = ("children", job.namespace, job.name, job.uid, job.generation, id(job.spec), id(inputs), image)
-        kept = _recall(key, lambda: (_fold(real_children(job, inputs, image)), job.spec, inputs))[0]
-        bodies: dict[str, Any] = {field: marshal.loads(body) if body is not None else None for field, body in kept.items()}
-        return Children(**bodies)
-
-    real_spec, real_config = workload_module.parse_spec, checkpoint_module.parse_config
+        found: Children = _recall(key, lambda: (real_children(job, inputs, image), job.spec, inputs))[0]
+        return found
 
     def parse_spec(text: str | None) -> DedupJobSpec | None:
         found: DedupJobSpec | None = _recall(("spec", text), lambda: real_spec(text))
@@ -80,16 +114,28 @@ def remembering() -> Iterator[None]:
         found: JobConfig | None = _recall(("config", text), lambda: real_config(text))
         return found
 
+    def add_kind(item: Json, kind: str) -> Json:
+        return item if item.get("kind") == kind else real_kind(item, kind)
+
+    observe_pod = _by_identity(observe_module.observe_pod)
     replaced: dict[tuple[Any, str], Any] = {
-        (reconcile_module, "validate"): validate,
-        (reconcile_module, "parse_status"): parse_status,
+        (changes_module, "_state"): _by_identity(changes_module._state),
+        (status_module, "state_identity"): _by_identity(status_module.state_identity),
+        (fetch_module, "_with_kind"): add_kind,
+        (fetch_module, "observe_pod"): observe_pod,
+        (observe_module, "observe_pod"): observe_pod,
+        (reconcile_module, "observe_world"): _observe_by_identity(reconcile_module.observe_world),
+        (reconcile_module, "validate"): _by_identity(validate),
+        (reconcile_module, "parse_status"): _by_identity(parse_status),
         (reconcile_module, "build_inputs"): build_inputs,
-        (reconcile_module, "build_children"): build_children,
+        (reconcile_module, "build_children"): _by_identity(build_children),
+        (reconcile_module, "decide"): _by_identity(reconcile_module.decide),
         (decide_module, "build_inputs"): build_inputs,
         (workload_module, "parse_spec"): parse_spec,
         (checkpoint_module, "parse_config"): parse_config,
     }
     before = {place: getattr(*place) for place in replaced}
+    _of_this_seed.clear()
     for (module, name), function in replaced.items():
         setattr(module, name, function)
     try:
@@ -97,9 +143,3 @@ def remembering() -> Iterator[None]:
     finally:
         for (module, name), function in before.items():
             setattr(module, name, function)
-
-
-def _fold(children: Children) -> dict[str, bytes | None]:
-    """A fresh copy for each round: nobody can spoil what is remembered."""
-    bodies = {field: getattr(children, field) for field in children.__dataclass_fields__}
-    return {field: marshal.dumps(copy(body)) if body is not None else None for field, body in bodies.items()}

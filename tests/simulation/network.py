@@ -182,7 +182,7 @@ class SimKube(Kube):
             return
         self.world.end_write(self.process, write, before, answer)
         if future is not None:
-            future.set_result(copy(answer))
+            future.set_result(copy(answer) if write.verb == "replace" else answer)  # the operator goes on from what a replace gave
 
     def _fail(self, future: asyncio.Future[Any]) -> None:
         if not self.process.dead and not future.done():

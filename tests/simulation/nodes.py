@@ -96,9 +96,9 @@ class Nodes:
         pod = self.world.server.peek(Kind.PODS, run.address.namespace, run.address.name)
         return pod if pod is not None and pod["metadata"]["uid"] == run.uid else None
 
-    def _edit(self, run: Run, edit: Callable[[Json], None]) -> None:
+    def _report(self, run: Run, edit: Callable[[Json], None]) -> None:
         if self._pod(run) is not None:
-            self.world.server.change(Kind.PODS, run.address.namespace, run.address.name, edit, ACTOR)
+            self.world.server.report(Kind.PODS, run.address.namespace, run.address.name, edit, ACTOR)
 
     def _schedule(self, run: Run) -> None:
         pod = self._pod(run)
@@ -109,7 +109,7 @@ class Nodes:
         claim = server.peek(Kind.CLAIMS, namespace, find_claim_name(pod))
         free = [node for node in self.nodes if node.back_at <= self.world.loop.now]
         if claim is None or "deletionTimestamp" in claim["metadata"] or not free:
-            self._edit(run, lambda body: _set_scheduled(body, "0/2 nodes are available: persistentvolumeclaim not found"))
+            self._report(run, lambda body: _set_scheduled(body, "0/2 nodes are available: persistentvolumeclaim not found"))
             self._later(run, 3.0, self._schedule)
             return
         if claim["status"]["phase"] == "Pending":
@@ -124,7 +124,7 @@ class Nodes:
             body["spec"]["nodeName"] = node
             _set_scheduled(body, None)
 
-        self._edit(run, assign)
+        self.world.server.change(Kind.PODS, run.address.namespace, run.address.name, assign, ACTOR)
         self._later(run, rng.uniform(0.05, 2.0), self._start)
 
     def _bind(self, namespace: str, name: str, uid: str) -> None:
@@ -132,7 +132,7 @@ class Nodes:
             if body["metadata"]["uid"] == uid:
                 body["status"]["phase"] = "Bound"
 
-        self.world.server.change(Kind.CLAIMS, namespace, name, bind, "binder")
+        self.world.server.report(Kind.CLAIMS, namespace, name, bind, "binder")
 
     def _start(self, run: Run) -> None:
         pod = self._pod(run)
@@ -226,7 +226,7 @@ class Nodes:
             if phase is not None:
                 status["phase"] = phase
 
-        self._edit(run, edit)
+        self._report(run, edit)
 
     def find_process(self, address: str) -> DriverProcess | None:
         run = self.runs.get("uid-" + address.rpartition(".")[2])
@@ -245,7 +245,7 @@ class Nodes:
             body["status"]["reason"] = "Evicted"
             body["status"]["containerStatuses"] = []
 
-        self._edit(run, fail)
+        self._report(run, fail)
 
     def go_out_of_reach(self, node: Node, seconds: float) -> None:
         self.world.faults.note(Fault.NODE_OUTAGE)

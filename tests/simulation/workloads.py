@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import marshal
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -110,7 +111,7 @@ class Workloads:
                     "updateRevision": hash_template(found["spec"]["template"]),
                 }
 
-        self.world.server.change(Kind.STATEFUL_SETS, address.namespace, address.name, report, "statefulset")
+        self.world.server.report(Kind.STATEFUL_SETS, address.namespace, address.name, report, "statefulset")
 
     def _create_pod(self, owner: Json, kind: Kind, name: str) -> None:
         template, metadata = owner["spec"]["template"], owner["metadata"]
@@ -174,7 +175,7 @@ class Workloads:
             if end == "Complete":
                 body["status"]["succeeded"] = 1
 
-        self.world.server.change(Kind.JOBS, address.namespace, address.name, report, "job")
+        self.world.server.report(Kind.JOBS, address.namespace, address.name, report, "job")
 
     def _sync_cron_job(self, address: Address, moment: float) -> None:
         found = self.world.server.peek_at(Kind.CRON_JOBS, address.namespace, address.name, moment)
@@ -201,7 +202,7 @@ class Workloads:
             if body["metadata"]["uid"] == metadata["uid"]:
                 body["status"] = {"turn": turn}
 
-        self.world.server.change(Kind.CRON_JOBS, address.namespace, address.name, report, "cronjob")
+        self.world.server.report(Kind.CRON_JOBS, address.namespace, address.name, report, "cronjob")
 
 
 def build_owner(owner: Json, kind: Kind) -> Json:
@@ -221,9 +222,10 @@ def find_end(job: Json) -> str | None:
 
 
 def hash_template(template: Json) -> str:
-    return _hash(json.dumps(template, sort_keys=True))
+    return _hash(marshal.dumps(template))
 
 
 @lru_cache(maxsize=4096)
-def _hash(text: str) -> str:
+def _hash(template: bytes) -> str:
+    text = json.dumps(marshal.loads(template), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

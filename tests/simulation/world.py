@@ -108,13 +108,14 @@ class World:
         self.loop.close()
 
     def _settle(self) -> None:
+        """What is missing is asked only where it would be the end: working it out costs more than the ten seconds that it is about."""
         limit = self.loop.now + SETTLE_SECONDS
-        shortfall = "-"
-        while shortfall or self.loop.now - self.last_write < REST_SECONDS:
-            if self.loop.now >= limit:
-                raise Violation(Law.REACHED, shortfall) if shortfall else Violation(Law.STAYS, "the operator never stops writing")
+        while self.loop.now < limit:
             self.loop.run_until(self.loop.now + GLANCE_SECONDS)
-            shortfall = self._find_shortfall()
+            if self.loop.now - self.last_write >= REST_SECONDS and not self._find_shortfall():
+                return
+        shortfall = self._find_shortfall()
+        raise Violation(Law.REACHED, shortfall) if shortfall else Violation(Law.STAYS, "the operator never stops writing")
 
     def _rest(self) -> None:
         written, began = self.last_write, self.loop.now
