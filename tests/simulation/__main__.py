@@ -8,7 +8,7 @@ import sys
 import time
 
 from simulation.invariants import Violation
-from simulation.world import Tally, World, run_seed
+from simulation.world import Tally, World, play
 
 
 def replay(seed: int) -> int:
@@ -26,12 +26,12 @@ def replay(seed: int) -> int:
 
 def run_range(first: int, end: int) -> int:
     tally, failed, began = Tally(), 0, time.process_time()
-    for seed in range(first, end):
-        try:
-            tally.add(run_seed(seed).tally)
-        except Violation as violation:
+    for seed, found in play(range(first, end)):
+        if isinstance(found, Tally):
+            tally.add(found)
+        else:
             failed += 1
-            print(f"seed {seed}: {violation}", flush=True)
+            print(f"seed {seed}: {found}", flush=True)
     print(f"{end - first} seeds, {failed} failed, {(time.process_time() - began) / (end - first) * 1000:.0f} ms each")
     for counter in (tally.faults, tally.actions, tally.decisions, tally.crashes):
         print(", ".join(f"{key}: {count}" for key, count in sorted(counter.items())))

@@ -26,7 +26,7 @@ from dedup_operator.domain.workload import Kind, choose_kind
 from dedup_operator.reconcile import Reconciler
 from simulation import memo
 from simulation.invariants import Law, Violation
-from simulation.world import run_seed
+from simulation.world import play
 
 Patch = pytest.MonkeyPatch
 
@@ -196,12 +196,10 @@ def test_a_broken_operator_is_found(mutant: Mutant, monkeypatch: Patch) -> None:
     mutant.breaks(monkeypatch)
     memo.forget()
     try:
-        for seed in range(mutant.within):
-            try:
-                run_seed(seed)
-            except Violation as violation:
-                print(f"{mutant.breaks.__name__}: seed {seed}: {violation}")
-                assert violation.law in mutant.laws, f"seed {seed}: {violation}"
+        for seed, found in play(range(mutant.within)):
+            if isinstance(found, Violation):
+                print(f"{mutant.breaks.__name__}: seed {seed}: {found}")
+                assert found.law in mutant.laws, f"seed {seed}: {found}"
                 return
         pytest.fail(f"not found in {mutant.within} seeds")
     finally:

@@ -5,9 +5,10 @@ All chance comes from one `random.Random(seed)`, in the order in which things ha
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -268,3 +269,21 @@ def run_seed(seed: int, *, trace: bool = False) -> World:
     finally:
         world.loop.close()
     return world
+
+
+def play(seeds: Iterable[int]) -> Iterator[tuple[int, Tally | Violation]]:
+    """Each seed with what it met, or with what it broke. Python's collector is kept for the end of a seed, when all of it can go."""
+    gc.disable()
+    try:
+        for seed in seeds:
+            yield seed, _play(seed)
+            gc.collect(0)
+    finally:
+        gc.enable()
+
+
+def _play(seed: int) -> Tally | Violation:
+    try:
+        return run_seed(seed).tally
+    except Violation as violation:
+        return violation
