@@ -71,6 +71,15 @@ def test_the_folder_of_another_job_is_left_alone() -> None:
     assert isinstance(taken, rules.Refuse) and taken.reason is Reason.CHECKPOINT_TAKEN and "DedupJob other" in taken.message
 
 
+def test_what_another_job_has_noted_about_its_folder_is_not_seen_as_ones_own() -> None:
+    """Else each round would note this job's settings there, and the other job its own again."""
+    record = make_record(key={"fields": ["another"]})
+    record["metadata"]["labels"][names.LABEL_JOB] = "other"
+    record["metadata"]["annotations"][marks.CHECKPOINT_BEGUN] = "true"
+    claim = observe(record).claim
+    assert claim is not None and (claim.record, claim.config, claim.begun) == (None, None, False)
+
+
 def test_a_claim_that_was_made_for_a_job_is_not_to_be_shared() -> None:
     made = {**CLAIM, "metadata": {**CLAIM["metadata"], "labels": marks.build_labels("other")}}
     taken = ask(make_job(**EXISTING), observe(claim=made))

@@ -123,14 +123,16 @@ def observe_world(snapshot: Snapshot) -> World:
     claim = snapshot.claim
     if claim and not shared and not sorter.pass_ours(claim, observe_claim_ownership(claim, workload is not None, uid, name)):
         claim = None
+    holder = find_holder(claim, snapshot.record, name) if shared else None
+    record = snapshot.record if holder is None else None  # what another job has noted is about its keys, and its alone to change
     counted = (status.get("progress") or {}).get("batch") is not None
     applied = find_applied_config([*live[:1], *reversed(ended), *([workload.raw] if workload else [])], config_maps)
     return World(
         workload=workload,
         spare=workloads[1] if len(workloads) > 1 else None,
         pod=observe_pod(live[0]) if live else None,
-        claim=observe_checkpoint(claim, snapshot.record, uid, applied, answer, counted, shared=shared) if claim else None,
-        holder=find_holder(claim, snapshot.record, name) if shared else None,
+        claim=observe_checkpoint(claim, record, uid, applied, answer, counted, shared=shared) if claim else None,
+        holder=holder,
         has_service=bool(service),
         config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in config_maps)),
         used_config_maps=frozenset(find_config_map(raw) for raw in [*makers, *live, *_list_going_on(snapshot.runs)]) - {""},
