@@ -31,7 +31,6 @@ CRASH_CODES = (70, 69, 1, 137)
 class Volume:
     """The checkpoint."""
 
-    claim_uid: str
     holder: DriverProcess | None = None
     begun_with: JobConfig | None = None
     attempt: int = 0

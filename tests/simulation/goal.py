@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from dedup_api import names
 from dedup_api.changes import list_state_changes
 from dedup_api.driver_status import Phase
+from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain.marks import CHECKPOINT_BEGUN, GIVEN_UP, ROLLING, parse_given_up
+from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, GIVEN_UP, ROLLING, parse_given_up
 from dedup_operator.domain.observe_pod import has_ended
 from dedup_operator.domain.workload import Kind as WorkloadKind
 from dedup_operator.domain.workload import choose_kind, find_replicas
 from simulation.api_server import Json, Kind, render_moment
 from simulation.driver import POISON, Volume, parse_job_json
-from simulation.invariants import WORKLOADS, find_template, find_wanted_config, parse_document
+from simulation.folders import find_folder, find_memory, is_record, name_volume
+from simulation.invariants import WORKLOADS, find_job_name, find_template, find_wanted_config, parse_document
 from simulation.nodes import find_config_name
 from simulation.people import NAMESPACE, is_broken
 from simulation.workloads import find_end
@@ -35,12 +37,15 @@ class Scene:
         server, self.name = world.server, person.name
         self.world, self.person = world, person
         self.job = server.peek(Kind.DEDUP_JOBS, NAMESPACE, self.name)
-        self.claim = server.peek(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name))
+        spec = self.job["spec"] if self.job is not None else {}
+        claim, self.folder = find_folder(spec, self.name)
+        self.claim = server.peek(Kind.CLAIMS, NAMESPACE, claim)
+        self.memory = server.peek(*find_memory(spec, NAMESPACE, self.name))
         self.workloads = [body for kind in WORKLOADS if (body := server.peek(kind, NAMESPACE, names.driver_name(self.name))) is not None]
         self.pods = [pod for pod in self._own(Kind.PODS) if not has_ended(pod)]
         self.foreign = [
             body
-            for kind in (*WORKLOADS, Kind.SERVICES, Kind.CLAIMS)
+            for kind in (*WORKLOADS, Kind.SERVICES, *(() if self.folder else (Kind.CLAIMS,)))
             for body in server.scan(kind)
             if body["metadata"]["uid"] in person.foreign
         ]
@@ -51,7 +56,12 @@ class Scene:
 
     @property
     def volume(self) -> Volume | None:
-        return self.world.volumes.get(self.claim["metadata"]["uid"]) if self.claim is not None else None
+        return self.world.volumes.get(name_volume(self.claim["metadata"]["uid"], self.folder)) if self.claim is not None else None
+
+    @property
+    def holder(self) -> str | None:
+        """Whose folder it is; None where nobody has taken it yet."""
+        return find_job_name(self.memory) if self.folder and self.memory is not None else None
 
     def condition(self, kind: str) -> tuple[str, str]:
         """(status, reason); empty where there is none."""
@@ -61,7 +71,7 @@ class Scene:
 
     def leftovers(self) -> list[str]:
         kinds = (*WORKLOADS, Kind.SERVICES, Kind.CONFIG_MAPS, Kind.PODS)
-        return [f"{kind}/{body['metadata']['name']}" for kind in kinds for body in self._own(kind)]
+        return [f"{kind}/{body['metadata']['name']}" for kind in kinds for body in self._own(kind) if not is_record(body)]
 
     def marks(self, name: str) -> list[str]:
         found = (workload["metadata"].get("annotations", {}).get(name) for workload in self.workloads)
@@ -75,7 +85,13 @@ class Scene:
 
     @property
     def known_to_have_begun(self) -> bool:
-        return self.claim is not None and CHECKPOINT_BEGUN in self.claim["metadata"].get("annotations", {})
+        return self.memory is not None and CHECKPOINT_BEGUN in self.memory["metadata"].get("annotations", {})
+
+    @property
+    def remembered(self) -> JobConfig | None:
+        """What the keys are said to belong to."""
+        text = self.memory["metadata"].get("annotations", {}).get(CHECKPOINT_CONFIG) if self.memory is not None else None
+        return parse_job_json(text) if text else None
 
     @property
     def stopped(self) -> bool:
@@ -106,6 +122,8 @@ def find_shortfall(world: World, person: Person) -> str:
         return _expect_refusal(scene, {Reason.INVALID_SPEC}, suspended=suspended)
     if scene.foreign:
         return _expect_refusal(scene, {Reason.NAME_CONFLICT}, suspended=True)
+    if scene.holder not in (None, scene.name):
+        return _expect_refusal(scene, {Reason.CHECKPOINT_TAKEN}, suspended=suspended)
     if scene.claim is None and not scene.workloads and suspended and scene.condition("Ready") == ("True", Reason.SUSPENDED):
         return ""  # before it ever ran
     if scene.claim is None or "deletionTimestamp" in scene.claim["metadata"]:
@@ -130,6 +148,8 @@ def _compare_with_spec(scene: Scene, spec: DedupJobSpec, suspended: bool) -> str
     begun = scene.volume.begun_with if scene.volume is not None else None
     assert scene.job is not None
     wanted = find_wanted_config(NAMESPACE, scene.name, scene.job["spec"], begun)
+    if begun is not None and scene.known_to_have_begun and (scene.remembered is None or list_state_changes(begun, scene.remembered)):
+        return "what is noted about the keys is not what they were made with"
     if begun is not None and list_state_changes(begun, wanted):
         refused = scene.given_up and scene.condition("Ready") == ("False", Reason.CONFIGURATION_REFUSED)
         # Where nobody saw the beginning, the next driver finds out; until then nobody can know.
@@ -163,7 +183,10 @@ def _expect_completion(scene: Scene, spec: DedupJobSpec, wanted: Json) -> str:
 def _expect_schedule(scene: Scene, spec: DedupJobSpec, wanted: Json) -> str:
     if scene.pods or scene.condition("Ready") != ("True", Reason.SCHEDULED):
         return f"Ready is {scene.condition('Ready')} with {len(scene.pods)} pods, and not scheduled"
-    config = scene.world.server.peek(Kind.CONFIG_MAPS, NAMESPACE, find_config_name(find_template(scene.workloads[0])))
+    template = find_template(scene.workloads[0])
+    if template["spec"]["containers"][0]["image"] != scene.world.image.reference:
+        return "the next run has the image of an earlier operator"
+    config = scene.world.server.peek(Kind.CONFIG_MAPS, NAMESPACE, find_config_name(template))
     if config is None or parse_job_json(config["data"]["job.json"]).to_json_dict() != wanted:
         return "the next run has other settings"
     return "the schedule is suspended" if scene.workloads[0]["spec"].get("suspend") else ""
@@ -193,10 +216,12 @@ def _expect_driver(scene: Scene, spec: DedupJobSpec, wanted: Json) -> str:
 
 def _expect_surroundings(scene: Scene, spec: DedupJobSpec) -> str:
     assert scene.job is not None and scene.claim is not None
+    if scene.folder and scene.holder is None:
+        return "the driver's folder is not noted as taken"
     owned = any(owner["uid"] == scene.job["metadata"]["uid"] for owner in scene.claim["metadata"].get("ownerReferences", []))
     if owned != (spec.checkpoint.reclaim_policy == "Delete"):
         return f"the claim's owner is not what {spec.checkpoint.reclaim_policy} asks for"
     if scene.world.server.peek(Kind.SERVICES, NAMESPACE, names.driver_name(scene.name)) is None:
         return "there is no Service"
-    maps = [body["metadata"]["name"] for body in scene._own(Kind.CONFIG_MAPS)]
+    maps = [body["metadata"]["name"] for body in scene._own(Kind.CONFIG_MAPS) if not is_record(body)]
     return "" if maps == [find_config_name(find_template(scene.workloads[0]))] else f"ConfigMaps {maps}"

@@ -16,11 +16,12 @@ from dedup_api.changes import list_state_changes
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.inputs import build_inputs
-from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG
+from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID
 from dedup_operator.domain.observe_pod import has_ended
 from simulation.api_server import Address, Change, Event, Json, Kind, find_controller
 from simulation.driver import DriverProcess, parse_job_json
 from simulation.faults import Fault
+from simulation.folders import SHARED, find_memory, find_mounted, is_record
 from simulation.nodes import find_claim_name, find_config_name
 from simulation.people import is_broken
 from simulation.watch import Write
@@ -40,6 +41,10 @@ class Law(StrEnum):
     CLAIM_KEPT = "the claim is never deleted unless asked"
     EDIT_STOPS_NOTHING = "an edit that is invalid or blocked never stops or changes a driver"
     GENERATION_NOT_AHEAD = "observedGeneration is never ahead of what was acted on"
+    FOLDER_TAKEN = "no driver is started in a folder that another job has taken, and what is noted of a folder stays"
+    KEYS_FIT = "a checkpoint that is known to have begun is never continued with settings that it does not fit"
+    IMAGE_OF_TODAY = "every start takes the job image that its operator has"
+    UPGRADE_IS_QUIET = "an operator with another job image ends no driver"
     NO_FINALIZER = "nothing but status is ever written on a DedupJob"
     FOREIGN_UNTOUCHED = "objects of others are never changed"
     SURROUNDINGS_FIRST = "a StatefulSet is made after all that its pod needs"
@@ -79,7 +84,8 @@ def _come_from_two_kinds(world: World, processes: list[DriverProcess]) -> bool:
     given up, a Job can so come up beside a StatefulSet, and only the checkpoint's lock is left. A real API server's reads are current."""
     if not {Fault.STALE_READ, Fault.LATE_WRITE} & world.faults.kinds:
         return False
-    return len({world.nodes.runs[process.pod_uid].restart for process in processes}) > 1
+    of_one_job = len({process.config.name for process in processes}) == 1
+    return of_one_job and len({world.nodes.runs[process.pod_uid].restart for process in processes}) > 1
 
 
 def check_change(world: World, change: Change) -> None:
@@ -108,11 +114,17 @@ def _asked(world: World, policies: list[tuple[int, str, bool]], uid: str) -> boo
     return "Delete" in [*acted, *(policy for generation, policy, _ in policies if generation > observed)]
 
 
-def check_write(world: World, write: Write, old: Json | None, new: Json | None) -> None:
+def check_write(world: World, write: Write, old: Json | None, new: Json | None, image: str) -> None:
     """Of a write by the operator that the API server has carried out. `new` is None where the object is gone."""
     address = write.address
     if address is None:
         return
+    if address.kind is Kind.CLAIMS and address.name == SHARED:
+        raise Violation(Law.FOREIGN_UNTOUCHED, str(write))
+    if address.kind is Kind.CONFIG_MAPS and old is not None and is_record(old):
+        _check_record(write, old, new)
+    if address.kind in WORKLOADS and new is not None and write.verb != "delete":
+        _check_start(world, write, old, new, image)
     if old is not None and any(old["metadata"]["uid"] in person.foreign for person in world.people):
         raise Violation(Law.FOREIGN_UNTOUCHED, str(write))
     if address.kind is Kind.DEDUP_JOBS:
@@ -127,6 +139,40 @@ def check_write(world: World, write: Write, old: Json | None, new: Json | None) 
         stops = bool(new["spec"].get("suspend")) and not old["spec"].get("suspend")
         if stops and is_unusable(write, address.namespace, find_job_name(old)):
             raise Violation(Law.EDIT_STOPS_NOTHING, str(write))
+
+
+def _check_record(write: Write, old: Json, new: Json | None) -> None:
+    """Name and label are whose folder it is; what it says is about that job's keys, and once there are any it stays."""
+    if new is None or find_job_name(new) != find_job_name(old):
+        raise Violation(Law.FOLDER_TAKEN, str(write))
+    noted = parse_job_json(new["metadata"]["annotations"][CHECKPOINT_CONFIG])
+    if noted.name != find_job_name(new):
+        raise Violation(Law.FOLDER_TAKEN, f"{write} notes the settings of {noted.name}")
+    before, after = (body["metadata"].get("annotations", {}) for body in (old, new))
+    if CHECKPOINT_BEGUN in before and any(before.get(mark) != after.get(mark) for mark in (CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID)):
+        raise Violation(Law.FOLDER_TAKEN, str(write))
+
+
+def _check_start(world: World, write: Write, old: Json | None, new: Json, image: str) -> None:
+    """Of a template that the operator has written."""
+    template, namespace, job = find_template(new), new["metadata"]["namespace"], find_job_name(new)
+    if old is not None and find_template(old) == template:
+        return
+    if template["spec"]["containers"][0]["image"] != image:
+        raise Violation(Law.IMAGE_OF_TODAY, str(write))
+    claim, folder = find_mounted(template)
+    memory = Address(Kind.CONFIG_MAPS, namespace, names.record_name(claim, folder)) if folder else Address(Kind.CLAIMS, namespace, claim)
+    record = world.server.peek(*memory)
+    if folder and (record is None or find_job_name(record) != job):
+        raise Violation(Law.FOLDER_TAKEN, str(write))
+    known = write.seen.get(memory)
+    annotations = known["metadata"].get("annotations", {}) if known is not None else {}
+    config = world.server.peek(Kind.CONFIG_MAPS, namespace, find_config_name(template))
+    if CHECKPOINT_BEGUN not in annotations or CHECKPOINT_CONFIG not in annotations or config is None:
+        return
+    changes = list_state_changes(parse_job_json(annotations[CHECKPOINT_CONFIG]), parse_job_json(config["data"]["job.json"]))
+    if changes:
+        raise Violation(Law.KEYS_FIT, f"{write}: {', '.join(changes)}")
 
 
 def _check_job_write(world: World, write: Write, old: Json | None, new: Json | None) -> None:
@@ -201,10 +247,10 @@ def _is_unusable(write: Write, namespace: str, job: str, spec: Json) -> bool:
         return False
     if is_broken(spec):
         return True
-    claim = write.seen.get(Address(Kind.CLAIMS, namespace, names.claim_name(job)))
-    if claim is None or "deletionTimestamp" in claim["metadata"]:
+    memory = write.seen.get(find_memory(spec, namespace, job))
+    if memory is None or "deletionTimestamp" in memory["metadata"]:
         return False
-    annotations = claim["metadata"].get("annotations", {})
+    annotations = memory["metadata"].get("annotations", {})
     if CHECKPOINT_BEGUN not in annotations or CHECKPOINT_CONFIG not in annotations:
         return False
     begun = parse_job_json(annotations[CHECKPOINT_CONFIG])

@@ -16,6 +16,7 @@ from dedup_api.reasons import Reason
 from simulation.api_server import Address, Change, Event, Json, Kind, render_moment
 from simulation.driver import DriverProcess, Volume
 from simulation.faults import Fault
+from simulation.folders import find_mounted, name_volume
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -149,7 +150,7 @@ class Nodes:
         if config is None or claim is None:
             self._later(run, 2.0, self._start)
             return
-        volume = self.world.volumes.setdefault(claim["metadata"]["uid"], Volume(claim["metadata"]["uid"]))
+        volume = self.world.volumes.setdefault(name_volume(claim["metadata"]["uid"], find_mounted(pod)[1]), Volume())
         finite = run.restart != "Always"
         run.process = DriverProcess(self.world, run.uid, config["data"][CONFIG_KEY], volume, finite=finite, ended=self._note_end)
         run.started = now

@@ -18,7 +18,6 @@ from dedup_api.reasons import Reason
 from dedup_operator.__main__ import add_all_for_ever
 from dedup_operator.adapters.events import Recorder
 from dedup_operator.adapters.metrics import Metrics
-from dedup_operator.domain.build import JobImage
 from dedup_operator.domain.marks import OWN_SELECTOR
 from dedup_operator.handlers import CHILDREN
 from dedup_operator.queue import Key, WorkQueue
@@ -31,7 +30,6 @@ from simulation.network import SimDrivers, SimKube, matches
 if TYPE_CHECKING:
     from simulation.world import World
 
-IMAGE = JobImage("job:1")
 WATCHED = {Kind.DEDUP_JOBS, *(Kind(plural) for _, _, plural in CHILDREN)}
 
 
@@ -63,7 +61,7 @@ class OperatorProcess:
             drivers=SimDrivers(world),
             recorder=Recorder(self.kube),
             metrics=NoMetrics(),
-            image=IMAGE,
+            image=world.image,
             clock=self.tell_time,
             resync_seconds=world.resync_seconds,
         )

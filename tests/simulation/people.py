@@ -12,6 +12,7 @@ from dedup_operator.adapters.kube import AlreadyExists
 from simulation.api_server import Json, Kind, copy
 from simulation.driver import POISON
 from simulation.faults import Fault
+from simulation.folders import SHARED, find_folder, is_record
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -126,6 +127,8 @@ class Person:
             spec["key"] = {"fields": ["id", "more"]}
         if WITH_BATCH_TRIGGERS and rng.random() < 0.4:
             spec["trigger"] = draw_trigger(rng)
+        if self.world.shares:
+            self._choose_folder(spec)
         body = {"metadata": {"name": self.name, "namespace": NAMESPACE}, "spec": spec}
         try:
             made = self.world.server.create(Kind.DEDUP_JOBS, NAMESPACE, body, ACTOR)
@@ -133,6 +136,17 @@ class Person:
             return
         self.before = copy(spec)
         self._note_policy(made)
+
+    def _choose_folder(self, spec: Json) -> None:
+        """Mostly one that somebody else wants too: by the same name, or because it is what the other's own is called."""
+        folder = self.world.more.choice([{"subPath": "x"}, {"subPath": "x"}, {"subPath": "x"}, {"subPath": "a"}, {}, None])
+        if folder is not None:
+            spec["checkpoint"] = {"existing": {"claimName": SHARED, **folder}}
+
+    def _has_folder(self) -> bool:
+        """The CRD refuses then what would be about a claim of the job's own."""
+        job = self._job()
+        return job is not None and bool(find_folder(job["spec"], self.name)[1])
 
     def _note_policy(self, job: Json) -> None:
         spec, metadata = job["spec"], job["metadata"]
@@ -166,6 +180,8 @@ class Person:
 
     def edit_live(self) -> None:
         size = self.world.rng.choice(["10Gi", "20Gi", "30Gi"])
+        if self._has_folder():
+            return
         self._edit(lambda spec: spec.setdefault("checkpoint", {}).update(claim={"size": size}))
 
     def edit_state(self) -> None:
@@ -207,6 +223,8 @@ class Person:
             self.nonce_at[job["metadata"]["uid"]] = self.world.loop.now
 
     def set_policy(self, policy: str) -> None:
+        if self._has_folder():
+            return
         self._edit(lambda spec: spec.setdefault("checkpoint", {}).update(reclaimPolicy=policy))
 
     def change_trigger(self) -> None:
@@ -225,10 +243,13 @@ class Person:
         self.world.loop.after(self.world.rng.choice((0.01, 0.5, 3.0)), self._do, Action.CREATE)
 
     def delete_child(self) -> None:
+        """Not the record of a folder: that gives the folder away, and is left to those who have removed the keys."""
         server, rng = self.world.server, self.world.rng
         kind = rng.choice([Kind.STATEFUL_SETS, Kind.CONFIG_MAPS, Kind.SERVICES, Kind.JOBS, Kind.CRON_JOBS])
         own = [body for body in server.scan(kind, NAMESPACE) if body["metadata"].get("labels", {}).get(names.LABEL_JOB) == self.name]
         for body in own:
+            if is_record(body):
+                continue
             foreground = rng.random() < 0.3
             server.delete(kind, NAMESPACE, body["metadata"]["name"], foreground=foreground, actor=ACTOR)
 

@@ -7,6 +7,7 @@ It must be found within a bounded number of seeds, by a law that speaks of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -16,13 +17,14 @@ import pytest
 
 from dedup_api import names
 from dedup_operator.adapters import apply
-from dedup_operator.adapters.kube import Json, Kube, Resource
+from dedup_operator.adapters.kube import AlreadyExists, Json, Kube, Resource
 from dedup_operator.domain import checkpoint, decide, marks, observe
 from dedup_operator.domain.build import Children
+from dedup_operator.domain.checkpoint import CheckpointClaim
 from dedup_operator.domain.decide import Decision, Question, Start
 from dedup_operator.domain.observe import World
 from dedup_operator.domain.ownership import Ownership
-from dedup_operator.domain.workload import Kind, choose_kind
+from dedup_operator.domain.workload import Kind, choose_kind, find_template
 from dedup_operator.reconcile import Reconciler
 from simulation import memo
 from simulation.invariants import Law, Violation
@@ -157,6 +159,61 @@ def ask_the_next_run(patch: Patch) -> None:
     patch.setattr(observe, "find_applied_config", lambda users, config_maps: real([*users][-1:], config_maps))
 
 
+def share_every_folder(patch: Patch) -> None:
+    patch.setattr(observe, "find_holder", lambda claim, record, name: None)
+
+
+def take_a_folder_without_looking(patch: Patch) -> None:
+    """That a moment ago nobody had it is taken for enough."""
+
+    async def take(kube: Kube, record: Json) -> None:
+        with suppress(AlreadyExists):
+            await kube.create(Resource.CONFIG_MAPS, record["metadata"]["namespace"], record)
+
+    patch.setattr(apply, "_take_folder", take)
+
+
+def note_in_the_record_of_others(patch: Patch) -> None:
+    real = apply._apply_record
+
+    async def note(kube: Kube, claim: CheckpointClaim, children: Children, settled: bool) -> str:
+        if claim.shared and claim.record is None and children.record is not None:
+            metadata = children.record["metadata"]
+            found = await kube.get(Resource.CONFIG_MAPS, metadata["namespace"], metadata["name"])
+            claim = replace(claim, record={**found, "kind": "ConfigMap"} if found else None)
+        return await real(kube, claim, children, settled)
+
+    patch.setattr(apply, "_apply_record", note)
+
+
+def continue_where_no_driver_runs(patch: Patch) -> None:
+    real = decide.decide_change
+    set_rule(patch, "decide_change", lambda question: real(question) if question.world.pod is not None else None)
+
+
+def roll_for_a_new_image(patch: Patch) -> None:
+    real = decide.decide_roll
+
+    def rule(question: Question) -> Decision | None:
+        workload = question.world.workload
+        old = workload is not None and workload.replicas == 1 and not workload.ended and workload.image != question.image
+        return decide.Roll("The job image is another.") if old else real(question)
+
+    set_rule(patch, "decide_roll", rule)
+
+
+def keep_the_old_image(patch: Patch) -> None:
+    real = apply._start
+
+    async def start(kube: Kube, workload: Any, children: Children) -> None:
+        if workload is not None:
+            children = replace(children, workload=deepcopy(children.workload))
+            find_template(children.workload)["spec"]["containers"][0]["image"] = workload.image
+        await real(kube, workload, children)
+
+    patch.setattr(apply, "_start", start)
+
+
 @dataclass(frozen=True)
 class Mutant:
     breaks: Callable[[Patch], None]
@@ -179,14 +236,20 @@ MUTANTS = [
     mutant(start_whatever_was_read, Law.TEMPLATE_BESIDE_POD, Law.REACHED, Law.STAYS, within=1000),
     mutant(own_every_claim, Law.CLAIM_KEPT, Law.REACHED),
     mutant(stop_for_an_invalid_edit, Law.EDIT_STOPS_NOTHING),
-    mutant(roll_for_a_blocked_edit, Law.EDIT_STOPS_NOTHING),
+    mutant(roll_for_a_blocked_edit, Law.EDIT_STOPS_NOTHING, Law.KEYS_FIT),
     mutant(forget_to_come_back, Law.REACHED, within=400),
     mutant(make_the_set_first, Law.SURROUNDINGS_FIRST),
     mutant(report_ahead, Law.GENERATION_NOT_AHEAD),
     mutant(report_always, Law.STAYS),
     mutant(believe_an_event, Law.TEMPLATE_BESIDE_POD, Law.REACHED),
     mutant(sweep_too_much, Law.REACHED, Law.STAYS),
-    mutant(take_any_name, Law.FOREIGN_UNTOUCHED, Law.REACHED, within=400),
+    mutant(take_any_name, Law.FOREIGN_UNTOUCHED, Law.FOLDER_TAKEN, Law.REACHED, within=400),
+    mutant(share_every_folder, Law.FOLDER_TAKEN),
+    mutant(take_a_folder_without_looking, Law.FOLDER_TAKEN, within=400),
+    mutant(note_in_the_record_of_others, Law.FOLDER_TAKEN),
+    mutant(continue_where_no_driver_runs, Law.KEYS_FIT, Law.EDIT_STOPS_NOTHING),
+    mutant(roll_for_a_new_image, Law.UPGRADE_IS_QUIET),
+    mutant(keep_the_old_image, Law.IMAGE_OF_TODAY),
     mutant(ask_the_next_run, Law.REACHED, within=2000),
 ]
 

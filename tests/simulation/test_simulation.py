@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dedup_api.reasons import Reason
 from simulation.api_server import Address, ApiServer, Event, Json, copy
 from simulation.faults import Fault
 from simulation.invariants import Violation
@@ -55,6 +56,8 @@ def test_every_fault_every_action_and_every_decision_happens(tally: Tally) -> No
     assert [fault.name for fault in Fault if not tally.faults[fault]] == []
     assert [action.name for action in (Action.CREATE, Action.FOREIGN, *WEIGHTS) if not tally.actions[action]] == []
     assert DECISIONS - tally.decisions.keys() == set()
+    assert {Reason.CHECKPOINT_TAKEN, Reason.CHECKPOINT_PENDING} <= tally.refusals.keys()
+    assert tally.upgrades > 0
 
 
 def test_the_operator_dies_before_and_after_every_kind_of_write(tally: Tally) -> None:

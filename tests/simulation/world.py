@@ -14,17 +14,21 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from dedup_api.reasons import Reason
+from dedup_operator.domain.build import JobImage
+from dedup_operator.domain.decide import Refuse
 from simulation.api_server import ApiServer, Change, Event, Json, Kind
 from simulation.collector import Collector
 from simulation.driver import DriverProcess, Volume
 from simulation.faults import Fault, Faults, draw_faults
+from simulation.folders import SHARED
 from simulation.goal import find_shortfall
 from simulation.invariants import Law, Violation, check_change, check_processes, check_write
 from simulation.loop import SimLoop
 from simulation.memo import remembering
 from simulation.nodes import Nodes
 from simulation.operators import OperatorProcess
-from simulation.people import Action, Person
+from simulation.people import NAMESPACE, Action, Person
 from simulation.watch import Write
 from simulation.workloads import Workloads
 
@@ -38,6 +42,8 @@ REST_SECONDS = 140.0
 QUIET_SECONDS = 300.0
 """In which nothing may be written any more."""
 GLANCE_SECONDS = 10.0
+UPGRADE_SECONDS = 100.0
+"""For the new operator to come, and to look at each job more than once."""
 
 
 @dataclass
@@ -49,17 +55,26 @@ class Tally:
     decisions: Counter[str] = field(default_factory=Counter)
     crashes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(write, before or after)."""
+    refusals: Counter[Reason] = field(default_factory=Counter)
+    upgrades: int = 0
 
     def add(self, other: Tally) -> None:
         self.faults.update(other.faults)
         self.actions.update(other.actions)
         self.decisions.update(other.decisions)
         self.crashes.update(other.crashes)
+        self.refusals.update(other.refusals)
+        self.upgrades += other.upgrades
 
 
 class World:
     def __init__(self, seed: int, *, trace: bool = False) -> None:
         self.rng = random.Random(seed)
+        self.more = random.Random(f"{seed}: shared claims and upgrades")
+        """Apart, so that a seed without them is the history that it would be anyway."""
+        self.shares = self.more.random() < 0.15
+        self.image = JobImage("job:1")
+        """Of the operators that start."""
         self.history: list[str] | None = [] if trace else None
         self.tally = Tally()
         self.met_actions = self.tally.actions
@@ -86,7 +101,8 @@ class World:
         self.workloads = Workloads(self)
         self.collector = Collector(self)
         self.server.listeners += [self._on_change, self.workloads.on_change, self.nodes.on_change, self.collector.on_change]
-        self.people = [Person(self, name) for name in ("a", "b")[: 1 if self.rng.random() < 0.8 else 2]]
+        alone = self.rng.random() < 0.8 and not self.shares
+        self.people = [Person(self, name) for name in ("a", "b")[: 1 if alone else 2]]
 
     def log(self, text: str) -> None:
         if self.history is not None:
@@ -102,10 +118,13 @@ class World:
             for person in self.people:
                 person.plan(until)
             self._plan_faults(until)
+            self._plan_more(until)
             self.loop.run_until(until)
             self._end_faults()
             self._settle()
             self._rest()
+            if self.more.random() < 0.15:
+                self._upgrade_at_rest()
         self.loop.close()
 
     def _settle(self) -> None:
@@ -127,6 +146,42 @@ class World:
         if shortfall:
             raise Violation(Law.STAYS, shortfall)
 
+    def _upgrade_at_rest(self) -> None:
+        """Drivers that are at work stay at work; each start that comes after it has the new image."""
+        running = {process.pod_uid for process in self.processes}
+        self._upgrade("job:3")
+        self.loop.run_until(self.loop.now + UPGRADE_SECONDS)
+        if {process.pod_uid for process in self.processes} != running:
+            raise Violation(Law.UPGRADE_IS_QUIET, f"{sorted(running)} ran before")
+        for person in self.people:
+            person.raise_nonce()
+        self._settle()
+        for process in self.processes:
+            address = self.nodes.runs[process.pod_uid].address
+            pod = self.server.peek(*address)
+            image = pod["spec"]["containers"][0]["image"] if pod is not None else ""
+            if process.pod_uid not in running and image != self.image.reference:
+                raise Violation(Law.IMAGE_OF_TODAY, f"{address} was started with {image}")
+
+    def _upgrade(self, image: str) -> None:
+        self.log(f"the operator is upgraded to {image}")
+        self.tally.upgrades += 1
+        self.image = JobImage(image)
+        for operator in self.operators.values():
+            operator.crash()
+
+    def _plan_more(self, until: float) -> None:
+        more, loop = self.more, self.loop
+        if self.shares:
+            loop.after(more.choice((0.0, 0.0, 0.0, more.uniform(0.0, 30.0))), self._make_shared_claim)
+        if more.random() < 0.15:
+            for image in ("job:2", "job:1")[: more.randint(1, 2)]:
+                loop.after(more.uniform(1.0, until), self._upgrade, image)
+
+    def _make_shared_claim(self) -> None:
+        spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
+        self.server.create(Kind.CLAIMS, NAMESPACE, {"metadata": {"name": SHARED}, "spec": spec}, "people")
+
     def _find_shortfall(self) -> str:
         return "; ".join(f"{person.name}: {text}" for person in self.people if (text := find_shortfall(self, person)))
 
@@ -139,6 +194,8 @@ class World:
         def watched(*arguments: Any) -> Any:
             decision = decide(*arguments)
             self.tally.decisions[type(decision).__name__] += 1
+            if isinstance(decision, Refuse):
+                self.tally.refusals[decision.reason] += 1
             if self.history is not None:
                 self.log(f"decision: {decision}")
             return decision
@@ -233,7 +290,7 @@ class World:
         if address is not None and write.verb != "delete":
             process.kube.seen[address] = new
         self.log(f"{process.name}: {write}")
-        check_write(self, write, old, new)
+        check_write(self, write, old, new, process.reconciler.image.reference)
 
     def _on_change(self, change: Change) -> None:
         if self.history is not None and change.actor != "people":

@@ -1,0 +1,38 @@
+"""Where a DedupJob's checkpoint is: on a claim of its own, or in a folder of the one that several may share."""
+
+from __future__ import annotations
+
+from dedup_api import names
+from simulation.api_server import Address, Json, Kind
+
+SHARED = "shared"
+"""The users' claim, in seeds that have one."""
+
+
+def find_folder(spec: Json, job: str) -> tuple[str, str]:
+    """Claim and folder; no folder where the claim is the job's own."""
+    existing = (spec.get("checkpoint") or {}).get("existing")
+    return (existing["claimName"], existing.get("subPath") or job) if existing else (names.claim_name(job), "")
+
+
+def find_memory(spec: Json, namespace: str, job: str) -> Address:
+    """The object that says what the keys belong to."""
+    claim, folder = find_folder(spec, job)
+    return Address(Kind.CONFIG_MAPS, namespace, names.record_name(claim, folder)) if folder else Address(Kind.CLAIMS, namespace, claim)
+
+
+def find_mounted(pod: Json) -> tuple[str, str]:
+    """Claim and folder of a pod or of the template of one."""
+    volumes = pod["spec"]["volumes"]
+    claim = next((str(volume["persistentVolumeClaim"]["claimName"]) for volume in volumes if "persistentVolumeClaim" in volume), "")
+    mounts = (mount for container in pod["spec"]["containers"] for mount in container.get("volumeMounts", ()))
+    return claim, next((str(mount.get("subPath", "")) for mount in mounts if mount["mountPath"] == names.CHECKPOINT_DIR), "")
+
+
+def name_volume(claim_uid: str, folder: str) -> str:
+    return f"{claim_uid}/{folder}"
+
+
+def is_record(body: Json) -> bool:
+    """Whether a ConfigMap is the record of a folder."""
+    return "folder" in body.get("data", {})
