@@ -13,7 +13,7 @@ from dedup_api.driver_status import Phase
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, GIVEN_UP, ROLLING, parse_given_up
+from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID, GIVEN_UP, ROLLING, parse_given_up
 from dedup_operator.domain.observe_pod import has_ended
 from dedup_operator.domain.workload import Kind as WorkloadKind
 from dedup_operator.domain.workload import choose_kind, find_replicas
@@ -57,6 +57,16 @@ class Scene:
     @property
     def volume(self) -> Volume | None:
         return self.world.volumes.get(name_volume(self.claim["metadata"]["uid"], self.folder)) if self.claim is not None else None
+
+    @property
+    def gone(self) -> bool:
+        return self.claim is None or "deletionTimestamp" in self.claim["metadata"]
+
+    @property
+    def exchanged(self) -> bool:
+        """The keys that are noted went with an earlier claim of the name."""
+        noted = self.memory["metadata"].get("annotations", {}).get(CLAIM_UID) if self.memory is not None else None
+        return self.known_to_have_begun and self.claim is not None and noted not in (None, self.claim["metadata"]["uid"])
 
     @property
     def holder(self) -> str | None:
@@ -126,7 +136,11 @@ def find_shortfall(world: World, person: Person) -> str:
         return _expect_refusal(scene, {Reason.CHECKPOINT_TAKEN}, suspended=suspended)
     if scene.claim is None and not scene.workloads and suspended and scene.condition("Ready") == ("True", Reason.SUSPENDED):
         return ""  # before it ever ran
-    if scene.claim is None or "deletionTimestamp" in scene.claim["metadata"]:
+    if scene.folder and ((scene.gone and world.exchanged) or scene.exchanged):
+        return _expect_refusal(
+            scene, {Reason.CHECKPOINT_LOST, *((Reason.CHECKPOINT_PENDING,) if scene.claim is None else ())}, suspended=True
+        )
+    if scene.gone:
         return (
             _expect_refusal(scene, {Reason.CHECKPOINT_LOST}, suspended=True)
             if person.asked_to_delete or person.let_go

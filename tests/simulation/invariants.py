@@ -42,6 +42,7 @@ class Law(StrEnum):
     EDIT_STOPS_NOTHING = "an edit that is invalid or blocked never stops or changes a driver"
     GENERATION_NOT_AHEAD = "observedGeneration is never ahead of what was acted on"
     FOLDER_TAKEN = "no driver is started in a folder that another job has taken, and what is noted of a folder stays"
+    NEVER_ANEW = "keys that are known to be lost are never begun anew in silence"
     KEYS_FIT = "a checkpoint that is known to have begun is never continued with settings that it does not fit"
     IMAGE_OF_TODAY = "every start takes the job image that its operator has"
     UPGRADE_IS_QUIET = "an operator with another job image ends no driver"
@@ -167,6 +168,9 @@ def _check_start(world: World, write: Write, old: Json | None, new: Json, image:
         raise Violation(Law.FOLDER_TAKEN, str(write))
     known = write.seen.get(memory)
     annotations = known["metadata"].get("annotations", {}) if known is not None else {}
+    there = write.seen.get(Address(Kind.CLAIMS, namespace, claim))
+    if folder and CHECKPOINT_BEGUN in annotations and there is not None and annotations.get(CLAIM_UID) != there["metadata"]["uid"]:
+        raise Violation(Law.NEVER_ANEW, str(write))
     config = world.server.peek(Kind.CONFIG_MAPS, namespace, find_config_name(template))
     if CHECKPOINT_BEGUN not in annotations or CHECKPOINT_CONFIG not in annotations or config is None:
         return

@@ -73,6 +73,7 @@ class World:
         self.more = random.Random(f"{seed}: shared claims and upgrades")
         """Apart, so that a seed without them is the history that it would be anyway."""
         self.shares = self.more.random() < 0.15
+        self.exchanged = False
         self.image = JobImage("job:1")
         """Of the operators that start."""
         self.history: list[str] | None = [] if trace else None
@@ -174,6 +175,8 @@ class World:
         more, loop = self.more, self.loop
         if self.shares:
             loop.after(more.choice((0.0, 0.0, 0.0, more.uniform(0.0, 30.0))), self._make_shared_claim)
+            if more.random() < 0.3:
+                loop.after(more.uniform(30.0, until), self._exchange_shared_claim)
         if more.random() < 0.15:
             for image in ("job:2", "job:1")[: more.randint(1, 2)]:
                 loop.after(more.uniform(1.0, until), self._upgrade, image)
@@ -181,6 +184,19 @@ class World:
     def _make_shared_claim(self) -> None:
         spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
         self.server.create(Kind.CLAIMS, NAMESPACE, {"metadata": {"name": SHARED}, "spec": spec}, "people")
+
+    def _exchange_shared_claim(self) -> None:
+        """Somebody removes it with all keys, and makes one of the same name as soon as no pod holds the old one any more."""
+        self.log("people: the shared claim is deleted, to be made again")
+        self.exchanged = True
+        self.server.delete(Kind.CLAIMS, NAMESPACE, SHARED, actor="people")
+        self._make_shared_claim_again()
+
+    def _make_shared_claim_again(self) -> None:
+        if self.server.peek(Kind.CLAIMS, NAMESPACE, SHARED) is None:
+            self._make_shared_claim()
+        elif self.faults.on:
+            self.loop.after(2.0, self._make_shared_claim_again)
 
     def _find_shortfall(self) -> str:
         return "; ".join(f"{person.name}: {text}" for person in self.people if (text := find_shortfall(self, person)))
