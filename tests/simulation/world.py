@@ -42,8 +42,13 @@ REST_SECONDS = 140.0
 QUIET_SECONDS = 300.0
 """In which nothing may be written any more."""
 GLANCE_SECONDS = 10.0
-UPGRADE_SECONDS = 100.0
+UPGRADE_SECONDS = 80.0
 """For the new operator to come, and to look at each job more than once."""
+SHARE_OF_SHARED_CLAIMS = 0.1
+"""Of the seeds; each has two jobs, and costs nearly twice as much."""
+SHARE_OF_UPGRADES = 0.15
+SHARE_OF_UPGRADES_AT_REST = 0.06
+"""A second life after the first: half as much again."""
 
 
 @dataclass
@@ -72,7 +77,7 @@ class World:
         self.rng = random.Random(seed)
         self.more = random.Random(f"{seed}: shared claims and upgrades")
         """Apart, so that a seed without them is the history that it would be anyway."""
-        self.shares = self.more.random() < 0.15
+        self.shares = self.more.random() < SHARE_OF_SHARED_CLAIMS
         self.exchanged = False
         self.image = JobImage("job:1")
         """Of the operators that start."""
@@ -124,7 +129,7 @@ class World:
             self._end_faults()
             self._settle()
             self._rest()
-            if self.more.random() < 0.15:
+            if self.more.random() < SHARE_OF_UPGRADES_AT_REST:
                 self._upgrade_at_rest()
         self.loop.close()
 
@@ -177,7 +182,7 @@ class World:
             loop.after(more.choice((0.0, 0.0, 0.0, more.uniform(0.0, 30.0))), self._make_shared_claim)
             if more.random() < 0.3:
                 loop.after(more.uniform(30.0, until), self._exchange_shared_claim)
-        if more.random() < 0.15:
+        if more.random() < SHARE_OF_UPGRADES:
             for image in ("job:2", "job:1")[: more.randint(1, 2)]:
                 loop.after(more.uniform(1.0, until), self._upgrade, image)
 
