@@ -101,8 +101,8 @@ class World:
         self._buried: list[OperatorProcess] = []
         self.refusal_until = 0.0
         self.last_write = 0.0
-        self.last_failure = 0.0
-        """When a driver last ended by itself, and badly: that is told, also when nothing else may be written."""
+        self.last_end = 0.0
+        """When a driver last ended by itself: that is told, also when nothing else may be written."""
         self.nodes = Nodes(self)
         self.workloads = Workloads(self)
         self.collector = Collector(self)
@@ -146,7 +146,7 @@ class World:
     def _rest(self) -> None:
         written, began = self.last_write, self.loop.now
         self.loop.run_until(self.loop.now + max(QUIET_SECONDS, 3 * self.resync_seconds))
-        if self.last_write != written and self.last_failure <= began:
+        if self.last_write != written and self.last_end <= began:
             raise Violation(Law.STAYS, "the operator writes, and nothing has happened")
         shortfall = self._find_shortfall()
         if shortfall:
@@ -286,8 +286,8 @@ class World:
         self.log(f"a crash {when} {write}")
 
     def note_exit(self, process: DriverProcess, code: int) -> None:
-        if not process.stopping and code != 0:
-            self.last_failure = self.loop.now
+        if not process.stopping:
+            self.last_end = self.loop.now
         if process.through:
             self.completed[process.config.name] = (process.text, process.since)
         if code in {64, 65, 67}:
