@@ -91,6 +91,9 @@ class Performance:
         overlaps = self._plane.drivers.find_overlaps(namespace)
         if overlaps:
             outcome.problem += f"\ntwo drivers on one checkpoint: {overlaps}"
+        pods = outcome.end.counts.get("pods", 0)
+        if self._scenario.pods not in {None, pods}:
+            outcome.problem += f"\n{pods} pods instead of {self._scenario.pods}"
         if proxy.vague:
             outcome.problem += f"\nwrites that do not say which object they mean: {proxy.vague}"
         if expected is not None and outcome.troubles - expected.troubles:

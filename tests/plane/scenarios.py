@@ -21,6 +21,8 @@ class Scenario:
     name: str
     prepare: Step
     act: Step
+    pods: int | None = None
+    """How many there may ever have been, where that is a promise: a driver that is to be left alone is one, whatever else agrees."""
 
 
 async def nothing(stage: Stage) -> None:
@@ -113,7 +115,7 @@ async def meet_a_taken_name(stage: Stage) -> None:
     await stage.wait_running()
 
 
-async def become_invalid_and_valid(stage: Stage) -> None:
+async def become_invalid(stage: Stage) -> None:
     """Today's CRD would refuse such an edit; it was stored under an older one."""
 
     def spoil(job: Json) -> None:
@@ -121,8 +123,24 @@ async def become_invalid_and_valid(stage: Stage) -> None:
 
     await stage.etcd.edit(stage.namespace, JOB, spoil)
     await stage.wait_reason(Reason.INVALID_SPEC, "False")
+
+
+async def become_invalid_and_valid(stage: Stage) -> None:
+    await become_invalid(stage)
     await stage.edit(watermark="20m")
     await stage.wait_running()
+
+
+async def become_invalid_and_revert(stage: Stage) -> None:
+    """The driver knows nothing of it."""
+    driver = await stage.get_driver()
+    await become_invalid(stage)
+    assert await stage.find_condition("Stalled") == "True", "nothing happens until the spec changes"
+    assert await stage.get_driver() == driver, "an edit that cannot be acted on leaves the driver alone"
+    await stage.edit(watermark="10m")
+    await stage.wait_running()
+    assert await stage.find_condition("Stalled") is None
+    assert await stage.get_driver() == driver, "the edit was taken back"
 
 
 async def give_up_and_correct(stage: Stage) -> None:
@@ -190,24 +208,25 @@ async def change_by_hand(stage: Stage) -> None:
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
-        Scenario("create", nothing, create),
-        Scenario("edit", run_a_job, edit),
+        Scenario("create", nothing, create, pods=1),
+        Scenario("edit", run_a_job, edit, pods=2),
         Scenario("two-edits", run_a_job, edit_twice),
-        Scenario("blocked-edit", run_a_job, block_and_revert),
-        Scenario("suspend", run_a_job, suspend_and_resume),
-        Scenario("restart", run_a_job, restart),
-        Scenario("recreate", run_a_job, delete_and_recreate),
-        Scenario("grow", run_a_job, grow_the_claim),
-        Scenario("delete-claim", run_a_job, delete_with_the_claim),
-        Scenario("children", run_a_job, delete_children),
-        Scenario("name-conflict", take_the_name, meet_a_taken_name),
-        Scenario("invalid", run_a_job, become_invalid_and_valid),
+        Scenario("blocked-edit", run_a_job, block_and_revert, pods=1),
+        Scenario("suspend", run_a_job, suspend_and_resume, pods=2),
+        Scenario("restart", run_a_job, restart, pods=2),
+        Scenario("recreate", run_a_job, delete_and_recreate, pods=2),
+        Scenario("grow", run_a_job, grow_the_claim, pods=1),
+        Scenario("delete-claim", run_a_job, delete_with_the_claim, pods=1),
+        Scenario("children", run_a_job, delete_children, pods=3),
+        Scenario("name-conflict", take_the_name, meet_a_taken_name, pods=1),
+        Scenario("invalid", run_a_job, become_invalid_and_valid, pods=2),
+        Scenario("invalid-revert", run_a_job, become_invalid_and_revert, pods=1),
         Scenario("give-up", nothing, give_up_and_correct),
-        Scenario("once", nothing, run_once_and_again),
+        Scenario("once", nothing, run_once_and_again, pods=2),
         Scenario("turn", run_a_job, turn_to_one_run_and_back),
         Scenario("schedule", nothing, run_by_a_schedule),
-        Scenario("shared-claim", make_a_claim, use_a_shared_claim),
-        Scenario("by-hand", run_a_job, change_by_hand),
+        Scenario("shared-claim", make_a_claim, use_a_shared_claim, pods=2),
+        Scenario("by-hand", run_a_job, change_by_hand, pods=1),
     )
 }
 """By name. All of them are run; one that needs what is not built yet does not stand here."""

@@ -41,6 +41,11 @@ async def wait_until(look: Callable[[], Awaitable[T | None]], what: str, seconds
     return found
 
 
+def _find_condition(job: Json | None, kind: str) -> Json | None:
+    conditions = job.get("status", {}).get("conditions", []) if job else []
+    return next((condition for condition in conditions if condition["type"] == kind), None)
+
+
 @dataclass
 class Stage:
     """One namespace with one DedupJob."""
@@ -72,9 +77,19 @@ class Stage:
     async def find_ready(self) -> Json | None:
         """The condition Ready, if it was computed from the present generation."""
         job = await self.api.find(names.PLURAL, self.namespace, JOB)
-        conditions = job.get("status", {}).get("conditions", []) if job else []
-        ready: Json | None = next((condition for condition in conditions if condition["type"] == "Ready"), None)
+        ready = _find_condition(job, "Ready")
         return ready if job and ready and ready["observedGeneration"] == job["metadata"]["generation"] else None
+
+    async def find_condition(self, kind: str) -> str | None:
+        """Its status; None where the job has none of this type."""
+        condition = _find_condition(await self.api.find(names.PLURAL, self.namespace, JOB), kind)
+        return str(condition["status"]) if condition else None
+
+    async def get_driver(self) -> str:
+        """UID of the driver's pod, which must be there and not be leaving."""
+        pod = await self.api.get("pods", self.namespace, names.driver_pod_name(JOB))
+        assert "deletionTimestamp" not in pod["metadata"], "the driver is asked to stop"
+        return str(pod["metadata"]["uid"])
 
     async def wait_reason(self, reason: Reason, status: str) -> None:
         async def look() -> bool:
