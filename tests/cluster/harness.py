@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "dedup-operator"
 SYSTEM = "dedup-system"
 RELEASE = "dedup-operator"
+WRITTEN = "dedupjobs,statefulsets,jobs,cronjobs,services,configmaps,persistentvolumeclaims"
+"""What the operator writes, but for events."""
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -196,6 +198,11 @@ class Jobs:
 
     def wait_gone(self, kind: str, name: str, seconds: float = 120) -> None:
         wait_until(lambda: self.find(kind, name) is None, f"{kind} {name} is gone", seconds)
+
+    def read_versions(self) -> str:
+        """Of the jobs and all that belongs to them: any write changes one. Not of pods, which kubelet writes."""
+        columns = "custom-columns=:kind,:metadata.name,:metadata.resourceVersion"
+        return self.cluster.kubectl("get", WRITTEN, "-n", self.namespace, "-o", columns, "--no-headers")
 
     def delete(self, *names: str) -> None:
         self.cluster.kubectl("delete", "dedupjob", *names, "-n", self.namespace, "--wait=false")

@@ -100,19 +100,35 @@ def test_an_operator_for_some_namespaces_leaves_others_alone(cluster: Cluster, j
         cluster.kubectl("delete", "namespace", other, "--wait=false")
 
 
-def test_the_operator_goes_and_everything_else_can_go_too(cluster: Cluster, jobs: Jobs, fake_operator: str) -> None:
+def test_the_operator_goes_and_comes_back_and_everything_else_can_go_meanwhile(cluster: Cluster, jobs: Jobs, fake_operator: str) -> None:
     jobs.apply("left", "ok", checkpoint={"claim": {"size": "1Gi"}, "reclaimPolicy": "Delete"})
-    jobs.wait_reason("left", "Running", "True")
-    uid = jobs.pod_uid("left")
+    jobs.apply("kept", "ok")
+    jobs.apply("paused", "ok")
+    for name in ("left", "kept", "paused"):
+        jobs.wait_reason(name, "Running", "True")
+    uids = {name: jobs.pod_uid(name) for name in ("left", "kept", "paused")}
     try:
         cluster.helm("uninstall", RELEASE, "-n", SYSTEM, "--wait")
-        assert jobs.pod_uid("left") == uid, "drivers go on without the operator"
+        wait_until(lambda: not cluster.find("deployment", RELEASE, SYSTEM), "the operator is gone")
+        assert {name: jobs.pod_uid(name) for name in uids} == uids, "drivers go on without the operator"
         jobs.delete("left")
         jobs.wait_gone("dedupjob", "left", 30)
         for kind, name in (("statefulset", "left-driver"), ("pod", "left-driver-0"), ("pvc", "left-checkpoint")):
             jobs.wait_gone(kind, name)
         kept = json.loads(cluster.kubectl("get", "crd", "dedupjobs.streamdedup.dev", "-o", "json"))
         assert kept["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        jobs.patch("paused", suspend=True)
+        assert jobs.pod_uid("kept") == uids["kept"]
     finally:
         cluster.deploy(fake_operator)
     wait_until(lambda: cluster.find("deployment", RELEASE, SYSTEM), "the operator is back")
+    jobs.wait_reason("paused", "Suspended", "True")  # what was asked for meanwhile
+    wait_until(lambda: cluster.count_rounds(check=False) >= 6, "three looks at each job", 120)
+    assert jobs.pod_uid("kept") == uids["kept"], "installed again, it finds what it left"
+    assert jobs.condition("kept")["reason"] == "Running"
+    jobs.patch("kept", watermark="20m")
+    jobs.patch("paused", suspend=False)
+    wait_until(lambda: jobs.is_replaced("kept", uids["kept"]), "an edit restarts the driver")
+    for name in ("kept", "paused"):
+        jobs.wait_reason(name, "Running", "True")
+        assert jobs.get(name)["status"]["checkpoint"]["attempt"] == 2, "on the same checkpoint"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dedup_operator.adapters.kube import AlreadyExists, Kube, Resource
-from dedup_operator.adapters.lease import DURATION_SECONDS, OVERDUE_SECONDS, Lease
+from dedup_operator.adapters.lease import DURATION_SECONDS, OVERDUE_SECONDS, RENEW_SECONDS, Lease
 from dedup_operator.domain.errors import ApiConflict, ApiUnavailable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -89,6 +89,19 @@ async def test_a_holder_that_is_frozen_sends_nothing_before_the_other_takes_over
         one.check()
     await one.renew()
     assert not one.is_held() and two.is_held() and replicas.started == ["one", "two"]
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.1, 1.5, 2.9])
+async def test_a_dead_holder_is_missed_for_its_lease_and_two_pauses_at_the_most(replicas: Replicas, phase: float) -> None:
+    """By what the standby's looks are behind the holder's last renewal, and it comes to no more than docs/operations.md says."""
+    one, two = replicas.make("one"), replicas.make("two")
+    await one.renew()
+    replicas.now = phase
+    await two.renew()
+    while not two.is_held():
+        replicas.now += RENEW_SECONDS
+        await two.renew()
+    assert replicas.now <= DURATION_SECONDS + 2 * RENEW_SECONDS < 30
 
 
 async def test_a_holder_that_cannot_reach_the_server_stops_and_goes_on(replicas: Replicas) -> None:
