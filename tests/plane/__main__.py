@@ -7,7 +7,7 @@ import asyncio
 import sys
 
 from plane.faults import Fault
-from plane.matrix import describe_failures, list_cases, rehearse, run_cases
+from plane.matrix import describe_failures, list_cases, list_lost, rehearse, run_cases
 from plane.plane import open_plane
 from plane.scenarios import SCENARIOS
 
@@ -21,7 +21,8 @@ async def run(options: argparse.Namespace) -> str:
         if problems := describe_failures(list(rehearsals.values())):
             return problems
         faults, places = options.fault or list(Fault), options.at
-        cases = [case for case in list_cases(rehearsals) if case.fault in faults and (not places or case.at in places)]
+        listed = list_lost(rehearsals) if options.rare else list_cases(rehearsals)
+        cases = [case for case in listed if case.fault in faults and (not places or case.at in places)]
         return describe_failures(await run_cases(plane, cases, rehearsals, lambda line: print(line, flush=True)))
 
 
@@ -29,7 +30,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="plane", description="Interruptions of the operator, see tests/plane.")
     parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help=", ".join(SCENARIOS))
     parser.add_argument("--fault", action="append", type=Fault, help=", ".join(Fault))
-    parser.add_argument("--at", action="append", type=int, help="number of the write")
+    parser.add_argument("--at", action="append", type=int, help="number of the write; with --rare 0 is what people do")
+    parser.add_argument("--rare", action="store_true", help="lost events where the operator hardly looks without being told")
     problems = asyncio.run(run(parser.parse_args()))
     print(problems or "all ended like the undisturbed runs")
     return 1 if problems else 0

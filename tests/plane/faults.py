@@ -35,9 +35,33 @@ SLOW = {Fault.HANG}
 """Take half a minute each, which is the operator's timeout."""
 
 
+@dataclass(frozen=True, order=True)
+class Pace:
+    """How often the operator looks without being told. Between two short pauses every lost event is made up for in a moment."""
+
+    resync_seconds: float
+    """Between two looks at a job that it knows."""
+    relist_seconds: float
+    """Between two lists of all jobs, which find those that it does not know."""
+
+
+NEVER_SECONDS = 600.0
+"""Longer than any run."""
+OFTEN = Pace(1, 300)
+"""As shipped but for the pause between two looks, which is 15 s: a run would mostly wait for it."""
+BY_LIST = Pace(NEVER_SECONDS, 3)
+"""What no event tells only the list of all jobs finds."""
+BY_WATCH = Pace(NEVER_SECONDS, NEVER_SECONDS)
+"""And this only a watch that is renewed."""
+HEALED_BY = {Fault.SWALLOW_ONE: BY_LIST, Fault.SWALLOW_ALL: BY_WATCH}
+"""What is left to make up for lost events, where looks are rare."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """`fault` happens at write number `at`, counted from the moment at which the proxy is armed; 1 is the first."""
+    """`fault` happens at write number `at`, counted from the moment at which the proxy is armed; 1 is the first. At 0 it happens before
+    all of them: what is lost then is what people do."""
 
     fault: Fault
     at: int
+    pace: Pace = OFTEN

@@ -23,12 +23,12 @@ a relative path, and each fork has a working directory of its own."""
 PR_SET_PDEATHSIG = 1
 
 
-def start(arguments: list[str], folder: str) -> int:
+def start(arguments: list[str], folder: str, relist_seconds: float) -> int:
     pid = os.fork()
-    return pid if pid else become_operator(arguments, folder)
+    return pid if pid else become_operator(arguments, folder, relist_seconds)
 
 
-def become_operator(arguments: list[str], folder: str) -> NoReturn:
+def become_operator(arguments: list[str], folder: str, relist_seconds: float) -> NoReturn:
     code = 70
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -37,6 +37,7 @@ def become_operator(arguments: list[str], folder: str) -> NoReturn:
         os.dup2(silence, 0)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
+        dedup_operator.__main__.RELIST_SECONDS = relist_seconds  # nobody needs a flag for it
         sys.argv = ["dedup_operator", *arguments]
         code = dedup_operator.__main__.main()
     except BaseException:  # noqa: BLE001  nothing of the parent's may run in the child
@@ -50,7 +51,7 @@ def obey(order: dict[str, Any]) -> int | None:
     """The new process's id; for `kill` and `poll` the wait status, None while it lives. Only here a process is waited for, so no id that
     is known outside belongs to somebody else."""
     if order["do"] == "start":
-        return start(order["arguments"], order["folder"])
+        return start(order["arguments"], order["folder"], order["relist_seconds"])
     if order["do"] == "kill":
         os.kill(order["pid"], signal.SIGKILL)
         return os.waitpid(order["pid"], 0)[1]

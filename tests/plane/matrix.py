@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from plane.faults import SLOW, Fault, Plan
+from plane.faults import BY_WATCH, HEALED_BY, OFTEN, SLOW, Fault, Pace, Plan
 from plane.plane import Plane
 from plane.runs import Outcome, Performance
 from plane.scenarios import SCENARIOS
@@ -18,6 +18,8 @@ AT_ONCE = 6
 SLOW_AT_ONCE = 8
 """Those that wait half a minute for a timeout."""
 SAMPLE = 48
+UNHEARD_OF = {"create", "edit"}
+LOST = 4
 SHOWN = 6
 """Failures that are told in full."""
 
@@ -27,10 +29,11 @@ class Case:
     scenario: str
     fault: Fault
     at: int
+    pace: Pace = OFTEN
 
     @property
     def plan(self) -> Plan:
-        return Plan(self.fault, self.at)
+        return Plan(self.fault, self.at, self.pace)
 
 
 Rehearsals = Mapping[str, Outcome]
@@ -68,6 +71,20 @@ def draw_cases(rehearsals: Rehearsals, seed: int) -> list[Case]:
 
     pairs = [(scenarios[at % len(scenarios)], faults[(at + at // len(scenarios)) % len(faults)]) for at in range(SAMPLE)]
     return sorted({draw(name, dice.choice(sorted(SLOW))) for name in scenarios[:1]} | {draw(*pair) for pair in pairs})
+
+
+def list_lost(rehearsals: Rehearsals) -> list[Case]:
+    """Events lost at every write, and at what people do, where looks are so rare that something else must make up for them."""
+    places = [(name, at) for name, outcome in rehearsals.items() for at in range(len(outcome.writes) + 1)]
+    told = {name for name in rehearsals if not SCENARIOS[name].untold}
+    return [Case(name, fault, at, pace) for fault, pace in HEALED_BY.items() for name, at in places if pace != BY_WATCH or name in told]
+
+
+def draw_lost(rehearsals: Rehearsals, seed: int) -> list[Case]:
+    """A job that nobody heard of, an edit that nobody heard of, and some drawn ones."""
+    cases = list_lost(rehearsals)
+    chosen = [case for case in cases if case.scenario in UNHEARD_OF and case.at == 0]
+    return sorted({*chosen, *random.Random(seed).sample(cases, LOST)})
 
 
 async def run_cases(plane: Plane, cases: Iterable[Case], rehearsals: Rehearsals, report: Callable[[str], None]) -> list[Outcome]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plane.faults import OFTEN, Pace
 from plane.fork_server import KUBECONFIG, LOG
 from testbed.layout import CHECKOUT
 from testbed.shell import environment
 
-ARGUMENTS = ("--job-image", "played/driver:1", "--port", "0", "--resync-seconds", "1")
-"""As shipped but for the pause between two looks, which is 15 s: a run would mostly wait for it."""
+ARGUMENTS = ("--job-image", "played/driver:1", "--port", "0")
 IMPORT_SECONDS = 60
 LOG_TAIL = 4000
 
@@ -61,12 +61,14 @@ class Operator:
     server: ForkServer
     namespace: str
     folder: Path
+    pace: Pace = OFTEN
     starts: int = 0
     pid: int | None = None
 
     async def start(self) -> None:
-        arguments = [*ARGUMENTS, "--namespace", self.namespace]
-        self.pid = await self.server.order(do="start", arguments=arguments, folder=str(self.folder))
+        arguments = [*ARGUMENTS, "--resync-seconds", str(self.pace.resync_seconds), "--namespace", self.namespace]
+        order = {"arguments": arguments, "folder": str(self.folder), "relist_seconds": self.pace.relist_seconds}
+        self.pid = await self.server.order(do="start", **order)
         self.starts += 1
 
     async def kill(self) -> None:

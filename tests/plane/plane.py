@@ -18,6 +18,7 @@ from plane.census import Census
 from plane.control_plane import ControlPlane
 from plane.drivers import Drivers
 from plane.etcd import Etcd
+from plane.faults import OFTEN, Pace
 from plane.fork_server import KUBECONFIG
 from plane.node import Node
 from plane.operators import ForkServer, Operator
@@ -59,12 +60,12 @@ class Plane:
     def open_stage(self, namespace: str) -> Stage:
         return Stage(self.api, self.etcd, namespace)
 
-    def prepare_operator(self, namespace: str, kubeconfig: str | None = None) -> Operator:
+    def prepare_operator(self, namespace: str, kubeconfig: str | None = None, pace: Pace = OFTEN) -> Operator:
         """Not started yet. `kubeconfig`: its content; without one the operator talks to the API server itself."""
         folder = self.control.layout.state / "operators" / namespace
         folder.mkdir(parents=True)
         (folder / KUBECONFIG).write_text(kubeconfig or self.kubeconfig.read_text())
-        return Operator(self.forks, namespace, folder)
+        return Operator(self.forks, namespace, folder, pace)
 
     async def start_operator(self, namespace: str) -> Operator:
         """One that watches this namespace only. `kill` ends it; the end of the session does too."""

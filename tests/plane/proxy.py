@@ -18,6 +18,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from dedup_operator.handlers import CHILDREN
 from plane.api import Api
 from plane.faults import Fault, Plan
 
@@ -34,6 +35,8 @@ REFUSALS = {
     Fault.TOO_MANY: (429, "TooManyRequests", "too many requests, please try again later"),
     Fault.ERROR: (500, "InternalError", "etcdserver: request timed out"),
 }
+REST_SECONDS = 1.0
+WATCHES = 1 + len(CHILDREN)
 KILLS = {Fault.KILL_AFTER, Fault.KILL_INTO_THE_PAST}
 """When the write is applied."""
 logger = logging.getLogger(__name__)
@@ -78,6 +81,8 @@ class Proxy:
     _still_until: float = 0.0
     _runner: web.AppRunner = field(init=False)
     _killing: asyncio.Task[None] | None = None
+    _moved: float = 0.0
+    """When the last request or event came."""
 
     async def __aenter__(self) -> Proxy:
         app = web.Application(client_max_size=1 << 24)
@@ -104,8 +109,16 @@ class Proxy:
         """From now on writes are numbered."""
         self._plan, self._armed = plan, True
         self.writes.clear()
+        if plan is not None and plan.at == 0:
+            self.struck = True
+            self._prepare(plan.fault)
+
+    async def is_at_rest(self) -> bool:
+        """All the operator's watches are open, and nothing is on its way: the next event is that of what comes next."""
+        return len(self._streams) == WATCHES and time.monotonic() - self._moved > REST_SECONDS
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self._moved = time.monotonic()
         if request.method not in READS:
             return await self._write(request)
         await self._wait_out()
@@ -207,6 +220,7 @@ class Proxy:
 
     async def _copy(self, source: aiohttp.StreamReader, response: web.StreamResponse, stream: Stream) -> None:
         async for line in source:
+            self._moved = time.monotonic()
             await self._wait_out()
             if stream.deaf.is_set():
                 continue

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from plane.api import Json
-from plane.faults import Plan
+from plane.faults import OFTEN, Plan
 from plane.operators import Operator
 from plane.plane import Plane
 from plane.proxy import Proxy
@@ -47,7 +47,10 @@ class Outcome:
 
     @property
     def title(self) -> str:
-        return f"{self.scenario} {self.plan.fault} at write {self.plan.at}" if self.plan else f"{self.scenario} undisturbed"
+        if self.plan is None:
+            return f"{self.scenario} undisturbed"
+        rarely = "" if self.plan.pace == OFTEN else ", looks are rare"
+        return f"{self.scenario} {self.plan.fault} at write {self.plan.at}{rarely}"
 
 
 class Performance:
@@ -64,7 +67,7 @@ class Performance:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._plane.node.forget, namespace)
             proxy = await stack.enter_async_context(Proxy(self._plane.api, self._replace_operator))
-            self._operator = self._plane.prepare_operator(namespace, proxy.render_kubeconfig())
+            self._operator = self._plane.prepare_operator(namespace, proxy.render_kubeconfig(), plan.pace if plan else OFTEN)
             stack.push_async_callback(self._operator.kill)
             await self._operator.start()
             keeper = asyncio.create_task(self._keep_alive(self._operator))
@@ -83,6 +86,8 @@ class Performance:
     async def _play(self, namespace: str, proxy: Proxy, plan: Plan | None, expected: Outcome | None, outcome: Outcome) -> None:
         stage = self._plane.open_stage(namespace)
         await self._scenario.prepare(stage)
+        if plan is not None and plan.at == 0:
+            await wait_until(proxy.is_at_rest, "the operator is at rest")
         proxy.arm(plan)
         await self._scenario.act(stage)
         undisturbed = expected.end if expected is not None else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import pytest_asyncio
 
-from plane.matrix import Rehearsals, describe_failures, draw_cases, list_cases, rehearse, run_cases
+from plane.matrix import Rehearsals, describe_failures, draw_cases, draw_lost, list_cases, list_lost, rehearse, run_cases
 from plane.plane import Plane
 from plane.runs import Outcome
 from plane.scenarios import SCENARIOS
@@ -48,6 +48,28 @@ async def test_a_sample_of_interruptions(plane: Plane, rehearsals: Rehearsals, s
 
     outcomes = await run_cases(plane, draw_cases(rehearsals, seed), rehearsals, report)
     check(outcomes, seed)
+
+
+async def test_lost_events_are_made_up_for_where_looks_are_rare(
+    plane: Plane, rehearsals: Rehearsals, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the list of all jobs, or by a watch that is renewed; among them the only event that told of a job."""
+
+    def report(line: str) -> None:
+        with capsys.disabled():
+            print(line, flush=True)
+
+    check(await run_cases(plane, draw_lost(rehearsals, seed), rehearsals, report), seed)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(7200)
+async def test_every_lost_event(plane: Plane, rehearsals: Rehearsals, capsys: pytest.CaptureFixture[str]) -> None:
+    def report(line: str) -> None:
+        with capsys.disabled():
+            print(line, flush=True)
+
+    check(await run_cases(plane, list_lost(rehearsals), rehearsals, report), None)
 
 
 @pytest.mark.full

@@ -74,7 +74,9 @@ def test_two_drivers_overlap_only_on_one_volume_at_one_time(volume: str, began: 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_sample_has_every_scenario_and_every_fault_and_is_the_same_again(seed: int) -> None:
-    rehearsals = {f"scenario{number}": Outcome(f"scenario{number}", None, writes=["PUT"] * (number + 1)) for number in range(len(SCENARIOS))}
+    rehearsals = {
+        f"scenario{number}": Outcome(f"scenario{number}", None, writes=["PUT"] * (number + 1)) for number in range(len(SCENARIOS))
+    }
     drawn = draw_cases(rehearsals, seed)
     assert drawn == draw_cases(rehearsals, seed)
     assert {case.scenario for case in drawn} == set(rehearsals)
