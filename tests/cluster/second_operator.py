@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,11 +134,16 @@ class Watch:
         """Of all that the job has had, in their order."""
         return list(dict.fromkeys(item["metadata"]["uid"] for _, item in self._list_events(job)))
 
-    def count_most(self, job: str) -> int:
-        """How many the job had at once at the most."""
+    def count_most(self, job: str, counts: Callable[[Json], bool] = lambda _: True) -> int:
+        """How many the job had at once at the most, of those that count."""
         alive: set[str] = set()
         most = 0
         for kind, item in self._list_events(job):
-            (alive.discard if kind == "DELETED" else alive.add)(item["metadata"]["uid"])
+            (alive.add if kind != "DELETED" and counts(item) else alive.discard)(item["metadata"]["uid"])
             most = max(most, len(alive))
         return most
+
+
+def is_at_work(pod: Json) -> bool:
+    """Its container runs."""
+    return any("running" in status["state"] for status in pod["status"].get("containerStatuses", []))

@@ -16,7 +16,7 @@ import pytest
 
 from cluster.harness import RELEASE, SYSTEM, Cluster, Jobs, Json, wait_until
 from cluster.node import list_processes
-from cluster.second_operator import SecondOperator, Watch
+from cluster.second_operator import SecondOperator, Watch, is_at_work
 from dedup_operator.adapters.lease import DURATION_SECONDS, RENEW_SECONDS
 
 NAMES = ("one", "two")
@@ -195,6 +195,31 @@ def test_a_late_first_start_of_a_job_that_is_gone_is_swept_away(
     jobs.wait_reason("gone", "Running", "True")
     assert len(sets.list_uids("gone")) == 2
     assert (sets.count_most("gone"), pods.count_most("gone")) == (1, 1)
+
+
+def test_a_late_first_start_across_a_change_of_the_trigger_is_undone(
+    jobs: Jobs, pods: Watch, sets: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]
+) -> None:
+    """It is not refused: a creation names no version, and a StatefulSet's name is none of a Job's. So for a while there are two workloads;
+    the claim's access mode keeps the second pod waiting, and where it does not, the checkpoint's lock would."""
+    with frozen.hold():
+        jobs.apply("turned", "busy")
+        frozen.wait_until_frozen()
+        with other():
+            jobs.patch("turned", trigger={"processingTime": None, "availableNow": {}})
+            jobs.wait_reason("turned", "Running", "True")
+            assert jobs.find("job", "turned-driver") is not None
+    wait_until(lambda: sets.list_uids("turned"), "the late write arrives", 60, frozen.read_log)
+
+    def is_undone() -> bool:
+        job = jobs.find("job", "turned-driver")
+        return jobs.find("statefulset", "turned-driver") is None and job is not None and "deletionTimestamp" not in job["metadata"]
+
+    wait_until(is_undone, "the wanted one of the two is left", 120, frozen.read_log)
+    jobs.wait_reason("turned", "Running", "True")
+    frozen.wait_for_more_rounds()
+    assert is_undone() and len(sets.list_uids("turned")) == 1
+    assert pods.count_most("turned", is_at_work) == 1
 
 
 TAKEN_OVER_SECONDS = 30

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dedup_api import names
+from dedup_api.reasons import Reason
 from plane.plane import Plane
-from plane.stage import JOB
+from plane.scenarios import ONCE
+from plane.stage import JOB, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -27,5 +29,33 @@ async def test_a_job_runs_without_a_proxy_and_is_counted(plane: Plane) -> None:
     assert (plane.census.count(namespace)["pods"], plane.census.count(namespace)["persistentvolumeclaims"]) == (2, 1)
 
     assert not await operator.has_ended()
+    await operator.kill()
+    await plane.node.forget(namespace)
+
+
+async def test_a_create_that_comes_after_a_change_of_the_trigger_is_undone(plane: Plane) -> None:
+    """Of an operator that stood still with it: a creation names no version, and the names of two kinds do not exclude one another."""
+    namespace, driver = await plane.create_namespace(), names.driver_name(JOB)
+    operator = await plane.start_operator(namespace)
+    stage = plane.open_stage(namespace)
+    await stage.create()
+    await stage.wait_running()
+    first = await plane.api.get("statefulsets", namespace, driver)
+    await stage.edit(trigger=ONCE)
+    await stage.wait_reason(Reason.COMPLETED, "True")
+
+    of_server = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
+    metadata = {key: value for key, value in first["metadata"].items() if key not in of_server}
+    late = await plane.api.create("statefulsets", namespace, {**first, "metadata": metadata, "status": {}})
+
+    async def is_undone() -> bool:
+        found = await plane.api.find("statefulsets", namespace, driver)
+        jobs = await plane.api.list("jobs", namespace)
+        return found is None and [job["metadata"]["name"] for job in jobs] == [driver]
+
+    await wait_until(is_undone, "the wanted one of the two is left")
+    await stage.wait_reason(Reason.COMPLETED, "True")
+    assert late["metadata"]["uid"] != first["metadata"]["uid"]
+    assert plane.drivers.find_overlaps(namespace) == []
     await operator.kill()
     await plane.node.forget(namespace)

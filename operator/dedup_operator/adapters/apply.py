@@ -1,4 +1,5 @@
-"""Carries a decision out: writes only. Each write says which object it means, so that a late one is refused or harmless."""
+"""Carries a decision out: writes only. Each change says which object and version it means, each deletion which object; a creation can only
+say its kind and name. What a late one does is in docs/decisions/0009."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which of several replicas works: the one that holds the Lease.
 
-Two operators at once are safe, each write says which object it means; they would only do everything twice. So the Lease is no fence, it
-saves work and noise: whoever does not hold it looks at nothing, and a holder whose renewal is overdue sends nothing until it has renewed.
+Two operators at once are safe, see docs/decisions/0009; they would only do everything twice. So the Lease is no fence, it saves work and
+noise: whoever does not hold it looks at nothing, and a holder whose renewal is overdue sends nothing until it has renewed.
 """
 
 from __future__ import annotations
