@@ -109,7 +109,8 @@ def test_the_operator_goes_and_comes_back_and_everything_else_can_go_meanwhile(c
     uids = {name: jobs.pod_uid(name) for name in ("left", "kept", "paused")}
     try:
         cluster.helm("uninstall", RELEASE, "-n", SYSTEM, "--wait")
-        wait_until(lambda: not cluster.find("deployment", RELEASE, SYSTEM), "the operator is gone")
+        selector = f"app.kubernetes.io/name={RELEASE}"
+        wait_until(lambda: not cluster.kubectl("get", "pods", "-n", SYSTEM, "-l", selector, "-o", "name"), "the operator is gone", 60)
         assert {name: jobs.pod_uid(name) for name in uids} == uids, "drivers go on without the operator"
         jobs.delete("left")
         jobs.wait_gone("dedupjob", "left", 30)
