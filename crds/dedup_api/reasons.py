@@ -97,7 +97,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Take the edit back, or make a new DedupJob under another name with the new settings.",
     ),
     Reason.NAME_CONFLICT: Explanation(
-        "An object with the name of one of this job's children exists and belongs to somebody else. It is left alone.",
+        "An object with the name of one of this job's children exists and belongs to somebody else, or a pod with this job's label has no "
+        "owner. It is left alone, and nothing is started beside it.",
         "Rename the DedupJob, or remove the object that the message names if nobody needs it.",
     ),
     Reason.CHECKPOINT_PENDING: Explanation(

@@ -19,7 +19,7 @@ from dedup_operator.domain.diagnose import Case, diagnose
 from dedup_operator.domain.inputs import build_inputs
 from dedup_operator.domain.observe import Snapshot, World, observe_world
 from dedup_operator.domain.validate import Invalid, ValidJob, validate
-from dedup_operator.domain.workload import Kind, Run, Workload, find_config_map
+from dedup_operator.domain.workload import Kind, Run, Workload, find_config_map, find_wanted_kind
 from unit.test_operator_decide import CLAIM, CRASHED, NOW, POD, REFUSED, SET, SPEC, ask, make_children, make_job
 
 ONCE: dict[str, Any] = {"trigger": {"availableNow": {}}}
@@ -323,6 +323,26 @@ def test_how_a_driver_ended_that_was_given_up_is_remembered_beside_the_decision(
     raw = stored(build({}), "s1")
     raw["metadata"]["annotations"][marks.GIVEN_UP] = marks.GivenUp(1, Reason.CONFIGURATION_REFUSED, "no", REFUSED).render()
     assert observe({}, stateful_set=raw).last_words == (REFUSED,)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ({}, Kind.STATEFUL_SET),
+        ({"trigger": {"processingTime": "1s"}}, Kind.STATEFUL_SET),
+        (ONCE, Kind.JOB),
+        (NIGHTLY, Kind.CRON_JOB),
+        ({"trigger": {"availableNow": 1}}, None),
+        ({"trigger": "now"}, Kind.STATEFUL_SET),
+    ],
+)
+def test_of_two_at_work_the_one_stays_that_is_wanted(spec: dict[str, Any], kind: Kind | None) -> None:
+    """A late creation across a change of the trigger must not remove the run that was asked for."""
+    assert find_wanted_kind(spec) is kind
+    if spec is ONCE:
+        world = observe(ONCE, stateful_set=stored(build({}), "s1"), runs=(stored(build(ONCE), "j1"),))
+        assert world.workload is not None and world.workload.kind is Kind.JOB
+        assert world.spare is not None and world.spare.kind is Kind.STATEFUL_SET
 
 
 def test_two_workloads_are_both_seen() -> None:

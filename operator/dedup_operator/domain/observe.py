@@ -21,7 +21,7 @@ from dedup_operator.domain.ownership import (
     observe_pod_ownership,
 )
 from dedup_operator.domain.times import parse_time
-from dedup_operator.domain.workload import Kind, Workload, find_config_map, observe_workload
+from dedup_operator.domain.workload import Kind, Workload, find_config_map, find_wanted_kind, observe_workload
 from dedup_operator.domain.workload import has_ended as run_has_ended
 
 Json = dict[str, Any]
@@ -109,9 +109,10 @@ def observe_world(snapshot: Snapshot) -> World:
     sorter = _Sorter()
     shared = _names_shared_claim(snapshot.job)
     makers, controllers = _sort_workloads(snapshot, sorter, uid, name)
+    wanted = find_wanted_kind(snapshot.job.get("spec") or {})
     workloads = sorted(
         (observe_workload(raw, [run for run in snapshot.runs if _is_controlled_by(run, raw)]) for raw in makers),
-        key=lambda workload: -workload.replicas,
+        key=lambda workload: (-workload.replicas, workload.kind is not wanted),
     )
     workload = workloads[0] if workloads else None
     service = [item for item in (snapshot.service,) if item and sorter.pass_ours(item, observe_ownership(item, uid, name))]

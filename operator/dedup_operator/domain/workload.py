@@ -27,6 +27,17 @@ def choose_kind(spec: DedupJobSpec) -> Kind:
     return Kind.JOB if spec.trigger.available_now.schedule is None else Kind.CRON_JOB
 
 
+def find_wanted_kind(spec: Json) -> Kind | None:
+    """`choose_kind` of a spec that may not be valid; None where it does not say."""
+    trigger = spec.get("trigger")
+    available_now = trigger.get("availableNow") if isinstance(trigger, dict) else None
+    if available_now is None:
+        return Kind.STATEFUL_SET
+    if not isinstance(available_now, dict):
+        return None
+    return Kind.JOB if available_now.get("schedule") is None else Kind.CRON_JOB
+
+
 @dataclass(frozen=True)
 class Run:
     """A Job that a schedule, or somebody in its name, has made."""
