@@ -17,6 +17,8 @@ from testbed.shell import TestbedError
 
 MOUNT = Path("/sys/fs/cgroup")
 DAEMONS = "daemons"
+SHARE = 8
+"""Processes that the cluster counts as when the machine's processors are divided."""
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids", "hugetlb")
 
 
@@ -48,6 +50,7 @@ def create() -> None:
             else:
                 _inherit_cpuset(tree, own)
                 _inherit_cpuset(own, own / DAEMONS)
+            _set_share(own)
         except OSError as error:
             raise TestbedError(f"cannot set up the cgroup {own}: {error}") from error
 
@@ -65,6 +68,13 @@ def _inherit_cpuset(parent: Path, child: Path) -> None:
     for name in ("cpuset.cpus", "cpuset.mems"):
         if (child / name).exists() and not (child / name).read_text().strip():
             (child / name).write_text((parent / name).read_text())
+
+
+def _set_share(group: Path) -> None:
+    """Against processes outside, each of which counts as much as a whole group of the default weight: a cluster is many of them."""
+    for name, default in (("cpu.weight", 100), ("cpu.shares", 1024)):
+        if (group / name).exists():
+            (group / name).write_text(str(default * SHARE))
 
 
 def daemon_files() -> list[str]:
