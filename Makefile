@@ -87,7 +87,7 @@ test: setup ## Everything that CI runs
 	@$(MAKE) test-unit
 	@$(MAKE) test-simulation
 	@$(MAKE) cluster images
-	$(PYTEST) -n 2 --dist loadscope tests/kafka tests/faults tests/plane tests/cluster
+	$(PYTEST) -n 3 --dist loadscope --no-loadscope-reorder tests/cluster tests/faults tests/plane tests/kafka
 
 .PHONY: test-full
 test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data, long tests

@@ -1,4 +1,4 @@
-"""How tests that take minutes are spread over two processes: they mostly wait, for brokers, kubelet and each other's JVMs."""
+"""How tests that take minutes are spread over processes. The longest come first, as the command line names them."""
 
 from __future__ import annotations
 
