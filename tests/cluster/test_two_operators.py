@@ -205,17 +205,17 @@ def test_a_late_first_start_across_a_change_of_the_trigger_is_undone(
     with frozen.hold():
         jobs.apply("turned", "busy")
         frozen.wait_until_frozen()
+        jobs.patch("turned", trigger={"processingTime": None, "availableNow": {}})
         with other():
-            jobs.patch("turned", trigger={"processingTime": None, "availableNow": {}})
             jobs.wait_reason("turned", "Running", "True")
-            assert jobs.find("job", "turned-driver") is not None
+            wanted = jobs.get_object("job", "turned-driver")["metadata"]["uid"]
     wait_until(lambda: sets.list_uids("turned"), "the late write arrives", 60, frozen.read_log)
 
     def is_undone() -> bool:
-        job = jobs.find("job", "turned-driver")
-        return jobs.find("statefulset", "turned-driver") is None and job is not None and "deletionTimestamp" not in job["metadata"]
+        job = jobs.get_object("job", "turned-driver")["metadata"]
+        return jobs.find("statefulset", "turned-driver") is None and job["uid"] == wanted and "deletionTimestamp" not in job
 
-    wait_until(is_undone, "the wanted one of the two is left", 120, frozen.read_log)
+    wait_until(is_undone, "the wanted one of the two is left, and was never made anew", 120, frozen.read_log)
     jobs.wait_reason("turned", "Running", "True")
     frozen.wait_for_more_rounds()
     assert is_undone() and len(sets.list_uids("turned")) == 1
