@@ -98,7 +98,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.NAME_CONFLICT: Explanation(
         "An object with the name of one of this job's children exists and belongs to somebody else, or a pod with this job's label has no "
-        "owner. It is left alone, and nothing is started beside it.",
+        "owner. It is left alone, and the operator starts no driver beside it.",
         "Rename the DedupJob, or remove the object that the message names if nobody needs it.",
     ),
     Reason.CHECKPOINT_PENDING: Explanation(

@@ -102,7 +102,8 @@ class Reconciler:
             note = await release_claim(self.kube, job.uid, world.claim)
         ours = world.claim is not None and not world.claim.deleting and world.holder is None
         if isinstance(job, ValidJob) and children is not None and world.claim is not None and ours:
-            note = await apply_checkpoint(self.kube, job, world.claim, children, settled=not world.leaving and not world.foreign)
+            settled = not (world.leaving or world.foreign or world.strays)
+            note = await apply_checkpoint(self.kube, job, world.claim, children, settled=settled)
         try:
             await apply_decision(self.kube, key.namespace, world, children, decision)
         except (ApiRefused, NameTaken, CheckpointTaken) as error:

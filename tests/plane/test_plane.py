@@ -44,6 +44,7 @@ async def test_a_create_that_comes_after_a_change_of_the_trigger_is_undone(plane
     await stage.edit(trigger=ONCE)
     await stage.wait_reason(Reason.COMPLETED, "True")
 
+    wanted = await plane.api.get("jobs", namespace, driver)
     of_server = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
     metadata = {key: value for key, value in first["metadata"].items() if key not in of_server}
     late = await plane.api.create("statefulsets", namespace, {**first, "metadata": metadata, "status": {}})
@@ -51,7 +52,7 @@ async def test_a_create_that_comes_after_a_change_of_the_trigger_is_undone(plane
     async def is_undone() -> bool:
         found = await plane.api.find("statefulsets", namespace, driver)
         jobs = await plane.api.list("jobs", namespace)
-        return found is None and [job["metadata"]["name"] for job in jobs] == [driver]
+        return found is None and [job["metadata"]["uid"] for job in jobs] == [wanted["metadata"]["uid"]]
 
     await wait_until(is_undone, "the wanted one of the two is left")
     await stage.wait_reason(Reason.COMPLETED, "True")

@@ -240,13 +240,28 @@ async def test_a_pod_that_nobody_owns_is_named_and_waited_for(bench: Bench) -> N
     assert bench.kube.find(Resource.STATEFUL_SETS, "demo-driver") is not None
 
 
-@pytest.mark.parametrize("blocker", ["claim", "pod"])
-async def test_a_job_that_is_to_rest_says_so_whatever_else_is_amiss(bench: Bench, blocker: str) -> None:
-    if blocker == "pod":
-        bench.add_pod("a-copy", None, 600, "10.0.0.9")
-    bench.make_job(suspend=True, **(SHARED if blocker == "claim" else {}))
+async def test_a_job_that_is_to_rest_needs_no_claim_for_it(bench: Bench) -> None:
+    bench.make_job(suspend=True, **SHARED)
     await bench.look()
     assert (bench.find_ready()["status"], bench.find_ready()["reason"]) == ("True", Reason.SUSPENDED)
+
+
+async def test_a_job_is_not_at_rest_while_an_orphaned_driver_may_be_at_work(bench: Bench) -> None:
+    """Who waits for `Suspended` takes a copy of the checkpoint next. And an edit says nothing about the keys that such a driver stores."""
+    bench.make_job()
+    await bench.look()
+    start_driver(bench)
+    orphan = bench.kube.items.pop((Resource.PODS, "demo-driver-0"))
+    orphan["metadata"] |= {"name": "orphan", "ownerReferences": []}
+    bench.kube.put(Resource.PODS, orphan)
+    job = bench.kube.items[Resource.DEDUP_JOBS, "demo"]
+    job["spec"] |= {"suspend": True, "key": {"fields": ["other"]}}
+    mark = bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][marks.CHECKPOINT_CONFIG]
+    for _ in range(2):
+        await bench.look()
+    assert (bench.find_ready()["status"], bench.find_ready()["reason"]) == ("False", Reason.NAME_CONFLICT)
+    assert bench.kube.items[Resource.STATEFUL_SETS, "demo-driver"]["spec"]["replicas"] == 0
+    assert bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][marks.CHECKPOINT_CONFIG] == mark
 
 
 async def test_an_invalid_edit_takes_nothing_from_what_is_said_of_the_driver(bench: Bench) -> None:

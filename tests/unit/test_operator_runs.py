@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from dedup_operator.domain.diagnose import Case, diagnose
 from dedup_operator.domain.inputs import build_inputs
 from dedup_operator.domain.observe import Snapshot, World, observe_world
 from dedup_operator.domain.validate import Invalid, ValidJob, validate
-from dedup_operator.domain.workload import Kind, Run, Workload, find_config_map, find_wanted_kind
+from dedup_operator.domain.workload import Kind, Run, Workload, find_config_map, find_template, find_wanted_kind, observe_workload
 from unit.test_operator_decide import CLAIM, CRASHED, NOW, POD, REFUSED, SET, SPEC, ask, make_children, make_job
 
 ONCE: dict[str, Any] = {"trigger": {"availableNow": {}}}
@@ -134,6 +135,8 @@ def test_a_schedule_takes_settings_for_its_next_run(changes: dict[str, Any], sto
         ({"answer": AT_WORK}, False),
         ({"pod": replace(POD, exits=(REFUSED,))}, False),  # it tries again at the moment
         ({"pod": replace(POD, started_at=None, exits=(REFUSED,))}, True),
+        ({"pod": replace(POD, started_at=None, exits=(CRASHED,))}, False),
+        ({"pod": replace(POD, started_at=None, unschedulable="Insufficient cpu")}, False),
         ({"pod": replace(POD, started_at=None, waiting="ImagePullBackOff")}, True),
     ],
 )
@@ -141,7 +144,7 @@ def test_a_run_that_fails_with_settings_of_before_makes_room_for_the_next(change
     """Its failure says nothing about those of today."""
     outdated = replace(CRON_JOB, runs=(replace(RUN, outdated=True),))
     decision = ask(make_job(**NIGHTLY), make_world(outdated, **{"pod": POD, **changes}))
-    assert (isinstance(decision, rules.Update) and decision.stop_run) if stop_run else decision == rules.Keep()
+    assert (isinstance(decision, rules.Update) and decision.stop_run and not decision.settings) if stop_run else decision == rules.Keep()
     stopping = replace(CRON_JOB, runs=(replace(RUN, outdated=True, deleting=True),))
     assert ask(make_job(**NIGHTLY), make_world(stopping, **{"pod": POD, **changes})) == rules.Keep()
 
@@ -263,6 +266,32 @@ def test_the_runs_of_a_schedule_and_their_pods_are_ours() -> None:
     later = observe(NIGHTLY, cron_job=edited, runs=runs, pods=pods).workload
     assert later is not None and later.runs[0].outdated
     assert world.used_config_maps == {find_config_map(cron_job)}
+
+
+@pytest.mark.parametrize(
+    ("of_next", "says", "outdated"),
+    [
+        ({}, True, False),
+        ({}, False, False),
+        ({"watermark": "1h"}, True, True),
+        ({"watermark": "1h"}, False, True),
+        ({"restartNonce": 1}, True, True),
+        ({"restartNonce": 1}, False, False),  # nothing tells
+    ],
+)
+def test_which_run_has_settings_of_before(of_next: dict[str, Any], says: bool, outdated: bool) -> None:
+    """`says`: whether the run bears the spec that it was made from, as those of earlier versions do not."""
+    run = make_run("r1", "c1")
+    spec = run["metadata"]["annotations"]
+    if not says:
+        spec.clear()
+    elif not of_next:  # as another version writes it
+        spec[marks.APPLIED_SPEC] = json.dumps(json.loads(spec[marks.APPLIED_SPEC]), indent=1)
+    cron_job = stored(build({**NIGHTLY, **of_next}), "c1")
+    seen = observe_workload(cron_job, [run])
+    assert seen.runs[0].outdated is outdated
+    find_template(cron_job)["spec"]["containers"][0]["image"] = "job:2"
+    assert observe_workload(cron_job, [run]).runs[0].outdated, "its image may be why it cannot start"
 
 
 def test_keys_belong_to_the_settings_of_the_run_that_made_them() -> None:

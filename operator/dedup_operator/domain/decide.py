@@ -49,6 +49,8 @@ class Update:
 
     message: str
     stop_run: bool
+    settings: bool = True
+    """False where it has them, and only a run of before is in their way."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def decide_leaving(question: Question) -> Decision | None:
     workload, world, suspend = question.world.workload, question.world, question.job.spec.suspend
     if workload is not None and workload.replicas > 0:
         return None  # what goes while a driver of ours runs is no concern of it
-    if world.strays and not suspend:
-        return Refuse(Reason.NAME_CONFLICT, f"{' and '.join(world.strays)} {_STRAY}")
+    if world.strays:
+        return Refuse(Reason.NAME_CONFLICT, f"{' and '.join(world.strays)} {_STRAY}", stop=suspend)
     reason = Reason.SUSPENDING if suspend else Reason.STARTING
     return Wait(reason, f"{' and '.join(world.leaving)} of an earlier start is being removed.") if world.leaving else None
 
@@ -244,13 +246,21 @@ def decide_update(question: Question) -> Decision | None:
     if workload is None or workload.replicas == 0 or {workload.kind, choose_kind(question.job.spec)} != {Kind.CRON_JOB}:
         return None
     changes, new_image = _list_changes(question), workload.image != question.image
-    if any(run.outdated and not run.deleting for run in workload.runs) and _is_stuck(world):
-        return Update("The run gets nowhere with settings of before, and makes room for the next.", stop_run=True)
     if not changes and not new_image:
-        return None
+        hopeless = any(run.outdated and not run.deleting for run in workload.runs) and _is_hopeless(world)
+        message = "The run cannot succeed with settings of before, and makes room for the next."
+        return Update(message, stop_run=True, settings=False) if hopeless else None
     nonce = workload.applied is not None and workload.applied.restart_nonce != question.job.spec.restart_nonce
     stuck = _is_stuck(world) if changes else world.pod is not None and world.pod.image_problem
     return Update(f"The next run has other settings, for {', '.join(changes) or 'a new job image'}.", stop_run=nonce or stuck)
+
+
+def _is_hopeless(world: World) -> bool:
+    """A run that cannot succeed as it is. What passes by itself is waited for: a run that is stopped is made up for only by the next."""
+    pod = world.pod
+    if pod is None or pod.started_at is not None:
+        return False
+    return pod.image_problem or (bool(pod.exits) and is_permanent(pod.exits[0]))
 
 
 def _is_stuck(world: World) -> bool:

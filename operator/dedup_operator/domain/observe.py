@@ -52,7 +52,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class World:
-    """What there is. Objects that are not this job's appear only under `foreign` and `leaving`."""
+    """What there is. Objects that are not this job's appear only under `foreign`, `leaving` and `strays`."""
 
     workload: Workload | None = None
     spare: Workload | None = None

@@ -141,11 +141,19 @@ def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
         drifted=_has_drifted(raw, annotations.get(marks.APPLIED_GENERATION)),
         ended=of_job and has_ended(raw),
         completed=of_job and _has_condition(raw, {"Complete"}),
-        runs=tuple(_observe_run(run, annotations.get(marks.APPLIED_SPEC)) for run in runs if not has_ended(run)),
+        runs=tuple(_observe_run(run, raw) for run in runs if not has_ended(run)),
     )
 
 
-def _observe_run(raw: Json, of_next: str | None) -> Run:
+def _observe_run(raw: Json, cron_job: Json) -> Run:
     metadata = raw["metadata"]
-    of_run = metadata.get("annotations", {}).get(marks.APPLIED_SPEC, of_next)
-    return Run(metadata["name"], metadata["uid"], is_deleting(raw), outdated=of_run != of_next)
+    same = find_image(raw) == find_image(cron_job) and _have_same_settings(raw, cron_job)
+    return Run(metadata["name"], metadata["uid"], is_deleting(raw), outdated=not same)
+
+
+def _have_same_settings(run: Json, cron_job: Json) -> bool:
+    """Compared as specs: another version may write the same one in another way. A run that does not say is known by its ConfigMap."""
+    of_run, of_next = (raw["metadata"].get("annotations", {}).get(marks.APPLIED_SPEC) for raw in (run, cron_job))
+    if of_run is None:
+        return find_config_map(run) == find_config_map(cron_job)
+    return of_run == of_next or parse_spec(of_run) == parse_spec(of_next)
