@@ -47,6 +47,7 @@ class Law(StrEnum):
     IMAGE_OF_TODAY = "every start takes the job image that its operator has"
     UPGRADE_IS_QUIET = "an operator with another job image ends no driver"
     NO_FINALIZER = "nothing but status is ever written on a DedupJob"
+    SEEN_BEFORE_WRITTEN = "a replaced object is in a version that its writer has read"
     FOREIGN_UNTOUCHED = "objects of others are never changed"
     SURROUNDINGS_FIRST = "a StatefulSet is made after all that its pod needs"
     REACHED = "the desired state is reached"
@@ -120,6 +121,8 @@ def check_write(world: World, write: Write, old: Json | None, new: Json | None, 
     address = write.address
     if address is None:
         return
+    if old is not None and _means_a_version(write) and not write.has_read(old):
+        raise Violation(Law.SEEN_BEFORE_WRITTEN, str(write))
     if address.kind is Kind.CLAIMS and address.name == SHARED:
         raise Violation(Law.FOREIGN_UNTOUCHED, str(write))
     if address.kind is Kind.CONFIG_MAPS and old is not None and is_record(old):
@@ -140,6 +143,11 @@ def check_write(world: World, write: Write, old: Json | None, new: Json | None, 
         stops = bool(new["spec"].get("suspend")) and not old["spec"].get("suspend")
         if stops and is_unusable(write, address.namespace, find_job_name(old)):
             raise Violation(Law.EDIT_STOPS_NOTHING, str(write))
+
+
+def _means_a_version(write: Write) -> bool:
+    """A deletion may mean the object, whatever has become of it."""
+    return write.verb in {"replace", "status"} or (write.verb == "delete" and "resourceVersion" in write.body)
 
 
 def _check_record(write: Write, old: Json, new: Json | None) -> None:

@@ -52,12 +52,15 @@ class SimKube(Kube):
         self.seen: dict[Address, Json | None] = {}
         """What this process read last: an invariant judges a write by what its writer could know."""
         self.earlier: dict[Address, Json | None] = {}
+        self.versions: dict[tuple[str, str], int] = {}
 
     def _read(self, moment: float, address: Address) -> Json | None:
         body = self.world.server.peek_at(*address, moment)
         if address.kind is Kind.DEDUP_JOBS:
             self.earlier[address] = self.seen.get(address)
         self.seen[address] = body
+        if body is not None:
+            self._note_version(body)
         return body
 
     def _read_all(self, moment: float, kind: Kind, namespace: str | None, query: dict[str, str]) -> list[Json]:
@@ -69,7 +72,13 @@ class SimKube(Kube):
         chosen = [body for body in items if "labelSelector" not in query or matches(body, query["labelSelector"])]
         for body in chosen:
             self.seen[Address(kind, body["metadata"]["namespace"], body["metadata"]["name"])] = body
+            self._note_version(body)
         return chosen
+
+    def _note_version(self, body: Json) -> None:
+        """All are kept, not the last alone: of an object that two rounds read at once, either may write what it read."""
+        metadata = body["metadata"]
+        self.versions.setdefault((metadata["uid"], metadata["resourceVersion"]), len(self.versions))
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
         found: Json | None = await self._send(self._serve_read, self._read, Address(KINDS[resource], namespace, name))
@@ -81,16 +90,16 @@ class SimKube(Kube):
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         if resource is Resource.EVENTS:
-            return await self._write(Write("report", None, body, self._remember(), dict(self.earlier)), dict)
+            return await self._write(self._issue("report", None, body), dict)
         address = Address(KINDS[resource], namespace, body["metadata"]["name"])
         sent, name = copy(body), self.process.name
-        write = Write("create", address, sent, self._remember(), dict(self.earlier))
+        write = self._issue("create", address, sent)
         return await self._write(write, lambda: self.world.server.create(address.kind, namespace, sent, name))
 
     async def replace(self, resource: Resource, body: Json, subresource: str = "") -> Json:
         kind, sent, name = KINDS[resource], copy(body), self.process.name
         address = Address(kind, body["metadata"]["namespace"], body["metadata"]["name"])
-        write = Write("status" if subresource else "replace", address, sent, self._remember(), dict(self.earlier))
+        write = self._issue("status" if subresource else "replace", address, sent)
         return await self._write(write, lambda: self.world.server.replace(kind, sent, subresource, name))
 
     async def delete(
@@ -102,10 +111,11 @@ class SimKube(Kube):
             self.world.server.delete(kind, namespace, name, uid=uid, version=version, foreground=foreground, actor=self.process.name)
             return {}
 
-        await self._write(Write("delete", Address(kind, namespace, name), {"uid": uid}, self._remember(), dict(self.earlier)), act)
+        preconditions = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": version}
+        await self._write(self._issue("delete", Address(kind, namespace, name), preconditions), act)
 
-    def _remember(self) -> dict[Address, Json | None]:
-        return dict(self.seen)
+    def _issue(self, verb: str, address: Address | None, body: Json) -> Write:
+        return Write(verb, address, body, dict(self.seen), dict(self.earlier), self.versions, len(self.versions))
 
     async def _send(self, serve: Callable[..., None], *request: Any) -> Any:
         world = self.world
@@ -182,6 +192,8 @@ class SimKube(Kube):
             return
         self.world.end_write(self.process, write, before, answer)
         if future is not None:
+            if "metadata" in answer:
+                self._note_version(answer)
             future.set_result(copy(answer) if write.verb == "replace" else answer)  # the operator goes on from what a replace gave
 
     def _fail(self, future: asyncio.Future[Any]) -> None:

@@ -238,7 +238,7 @@ def mutant(breaks: Callable[[Patch], None], *laws: Law, within: int = 200) -> An
 
 MUTANTS = [
     mutant(start_without_waiting, Law.TEMPLATE_BESIDE_POD),
-    mutant(start_whatever_was_read, Law.TEMPLATE_BESIDE_POD, Law.REACHED, Law.STAYS, within=1000),
+    mutant(start_whatever_was_read, Law.SEEN_BEFORE_WRITTEN),
     mutant(own_every_claim, Law.CLAIM_KEPT, Law.REACHED),
     mutant(stop_for_an_invalid_edit, Law.EDIT_STOPS_NOTHING),
     mutant(roll_for_a_blocked_edit, Law.EDIT_STOPS_NOTHING, Law.KEYS_FIT),

@@ -19,10 +19,19 @@ class Write:
     """What its writer had read by then."""
     earlier: Mapping[Address, Json | None] = field(default_factory=dict)
     """The read of a DedupJob before the last one: a round reads it twice, and acts on what it read first."""
+    versions: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """UID and resourceVersion of all that its writer has ever read, numbered as it came. Goes on growing while the write is on its way."""
+    known: int = 0
+    """How many of them when it was issued."""
 
     @property
     def kind(self) -> str:
         return self.address.kind.value if self.address is not None else "events"
+
+    def has_read(self, body: Json) -> bool:
+        """Whether its writer knew this version when it issued the write."""
+        metadata = body["metadata"]
+        return self.versions.get((metadata["uid"], metadata["resourceVersion"]), self.known) < self.known
 
     @property
     def weight(self) -> float:
