@@ -41,6 +41,7 @@ class Query:
         self._handle: StreamingQuery | None = None
         self._started = threading.Event()
         self._batch_times: Any = None
+        self._tick: Any = None
         self._phases = PhaseReader()
         self.runner = BatchRunner(config, sink, guards, gate, state, checkpoint, self._get_execution)
 
@@ -48,6 +49,7 @@ class Query:
         config = self._config
         jvm: Any = spark._jvm
         self._batch_times = jvm.dev.streamdedup.BatchTimes
+        self._tick = jvm.dev.streamdedup.Tick
         unique = deduplicate(parse(read_source(spark, config), config), config.watermark_delay)
         writer = (
             unique.writeStream.queryName(QUERY_NAME)
@@ -67,10 +69,10 @@ class Query:
         if self._handle is not None:
             self._handle.stop()
 
-    def tick(self, milliseconds: int) -> None:
-        """Moves the watermark up to this time, for a batch without data that removes expired keys; see `expiry`."""
-        if self._handle is not None:
-            self._handle._jsq.streamingQuery().watermarkTracker().setWatermark(milliseconds)
+    def tick(self, milliseconds: int) -> bool:
+        """Moves the watermark up to this time, for a batch without data that removes expired keys; see `expiry`. False where a batch has
+        been planned meanwhile, which does the same."""
+        return self._handle is not None and bool(self._tick.move(self._handle._jsq.streamingQuery(), milliseconds))
 
     def read_phases(self) -> list[dict[str, float]]:
         """Seconds by phase, for each batch that Spark has reported on since the last call."""

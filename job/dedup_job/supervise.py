@@ -147,8 +147,9 @@ class Supervisor:
             return
         now = time.time()
         if is_tick_due(self.tick_interval, max(self._ticked, snapshot.commit.next_watermark_ms), now, snapshot.totals.state_rows):
-            self._ticked = int(now * 1000) - 1
-            self.query.tick(self._ticked)
+            watermark = int(now * 1000) - 1
+            if self.query.tick(watermark):
+                self._ticked = watermark
 
     def _stop_if_idle(self) -> bool:
         if self.state.read().phase is not Phase.STOPPING:
