@@ -77,8 +77,8 @@ class Stream:
 
 @contextmanager
 def open_stream(cluster: Cluster, kafka: Kafka, job: str, **spec: Any) -> Iterator[Stream]:
-    """A job of its own namespace, at work. With so short a trigger many faults come in the middle of a batch; a driver without any pause would
-    take half of the machine from the tests beside."""
+    """A job of its own namespace, at work. With so short a trigger many faults come in the middle of a batch; a driver without any pause
+    would take half of the machine from the tests beside."""
     namespace = f"dedup-{uuid4().hex[:8]}"
     cluster.create_namespace(namespace)
     source, sink = f"{namespace}-in", f"{namespace}-out"
