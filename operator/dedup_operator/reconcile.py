@@ -100,8 +100,7 @@ class Reconciler:
         note = ""
         if isinstance(job, Invalid) and job.retain and world.claim is not None and world.claim.owned and not world.claim.deleting:
             note = await release_claim(self.kube, job.uid, world.claim)
-        ours = world.claim is not None and not world.claim.deleting and world.holder is None
-        if isinstance(job, ValidJob) and children is not None and world.claim is not None and ours:
+        if isinstance(job, ValidJob) and children is not None and world.claim is not None and not world.claim.deleting:
             settled = not (world.leaving or world.foreign or world.strays)
             note = await apply_checkpoint(self.kube, job, world.claim, children, settled=settled)
         try:

@@ -108,13 +108,13 @@ async def apply_decision(kube: Kube, namespace: str, world: World, children: Chi
         case decide.Start() | decide.Mend() if children is not None:
             await _ensure_surroundings(kube, world, children)
             await _start(kube, world.workload, children)
-        case decide.Update(stop_run=stop_run, settings=settings) if children is not None:
-            if settings:
-                await _ensure_surroundings(kube, world, children)
+        case decide.Update(settings=False):
+            await _stop_runs(kube, world)
+        case decide.Update(stop_run=stop_run) if children is not None:
+            await _ensure_surroundings(kube, world, children)
             if stop_run:  # first: with the new settings written, nothing would say any more that it is to stop
                 await _stop_runs(kube, world)
-            if settings:
-                await _start(kube, world.workload, children)
+            await _start(kube, world.workload, children)
         case decide.Keep() if children is not None:
             await _ensure_surroundings(kube, world, children, config_map=world.workload.config_map if world.workload else None)
             await _scale(kube, world, 1)

@@ -13,7 +13,7 @@ from dedup_operator.adapters.kube import Json, Kube, Resource
 from dedup_operator.domain.errors import ApiConflict
 from dedup_operator.domain.marks import OWN_SELECTOR
 from dedup_operator.domain.observe import Snapshot, find_driver
-from dedup_operator.domain.observe_pod import Silence, observe_pod
+from dedup_operator.domain.observe_pod import DriverPod, Silence, observe_pod
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.workload import find_replicas
 from dedup_operator.domain.workload import has_ended as run_has_ended
@@ -30,10 +30,13 @@ async def fetch_snapshot(kube: Kube, drivers: Drivers, namespace: str, name: str
     snapshot = await _fetch_children(kube, job)
     if snapshot is None:
         return None
+    raw = find_driver(snapshot)
+    pod, makers = observe_pod(raw) if raw is not None else None, _find_makers(snapshot)
+    concerned = [*(makers if raw is None else [raw]), *([snapshot.claim] if snapshot.claim is not None else [])]
     return replace(
         snapshot,
-        events=await _fetch_events(kube, snapshot, now) if is_amiss(snapshot, now) else (),
-        answer=await _fetch_answer(drivers, snapshot, now),
+        events=await _fetch_events(kube, concerned) if is_amiss(makers, pod, now) else (),
+        answer=await _fetch_answer(drivers, pod, now),
     )
 
 
@@ -89,33 +92,25 @@ def _find_makers(snapshot: Snapshot) -> list[Json]:
     return [raw for raw in found if raw["kind"] != "Job" or not run_has_ended(raw)]
 
 
-def is_amiss(snapshot: Snapshot, now: datetime) -> bool:
+def is_amiss(makers: list[Json], pod: DriverPod | None, now: datetime) -> bool:
     """Whether events could tell more: a driver is wanted, and its pod is missing or does not come to life."""
-    makers, raw = _find_makers(snapshot), find_driver(snapshot)
     if not makers:
         return False
-    if raw is None:
+    if pod is None:
         return any(now - parse_time(maker["metadata"]["creationTimestamp"]) > ABSENCE for maker in makers)
-    pod = observe_pod(raw)
     return pod.started_at is None and not pod.exits and now - pod.created_at > ABSENCE
 
 
-async def _fetch_events(kube: Kube, snapshot: Snapshot, now: datetime) -> tuple[Json, ...]:
-    pod = find_driver(snapshot)
+async def _fetch_events(kube: Kube, concerned: list[Json]) -> tuple[Json, ...]:
     found: list[Json] = []
-    for concerned in (*(_find_makers(snapshot) if pod is None else ()), pod, snapshot.claim):
-        if concerned is not None:
-            metadata = concerned["metadata"]
-            selector = f"involvedObject.uid={metadata['uid']},type=Warning"
-            found += await kube.list(Resource.CORE_EVENTS, metadata["namespace"], fieldSelector=selector)
+    for raw in concerned:
+        metadata = raw["metadata"]
+        selector = f"involvedObject.uid={metadata['uid']},type=Warning"
+        found += await kube.list(Resource.CORE_EVENTS, metadata["namespace"], fieldSelector=selector)
     return tuple(found)
 
 
-async def _fetch_answer(drivers: Drivers, snapshot: Snapshot, now: datetime) -> DriverStatus | Silence | None:
-    raw = find_driver(snapshot)
-    if raw is None:
-        return None
-    pod = observe_pod(raw)
-    if pod.address is None or pod.started_at is None:
+async def _fetch_answer(drivers: Drivers, pod: DriverPod | None, now: datetime) -> DriverStatus | Silence | None:
+    if pod is None or pod.address is None or pod.started_at is None:
         return None
     return await drivers.fetch_status(pod.uid, pod.address, now)

@@ -12,7 +12,7 @@ from dedup_api.driver_status import DriverStatus
 from dedup_api.job_config import JobConfig
 from dedup_api.status import DriverExit
 from dedup_operator.domain.checkpoint import CheckpointClaim, find_applied_config, find_holder, observe_checkpoint
-from dedup_operator.domain.observe_pod import DriverPod, Silence, find_live, has_ended, observe_pod, order_pods
+from dedup_operator.domain.observe_pod import DriverPod, Silence, has_ended, observe_pod
 from dedup_operator.domain.ownership import (
     Ownership,
     find_controller,
@@ -153,7 +153,7 @@ def find_driver(snapshot: Snapshot) -> Json | None:
     """The pod of the driver that lives, as `observe_world` sees it."""
     metadata, sorter = snapshot.job["metadata"], _Sorter()
     _, controllers = _sort_workloads(snapshot, sorter, metadata["uid"], metadata["name"])
-    return find_live(_sort_pods(snapshot, sorter, controllers, metadata["name"]))
+    return next((pod for pod in _sort_pods(snapshot, sorter, controllers, metadata["name"]) if not has_ended(pod)), None)
 
 
 def _names_shared_claim(job: Json) -> bool:
@@ -183,8 +183,10 @@ def _is_controlled_by(run: Json, cron_job: Json) -> bool:
 
 def _sort_pods(snapshot: Snapshot, sorter: _Sorter, controllers: set[str], name: str) -> list[Json]:
     """Our pods, oldest first. What has ended and is not ours does not matter."""
+    known = {pod["metadata"]["uid"]: pod for pod in snapshot.pods}
+    pods = sorted(known.values(), key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
     found = []
-    for pod in order_pods(snapshot.pods):
+    for pod in pods:
         ownership = observe_pod_ownership(pod, controllers, name)
         if (ownership is Ownership.OURS or not has_ended(pod)) and sorter.pass_ours(pod, ownership):
             found.append(pod)

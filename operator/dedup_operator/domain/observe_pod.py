@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -97,17 +96,6 @@ def observe_pod(raw: dict[str, Any]) -> DriverPod:
 def has_ended(raw: dict[str, Any]) -> bool:
     """No container of it runs or will run again. A StatefulSet's pod gets there only when its node ends it; it is replaced then."""
     return raw.get("status", {}).get("phase") in TERMINAL
-
-
-def order_pods(pods: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each once, oldest first."""
-    known = {pod["metadata"]["uid"]: pod for pod in pods}
-    return sorted(known.values(), key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-
-
-def find_live(pods: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    """The one that lives; of several the oldest, which the others wait for."""
-    return next((pod for pod in order_pods(pods) if not has_ended(pod)), None)
 
 
 def _find_report(end: dict[str, Any]) -> DriverStatus | None:

@@ -22,20 +22,22 @@ class Kind(StrEnum):
 
 
 def choose_kind(spec: DedupJobSpec) -> Kind:
-    if spec.trigger.available_now is None:
+    run = spec.trigger.available_now
+    return _choose_kind(None if run is None else {"schedule": run.schedule})
+
+
+def _choose_kind(available_now: Json | None) -> Kind:
+    """By `spec.trigger.availableNow`."""
+    if available_now is None:
         return Kind.STATEFUL_SET
-    return Kind.JOB if spec.trigger.available_now.schedule is None else Kind.CRON_JOB
+    return Kind.JOB if available_now.get("schedule") is None else Kind.CRON_JOB
 
 
 def find_wanted_kind(spec: Json) -> Kind | None:
     """`choose_kind` of a spec that may not be valid; None where it does not say."""
     trigger = spec.get("trigger")
     available_now = trigger.get("availableNow") if isinstance(trigger, dict) else None
-    if available_now is None:
-        return Kind.STATEFUL_SET
-    if not isinstance(available_now, dict):
-        return None
-    return Kind.JOB if available_now.get("schedule") is None else Kind.CRON_JOB
+    return _choose_kind(available_now) if available_now is None or isinstance(available_now, dict) else None
 
 
 @dataclass(frozen=True)
