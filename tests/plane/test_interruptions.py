@@ -7,6 +7,8 @@ not have been called unready for another reason than undisturbed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import pytest_asyncio
 
@@ -19,6 +21,20 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REACHED = 0.75
 """Share of the runs in which the planned write came at all: a run may take fewer writes than the undisturbed one."""
+
+
+Report = Callable[[str], None]
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Report:
+    """Shows a line while the test goes on."""
+
+    def show(line: str) -> None:
+        with capsys.disabled():
+            print(line, flush=True)
+
+    return show
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -41,44 +57,26 @@ async def test_undisturbed_runs_agree(plane: Plane, rehearsals: Rehearsals) -> N
 
 
 @pytest.mark.timeout(1200)  # a minute or two where nothing else runs
-async def test_a_sample_of_interruptions(plane: Plane, rehearsals: Rehearsals, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
-    def report(line: str) -> None:
-        with capsys.disabled():
-            print(line, flush=True)
-
+async def test_a_sample_of_interruptions(plane: Plane, rehearsals: Rehearsals, seed: int, report: Report) -> None:
     outcomes = await run_cases(plane, draw_cases(rehearsals, seed), rehearsals, report)
     check(outcomes, seed)
 
 
-async def test_lost_events_are_made_up_for_where_looks_are_rare(
-    plane: Plane, rehearsals: Rehearsals, seed: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_lost_events_are_made_up_for_where_looks_are_rare(plane: Plane, rehearsals: Rehearsals, seed: int, report: Report) -> None:
     """By the list of all jobs, or by a watch that is renewed; among them the only event that told of a job."""
-
-    def report(line: str) -> None:
-        with capsys.disabled():
-            print(line, flush=True)
 
     check(await run_cases(plane, draw_lost(rehearsals, seed), rehearsals, report), seed)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(7200)
-async def test_every_lost_event(plane: Plane, rehearsals: Rehearsals, capsys: pytest.CaptureFixture[str]) -> None:
-    def report(line: str) -> None:
-        with capsys.disabled():
-            print(line, flush=True)
-
+async def test_every_lost_event(plane: Plane, rehearsals: Rehearsals, report: Report) -> None:
     check(await run_cases(plane, list_lost(rehearsals), rehearsals, report), None)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(7200)
-async def test_every_interruption(plane: Plane, rehearsals: Rehearsals, capsys: pytest.CaptureFixture[str]) -> None:
-    def report(line: str) -> None:
-        with capsys.disabled():
-            print(line, flush=True)
-
+async def test_every_interruption(plane: Plane, rehearsals: Rehearsals, report: Report) -> None:
     check(await run_cases(plane, list_cases(rehearsals), rehearsals, report), None)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dedup_operator.domain.errors import ApiConflict
 from simulation.api_server import FOREGROUND, KINDS, PROTECTION, Address, Change, Event, Json, Kind
-from simulation.nodes import find_claim_name
+from simulation.folders import find_claim_name
 
 if TYPE_CHECKING:
     from simulation.world import World

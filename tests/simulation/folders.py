@@ -12,21 +12,28 @@ SHARED = "shared"
 def find_folder(spec: Json, job: str) -> tuple[str, str]:
     """Claim and folder; no folder where the claim is the job's own."""
     existing = (spec.get("checkpoint") or {}).get("existing")
-    return (existing["claimName"], existing.get("subPath") or job) if existing else (names.claim_name(job), "")
+    return (existing["claimName"], names.folder_name(job, existing.get("subPath"))) if existing else (names.claim_name(job), "")
 
 
 def find_memory(spec: Json, namespace: str, job: str) -> Address:
+    return name_memory(namespace, *find_folder(spec, job))
+
+
+def name_memory(namespace: str, claim: str, folder: str) -> Address:
     """The object that says what the keys belong to."""
-    claim, folder = find_folder(spec, job)
     return Address(Kind.CONFIG_MAPS, namespace, names.record_name(claim, folder)) if folder else Address(Kind.CLAIMS, namespace, claim)
+
+
+def find_claim_name(pod: Json) -> str:
+    """Of a pod or of the template of one."""
+    volumes = pod["spec"]["volumes"]
+    return next((str(volume["persistentVolumeClaim"]["claimName"]) for volume in volumes if "persistentVolumeClaim" in volume), "")
 
 
 def find_mounted(pod: Json) -> tuple[str, str]:
     """Claim and folder of a pod or of the template of one."""
-    volumes = pod["spec"]["volumes"]
-    claim = next((str(volume["persistentVolumeClaim"]["claimName"]) for volume in volumes if "persistentVolumeClaim" in volume), "")
     mounts = (mount for container in pod["spec"]["containers"] for mount in container.get("volumeMounts", ()))
-    return claim, next((str(mount.get("subPath", "")) for mount in mounts if mount["mountPath"] == names.CHECKPOINT_DIR), "")
+    return find_claim_name(pod), next((str(mount.get("subPath", "")) for mount in mounts if mount["mountPath"] == names.CHECKPOINT_DIR), "")
 
 
 def name_volume(claim_uid: str, folder: str) -> str:

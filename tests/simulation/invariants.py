@@ -21,8 +21,8 @@ from dedup_operator.domain.observe_pod import has_ended
 from simulation.api_server import Address, Change, Event, Json, Kind, find_controller
 from simulation.driver import DriverProcess, parse_job_json
 from simulation.faults import Fault
-from simulation.folders import SHARED, find_memory, find_mounted, is_record
-from simulation.nodes import find_claim_name, find_config_name
+from simulation.folders import SHARED, find_claim_name, find_memory, find_mounted, is_record, name_memory
+from simulation.nodes import find_config_name
 from simulation.people import is_broken
 from simulation.watch import Write
 
@@ -170,7 +170,7 @@ def _check_start(world: World, write: Write, old: Json | None, new: Json, image:
     if template["spec"]["containers"][0]["image"] != image:
         raise Violation(Law.IMAGE_OF_TODAY, str(write))
     claim, folder = find_mounted(template)
-    memory = Address(Kind.CONFIG_MAPS, namespace, names.record_name(claim, folder)) if folder else Address(Kind.CLAIMS, namespace, claim)
+    memory = name_memory(namespace, claim, folder)
     record = world.server.peek(*memory)
     if folder and (record is None or find_job_name(record) != job):
         raise Violation(Law.FOLDER_TAKEN, str(write))

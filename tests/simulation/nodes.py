@@ -16,7 +16,7 @@ from dedup_api.reasons import Reason
 from simulation.api_server import Address, Change, Event, Json, Kind, render_moment
 from simulation.driver import DriverProcess, Volume
 from simulation.faults import Fault
-from simulation.folders import find_mounted, name_volume
+from simulation.folders import find_claim_name, find_mounted, name_volume
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -252,11 +252,6 @@ class Nodes:
         self.world.faults.note(Fault.NODE_OUTAGE)
         self.world.log(f"node {node.name} is out of reach for {seconds:.0f} s")
         node.back_at = self.world.loop.now + seconds
-
-
-def find_claim_name(pod: Json) -> str:
-    volumes = pod["spec"]["volumes"]
-    return next((str(volume["persistentVolumeClaim"]["claimName"]) for volume in volumes if "persistentVolumeClaim" in volume), "")
 
 
 def find_config_name(pod: Json) -> str:
