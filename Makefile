@@ -62,8 +62,8 @@ test-cluster: setup cluster images ## CRD, operator and chart on the test bed
 
 .PHONY: test-plane
 test-plane: setup ## The operator killed and lied to at a sample of its writes; DEDUP_SEED=n repeats a sample
-	@$(PY) -c 'from plane.control_plane import ensure_programs; ensure_programs()'
-	$(PYTEST) tests/plane
+	@$(PY) -c 'from fault_injection.control_plane import ensure_programs; ensure_programs()'
+	$(PYTEST) tests/fault_injection
 
 .PHONY: test-simulation
 test-simulation: setup ## 5,000 seeds of the control plane in a simulated cluster; SEEDS=first:end plays others
@@ -87,11 +87,11 @@ test: setup ## Everything that CI runs
 	@$(MAKE) test-unit
 	@$(MAKE) test-simulation
 	@$(MAKE) cluster images
-	$(PYTEST) -n 3 --dist loadscope --no-loadscope-reorder tests/cluster tests/faults tests/plane tests/kafka
+	$(PYTEST) -n 3 --dist loadscope --no-loadscope-reorder tests/cluster tests/faults tests/fault_injection tests/kafka
 
 .PHONY: test-full
 test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data, long tests
-	$(PYTEST) -m full tests/simulation tests/kafka tests/faults tests/plane tests/cluster
+	$(PYTEST) -m full tests/simulation tests/kafka tests/faults tests/fault_injection tests/cluster
 
 .PHONY: cluster
 cluster: setup ## One-node Kubernetes with Kafka on this machine; state in .testbed/

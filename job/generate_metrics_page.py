@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dedup_job.metrics import build_metrics_page
+from dedup_job.report.metrics import build_metrics_page
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 

@@ -14,7 +14,7 @@ class ByWhatTheyShare(LoadScopeScheduling):  # type: ignore[misc]
         file = nodeid.split("::", 1)[0]
         if file.startswith("tests/simulation/"):
             return nodeid  # seeds share nothing
-        return next((folder for folder in ("tests/cluster", "tests/plane") if file.startswith(f"{folder}/")), file)
+        return next((folder for folder in ("tests/cluster", "tests/fault_injection") if file.startswith(f"{folder}/")), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

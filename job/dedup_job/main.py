@@ -22,35 +22,35 @@ from dedup_api.job_config import JobConfig
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.records import EventTimeFrom
 from dedup_api.version import VERSION
-from dedup_job.checkpoint import Checkpoint, write_attempt
-from dedup_job.checkpoint_guards import AttemptGuard, DurabilityGuard
-from dedup_job.checkpoint_size import SizeProbe
-from dedup_job.consumer_group import GroupMirror, GroupOffsets
+from dedup_job.checkpoint.guards import AttemptGuard, DurabilityGuard
+from dedup_job.checkpoint.identity import Identity, check_identity, read_spark_version, write_identity
+from dedup_job.checkpoint.layout import Checkpoint, write_attempt
+from dedup_job.checkpoint.lock import CheckpointLock, take_lock
+from dedup_job.checkpoint.markers import Marker
+from dedup_job.checkpoint.recovery import settle_checkpoint
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause, decide_failure, write_termination_message
-from dedup_job.expiry import build_tick_interval
-from dedup_job.fields import build_paths, validate_paths
-from dedup_job.guards import Guards
-from dedup_job.identity import Identity, check_identity, read_spark_version, write_identity
-from dedup_job.jvm import Jvm, connect_gateway, start_jvm
-from dedup_job.lag import LagProbe
-from dedup_job.lag_time import OldestUnread
-from dedup_job.lock import CheckpointLock, take_lock
+from dedup_job.jvm.memory import MemoryPlan, build_memory_plan
+from dedup_job.jvm.process import Jvm, connect_gateway, start_jvm
+from dedup_job.kafka.brokers import Brokers, ask_patiently, fetch_finding, wait_for_kafka
+from dedup_job.kafka.consumer_group import GroupMirror, GroupOffsets
+from dedup_job.kafka.lag import LagProbe
+from dedup_job.kafka.oldest_unread import OldestUnread
+from dedup_job.kafka.sink_guard import SinkGuard
+from dedup_job.kafka.source_guard import SourceGuard
 from dedup_job.logs import start_logging
-from dedup_job.markers import Marker
-from dedup_job.memory import MemoryPlan, build_memory_plan
-from dedup_job.metrics import Metrics
-from dedup_job.preflight import Brokers, ask_patiently, fetch_finding, wait_for_kafka
-from dedup_job.server import Pages, start_server
-from dedup_job.session import build_spark_conf, start_session
-from dedup_job.settle import settle_checkpoint
-from dedup_job.sink_guard import SinkGuard
-from dedup_job.source_guard import SourceGuard
-from dedup_job.status import State, build_status, build_stuck_bound
-from dedup_job.stop import Gate
+from dedup_job.report.checkpoint_size import SizeProbe
+from dedup_job.report.metrics import Metrics
+from dedup_job.report.server import Pages, start_server
+from dedup_job.report.status import State, build_status, build_stuck_bound
+from dedup_job.stream.expiry import build_tick_interval
+from dedup_job.stream.fields import build_paths, validate_paths
+from dedup_job.stream.guards import Guards
+from dedup_job.stream.session import build_spark_conf, start_session
+from dedup_job.stream.stop import Gate
 
 if TYPE_CHECKING:
-    from dedup_job.sink import Sink
+    from dedup_job.sink.sinks import Sink
 
 SPARK_VERSION = read_spark_version()
 
@@ -179,9 +179,9 @@ def run_jvm(driver: Driver) -> bool:
 
 def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     # PySpark takes half a second to import: it is not needed to wait for a broker, and not before the JVM is on its way.
-    from dedup_job.event_time import validate_format
-    from dedup_job.open_sink import SinkOpener
-    from dedup_job.query import Query
+    from dedup_job.sink.opening import SinkOpener
+    from dedup_job.stream.event_time import validate_format
+    from dedup_job.stream.query import Query
     from dedup_job.supervise import Reporter, Supervisor
 
     config, state = driver.config, driver.state
@@ -260,7 +260,7 @@ def build_sink_guard(driver: Driver, sink: Sink) -> SinkGuard:
 
 
 def explain_exception(driver: Driver, error: Exception) -> JobError:
-    from dedup_job.query import read_exception_causes
+    from dedup_job.stream.query import read_exception_causes
 
     found = driver.explain(read_exception_causes(error))
     if found.code is ExitCode.INTERNAL:  # everything else has a remedy, which a stack trace only hides

@@ -10,17 +10,17 @@ from datetime import timedelta
 
 from dedup_api.driver_status import Phase
 from dedup_api.job_config import JobConfig
-from dedup_job.batch import FinishedBatch
-from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_commit
-from dedup_job.consumer_group import GroupMirror
+from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_commit
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause
-from dedup_job.expiry import is_tick_due
-from dedup_job.jvm import Jvm
-from dedup_job.metrics import Metrics
-from dedup_job.query import Query
-from dedup_job.status import State
-from dedup_job.stop import Gate
+from dedup_job.jvm.process import Jvm
+from dedup_job.kafka.consumer_group import GroupMirror
+from dedup_job.report.metrics import Metrics
+from dedup_job.report.status import State
+from dedup_job.stream.batch import FinishedBatch
+from dedup_job.stream.expiry import is_tick_due
+from dedup_job.stream.query import Query
+from dedup_job.stream.stop import Gate
 
 POLL = 0.2
 """Seconds between looks while running."""

@@ -13,7 +13,7 @@ from typing import Any
 import kopf
 
 from dedup_api import names
-from dedup_operator.domain.marks import OWN_SELECTOR
+from dedup_operator.domain.annotations import OWN_SELECTOR
 from dedup_operator.queue import Key
 
 Add = Callable[[Key], None]

@@ -18,14 +18,14 @@ from dedup_operator.adapters.events import Recorder, list_notes
 from dedup_operator.adapters.fetch import fetch_snapshot
 from dedup_operator.adapters.kube import Json, Kube, Resource
 from dedup_operator.adapters.metrics import Metrics
-from dedup_operator.domain.build import Children, JobImage, build_children
 from dedup_operator.domain.conditions import build_conditions
 from dedup_operator.domain.decide import Decision, decide, explain_refusal
 from dedup_operator.domain.diagnose import Case, diagnose
+from dedup_operator.domain.driver_settings import DriverInputs, build_inputs
 from dedup_operator.domain.errors import ApiRefused, CheckpointTaken, NameTaken
-from dedup_operator.domain.inputs import DriverInputs, build_inputs
-from dedup_operator.domain.observe import World, observe_world
-from dedup_operator.domain.observe_pod import keep_departure
+from dedup_operator.domain.manifests import Children, JobImage, build_children
+from dedup_operator.domain.observe.pod import keep_departure
+from dedup_operator.domain.observe.state import World, observe_world
 from dedup_operator.domain.status import Written, build_status, choose_status, find_ready, parse_status
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.validate import Invalid, ValidJob, validate

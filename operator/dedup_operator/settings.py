@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dedup_operator.domain.build import JobImage
+from dedup_operator.domain.manifests import JobImage
 
 PREFIX = "DEDUP_OPERATOR_"
 

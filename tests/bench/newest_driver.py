@@ -6,7 +6,7 @@ import sys
 from unittest.mock import patch
 
 from dedup_job.main import main
-from dedup_job.watermark import BatchRange, PartitionTimes, decide_watermark
+from dedup_job.stream.watermark import BatchRange, PartitionTimes, decide_watermark
 
 
 def decide_newest(before: int, delay: int, times: dict[int, PartitionTimes], batch: BatchRange, most: int) -> int:
@@ -15,5 +15,5 @@ def decide_newest(before: int, delay: int, times: dict[int, PartitionTimes], bat
 
 
 if __name__ == "__main__":
-    with patch("dedup_job.batch.decide_watermark", decide_newest):
+    with patch("dedup_job.stream.batch.decide_watermark", decide_newest):
         sys.exit(main())

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from dedup_operator.domain.observe_pod import has_ended
+from dedup_operator.domain.observe.pod import has_ended
 from testbed.api import Testbed
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-BUILD, CRD = "operator/dedup_operator/domain/build/*.py", "charts/dedup-operator/files/*.yaml"
+BUILD, CRD = "operator/dedup_operator/domain/*/*.py", "charts/dedup-operator/files/*.yaml"
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ PATCHES = (
     Patch(
         "an annotation of the Service",
         BUILD,
-        r'("kind": "Service",\s+"metadata": marks\.build_metadata\(job, names\.driver_name\(job\.name\))\)',
+        r'("kind": "Service",\s+"metadata": (?:\w+\.)?build_metadata\(job, names\.driver_name\(job\.name\))\)',
         r'\1, annotations={"previous": "true"})',
     ),
     Patch("a StatefulSet's history", BUILD, r'("revisionHistoryLimit": )\d+', r"\g<1>5"),
     Patch("a schedule's history", BUILD, r"(?m)^(KEPT_RUNS = )\d+$", r"\g<1>3"),
-    Patch("what a schedule's run was made from", BUILD, r'\n +"annotations": \{marks\.APPLIED_SPEC: [^}]*\},', ""),
-    Patch("the text of job.json, and so the ConfigMaps' names", "operator/dedup_operator/domain/inputs.py", r"\bindent=\d", "indent=1"),
+    Patch("what a schedule's run was made from", BUILD, r'\n +"annotations": \{(?:marks\.)?APPLIED_SPEC: [^}]*\},', ""),
+    Patch("the text of job.json, and so the ConfigMaps' names", "operator/dedup_operator/domain/*.py", r"\bindent=\d", "indent=1"),
     Patch("a default", "crds/dedup_api/spec.py", r"(?m)^(DEFAULT_MAX_OFFSETS_PER_TRIGGER = )[\d_]+$", r"\g<1>150_000"),
     Patch("that default in the CRD", CRD, r"(\n +maxOffsetsPerTrigger:\n +default: )\d+\n", r"\g<1>150000\n"),
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from dedup_api.faults import Fault
-from dedup_job.totals import Totals
+from dedup_job.checkpoint.totals import Totals
 from faults.plan import Plan, Record, find_event
 
 _EXAMPLES = 3

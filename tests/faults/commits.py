@@ -7,8 +7,8 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_commit
-from dedup_job.totals import Totals, read_totals
+from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_commit
+from dedup_job.checkpoint.totals import Totals, read_totals
 
 
 @dataclass(frozen=True)

@@ -39,17 +39,17 @@ class Seam:
     """The point lies behind the call."""
 
 
-_RUN = Seam("dedup_job.batch", "BatchRunner", "_run")
-_CALL = Seam("dedup_job.batch", "BatchRunner", "__call__")
+_RUN = Seam("dedup_job.stream.batch", "BatchRunner", "_run")
+_CALL = Seam("dedup_job.stream.batch", "BatchRunner", "__call__")
 SEAMS: dict[Point, tuple[Seam, ...]] = {
-    Point.BEFORE_OFFSETS: (Seam("dedup_job.query", "Query", "start"),),
+    Point.BEFORE_OFFSETS: (Seam("dedup_job.stream.query", "Query", "start"),),
     Point.PLANNED: (_RUN,),
-    Point.AFTER_OFFSETS: (Seam("dedup_job.transactions", "Transactions", "begin"),),
+    Point.AFTER_OFFSETS: (Seam("dedup_job.sink.transactions", "Transactions", "begin"),),
     Point.MID_TASK: (_RUN,),
     Point.IN_STATE_UPLOAD: (_RUN,),
-    Point.IN_TRANSACTION: (Seam("dedup_job.transactions", "Transactions", "write", after=True),),
-    Point.BEFORE_COMMIT: (Seam("dedup_job.transactions", "Transactions", "mark", after=True),),
-    Point.IN_COMMIT: (Seam("dedup_job.transactions", "Transactions", "mark", after=True),),
+    Point.IN_TRANSACTION: (Seam("dedup_job.sink.transactions", "Transactions", "write", after=True),),
+    Point.BEFORE_COMMIT: (Seam("dedup_job.sink.transactions", "Transactions", "mark", after=True),),
+    Point.IN_COMMIT: (Seam("dedup_job.sink.transactions", "Transactions", "mark", after=True),),
     Point.AFTER_COMMIT: (Seam(_RUN.module, _RUN.owner, _RUN.method, after=True),),
     Point.RETURNED: (Seam(_CALL.module, _CALL.owner, _CALL.method, after=True),),
     Point.STOPPING: (_RUN,),
@@ -197,7 +197,7 @@ def wrap(seam: Seam, step: Callable[[Any], None]) -> None:
 
 
 def set_transaction_timeout(seconds: int) -> None:
-    owner: Any = importlib.import_module("dedup_job.transactions").Transactions
+    owner: Any = importlib.import_module("dedup_job.sink.transactions").Transactions
     original = owner.__init__
     parameters = inspect.signature(original)
 
@@ -212,7 +212,7 @@ def set_transaction_timeout(seconds: int) -> None:
 
 def set_lock_seconds(seconds: float) -> None:
     """How long the driver waits for the checkpoint's lock."""
-    take_lock: Any = importlib.import_module("dedup_job.lock").take_lock
+    take_lock: Any = importlib.import_module("dedup_job.checkpoint.lock").take_lock
     take_lock.__defaults__ = (seconds,)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from dedup_api.faults import Fault
 from dedup_api.spec import Delivery
-from dedup_job.totals import Totals
+from dedup_job.checkpoint.totals import Totals
 from faults.check import Verdict
 from faults.commits import describe_recoveries
 from faults.plan import Plan

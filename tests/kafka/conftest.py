@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dedup_api.job_config import JobConfig
-from dedup_job.jvm import connect_gateway, start_jvm
-from dedup_job.memory import build_memory_plan
-from dedup_job.session import build_spark_conf, start_session
+from dedup_job.jvm.memory import build_memory_plan
+from dedup_job.jvm.process import connect_gateway, start_jvm
+from dedup_job.stream.session import build_spark_conf, start_session
 from kafka.broker import Broker, find_broker
 from kafka.driver import Driver, build_config
 from kafka.jars import fetch_connector_jars, make_class_archive

@@ -55,6 +55,8 @@ def make_class_archive(jars: Path) -> Path:
     partial = archive.with_name(f".{archive.name}.{os.getpid()}")
     paths = os.pathsep.join(str(ROOT / name) for name in ("crds", "job"))
     environment = {**os.environ, "PYTHONPATH": paths, "DEDUP_CONNECTOR_JARS": str(jars)}
-    subprocess.run([sys.executable, "-W", "ignore", "-m", "dedup_job.warm_up", str(partial)], env=environment, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "dedup_job.jvm.class_archive", str(partial)], env=environment, check=True, timeout=300
+    )
     partial.rename(archive)
     return archive

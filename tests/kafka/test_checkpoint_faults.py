@@ -21,12 +21,12 @@ import pytest
 
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
-from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_commit, read_end_offsets
-from dedup_job.checkpoint_files import build_sidecar_path
-from dedup_job.delivery import read_output
+from dedup_job.checkpoint.file_formats import build_sidecar_path
+from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_commit, read_end_offsets
+from dedup_job.checkpoint.markers import NOTHING_WRITTEN, Marker
+from dedup_job.checkpoint.output_file import read_output
+from dedup_job.checkpoint.recovery import settle_checkpoint
 from dedup_job.errors import JobError
-from dedup_job.markers import NOTHING_WRITTEN, Marker
-from dedup_job.settle import settle_checkpoint
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import Driver, build_config
 from kafka.file_events import Disk, Event, Pool, Tree, build_strace_prefix, list_names, read_events, replay, wait_for_recording, write_tree

@@ -16,14 +16,14 @@ from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import Ordering
-from dedup_job.checkpoint import Checkpoint
-from dedup_job.delivery import read_output
+from dedup_job.checkpoint.layout import Checkpoint
+from dedup_job.checkpoint.markers import NOTHING_WRITTEN, Marker
+from dedup_job.checkpoint.output_file import read_output
 from dedup_job.errors import JobError
-from dedup_job.markers import NOTHING_WRITTEN, Marker
-from dedup_job.open_sink import make_transactions
-from dedup_job.sink import ExactlyOnceSink
-from dedup_job.sink_topics import ensure_progress_topic
-from dedup_job.transactions import REOPEN_AFTER, Transactions
+from dedup_job.kafka.sink_topics import ensure_progress_topic
+from dedup_job.sink.opening import make_transactions
+from dedup_job.sink.sinks import ExactlyOnceSink
+from dedup_job.sink.transactions import REOPEN_AFTER, Transactions
 from kafka.broker import Broker, Record, read_messages, use_topics
 from kafka.driver import Driver, build_config
 

@@ -14,8 +14,8 @@ import pytest
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_job.errors import JobError
-from dedup_job.event_time import validate_format
-from dedup_job.parse import parse
+from dedup_job.stream.event_time import validate_format
+from dedup_job.stream.parse import parse
 from kafka.driver import build_config
 from kafka.hostile import CORPUS
 from kafka.reference import encode_key, hash_text

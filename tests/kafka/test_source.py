@@ -13,8 +13,8 @@ from confluent_kafka import Consumer, KafkaError
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_job.checkpoint import Checkpoint, fetch_last_commit, read_end_offsets, read_entry
-from dedup_job.consumer_group import GroupOffsets
+from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_end_offsets, read_entry
+from dedup_job.kafka.consumer_group import GroupOffsets
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import Driver, build_config
 from kafka.test_driver import build_event, compare, sum_samples

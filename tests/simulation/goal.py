@@ -13,20 +13,20 @@ from dedup_api.driver_status import Phase
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID, GIVEN_UP, ROLLING, parse_given_up
-from dedup_operator.domain.observe_pod import has_ended
-from dedup_operator.domain.workload import Kind as WorkloadKind
-from dedup_operator.domain.workload import choose_kind, find_replicas
+from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID, GIVEN_UP, ROLLING, parse_given_up
+from dedup_operator.domain.observe.pod import has_ended
+from dedup_operator.domain.observe.workload import Kind as WorkloadKind
+from dedup_operator.domain.observe.workload import choose_kind, find_replicas
 from simulation.api_server import Json, Kind, render_moment
 from simulation.driver import POISON, Volume, parse_job_json
 from simulation.folders import find_folder, find_memory, is_record, name_volume
 from simulation.invariants import WORKLOADS, find_job_name, find_template, find_wanted_config, parse_document
 from simulation.nodes import find_config_name
-from simulation.people import NAMESPACE, is_broken
+from simulation.users import NAMESPACE, is_broken
 from simulation.workloads import find_end
 
 if TYPE_CHECKING:
-    from simulation.people import Person
+    from simulation.users import Person
     from simulation.world import World
 
 

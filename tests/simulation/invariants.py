@@ -15,15 +15,15 @@ from dedup_api import names
 from dedup_api.changes import list_state_changes
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain.inputs import build_inputs
-from dedup_operator.domain.marks import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID
-from dedup_operator.domain.observe_pod import has_ended
+from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID
+from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.observe.pod import has_ended
 from simulation.api_server import Address, Change, Event, Json, Kind, find_controller
 from simulation.driver import DriverProcess, parse_job_json
 from simulation.faults import Fault
 from simulation.folders import SHARED, find_claim_name, find_memory, find_mounted, is_record, name_memory
 from simulation.nodes import find_config_name
-from simulation.people import is_broken
+from simulation.users import is_broken
 from simulation.watch import Write
 
 if TYPE_CHECKING:

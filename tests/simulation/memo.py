@@ -16,19 +16,19 @@ from typing import Any
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DedupJobStatus
-from dedup_operator.domain.build import Children, JobImage
-from dedup_operator.domain.inputs import DriverInputs
-from dedup_operator.domain.observe import Snapshot, World
+from dedup_operator.domain.driver_settings import DriverInputs
+from dedup_operator.domain.manifests import Children, JobImage
+from dedup_operator.domain.observe.state import Snapshot, World
 from dedup_operator.domain.validate import Invalid, ValidJob
 from simulation.api_server import Json
 
 changes_module: Any = import_module("dedup_api.changes")
-checkpoint_module: Any = import_module("dedup_operator.domain.checkpoint")
+checkpoint_module: Any = import_module("dedup_operator.domain.observe.checkpoint")
 decide_module: Any = import_module("dedup_operator.domain.decide")
 fetch_module: Any = import_module("dedup_operator.adapters.fetch")
-observe_module: Any = import_module("dedup_operator.domain.observe")
+observe_module: Any = import_module("dedup_operator.domain.observe.state")
 status_module: Any = import_module("dedup_operator.domain.status")
-workload_module: Any = import_module("dedup_operator.domain.workload")
+workload_module: Any = import_module("dedup_operator.domain.observe.workload")
 reconcile_module: Any = import_module("dedup_operator.reconcile")
 
 _memory: dict[Any, Any] = {}

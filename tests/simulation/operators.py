@@ -18,7 +18,7 @@ from dedup_api.reasons import Reason
 from dedup_operator.__main__ import add_all_for_ever
 from dedup_operator.adapters.events import Recorder
 from dedup_operator.adapters.metrics import Metrics
-from dedup_operator.domain.marks import OWN_SELECTOR
+from dedup_operator.domain.annotations import OWN_SELECTOR
 from dedup_operator.handlers import CHILDREN
 from dedup_operator.queue import Key, WorkQueue
 from dedup_operator.reconcile import Reconciler

@@ -1,4 +1,4 @@
-"""The simulated API server against what the real one does (`tests/plane` and `tests/cluster` ask the real one)."""
+"""The simulated API server against what the real one does (`tests/fault_injection` and `tests/cluster` ask the real one)."""
 
 from __future__ import annotations
 

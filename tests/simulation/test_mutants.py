@@ -18,13 +18,16 @@ import pytest
 from dedup_api import names
 from dedup_operator.adapters import apply
 from dedup_operator.adapters.kube import AlreadyExists, Json, Kube, Resource
-from dedup_operator.domain import checkpoint, decide, marks, observe
-from dedup_operator.domain.build import Children
-from dedup_operator.domain.checkpoint import CheckpointClaim
+from dedup_operator.domain import annotations as marks
+from dedup_operator.domain import decide
 from dedup_operator.domain.decide import Decision, Question, Start
-from dedup_operator.domain.observe import World
-from dedup_operator.domain.ownership import Ownership
-from dedup_operator.domain.workload import Kind, choose_kind, find_template
+from dedup_operator.domain.manifests import Children
+from dedup_operator.domain.observe import checkpoint
+from dedup_operator.domain.observe import state as observe
+from dedup_operator.domain.observe.checkpoint import CheckpointClaim
+from dedup_operator.domain.observe.ownership import Ownership
+from dedup_operator.domain.observe.state import World
+from dedup_operator.domain.observe.workload import Kind, choose_kind, find_template
 from dedup_operator.reconcile import Reconciler
 from simulation import memo
 from simulation.invariants import Law, Violation

@@ -14,7 +14,7 @@ from dedup_api.reasons import Reason
 from simulation.api_server import Address, ApiServer, Event, Json, copy
 from simulation.faults import Fault
 from simulation.invariants import Violation
-from simulation.people import WEIGHTS, Action
+from simulation.users import WEIGHTS, Action
 from simulation.world import Tally, World, play, run_seed
 
 HERE = Path(__file__).parent

@@ -15,8 +15,8 @@ from importlib import import_module
 from typing import Any
 
 from dedup_api.reasons import Reason
-from dedup_operator.domain.build import JobImage
 from dedup_operator.domain.decide import Refuse
+from dedup_operator.domain.manifests import JobImage
 from simulation.api_server import ApiServer, Change, Event, Json, Kind
 from simulation.collector import Collector
 from simulation.driver import DriverProcess, Volume
@@ -28,7 +28,7 @@ from simulation.loop import SimLoop
 from simulation.memo import remembering
 from simulation.nodes import Nodes
 from simulation.operators import OperatorProcess
-from simulation.people import NAMESPACE, Action, Person
+from simulation.users import NAMESPACE, Action, Person
 from simulation.watch import Write
 from simulation.workloads import Workloads
 

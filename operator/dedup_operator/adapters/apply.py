@@ -10,15 +10,16 @@ from dedup_api import names
 from dedup_api.checkpoint import ReclaimPolicy
 from dedup_api.quantities import parse_quantity
 from dedup_operator.adapters.kube import AlreadyExists, Json, Kube, Resource
-from dedup_operator.domain import decide, marks
-from dedup_operator.domain.build import Children
-from dedup_operator.domain.build.claim import build_claim_annotations
-from dedup_operator.domain.checkpoint import CheckpointClaim
+from dedup_operator.domain import annotations as marks
+from dedup_operator.domain import decide
 from dedup_operator.domain.errors import ApiConflict, ApiRefused, CheckpointTaken, NameTaken
-from dedup_operator.domain.observe import World
-from dedup_operator.domain.ownership import is_marked
+from dedup_operator.domain.manifests import Children
+from dedup_operator.domain.manifests.claim import build_claim_annotations
+from dedup_operator.domain.observe.checkpoint import CheckpointClaim
+from dedup_operator.domain.observe.ownership import is_marked
+from dedup_operator.domain.observe.state import World
+from dedup_operator.domain.observe.workload import Kind, Workload, build_scaled
 from dedup_operator.domain.validate import ValidJob
-from dedup_operator.domain.workload import Kind, Workload, build_scaled
 
 WORKLOADS = {Kind.STATEFUL_SET: Resource.STATEFUL_SETS, Kind.JOB: Resource.JOBS, Kind.CRON_JOB: Resource.CRON_JOBS}
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from dedup_api import names
 from dedup_api.driver_status import DriverStatus
-from dedup_operator.domain.observe_pod import Silence
+from dedup_operator.domain.observe.pod import Silence
 
 TIMEOUT = aiohttp.ClientTimeout(total=4, connect=2)
 """The driver answers from memory; what takes longer counts as silence, and a round must not wait for it."""

@@ -10,13 +10,13 @@ from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.kube import Json, Kube, Resource
+from dedup_operator.domain.annotations import OWN_SELECTOR
 from dedup_operator.domain.errors import ApiConflict
-from dedup_operator.domain.marks import OWN_SELECTOR
-from dedup_operator.domain.observe import Snapshot, find_driver
-from dedup_operator.domain.observe_pod import DriverPod, Silence, observe_pod
+from dedup_operator.domain.observe.pod import DriverPod, Silence, observe_pod
+from dedup_operator.domain.observe.state import Snapshot, find_driver
+from dedup_operator.domain.observe.workload import find_replicas
+from dedup_operator.domain.observe.workload import has_ended as run_has_ended
 from dedup_operator.domain.times import parse_time
-from dedup_operator.domain.workload import find_replicas
-from dedup_operator.domain.workload import has_ended as run_has_ended
 
 ABSENCE = timedelta(seconds=3)
 """A controller makes a pod within a second; later it is worth asking why there is none."""

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from dedup_api.changes import list_state_changes
 from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import Reason
-from dedup_operator.domain.build import Children
-from dedup_operator.domain.build.claim import find_claim_name
+from dedup_operator.domain.annotations import CHECKPOINT_CONFIG, GivenUp
+from dedup_operator.domain.driver_settings import DriverInputs, build_inputs, list_input_changes
 from dedup_operator.domain.errors import ApiRefused, CheckpointTaken, NameTaken
-from dedup_operator.domain.inputs import DriverInputs, build_inputs, list_input_changes
-from dedup_operator.domain.marks import CHECKPOINT_CONFIG, GivenUp
-from dedup_operator.domain.observe import World
-from dedup_operator.domain.observe_pod import is_permanent
+from dedup_operator.domain.manifests import Children
+from dedup_operator.domain.manifests.claim import find_claim_name
+from dedup_operator.domain.observe.pod import is_permanent
+from dedup_operator.domain.observe.state import World
+from dedup_operator.domain.observe.workload import Kind, Workload, choose_kind, find_image
 from dedup_operator.domain.validate import Invalid, ValidJob
-from dedup_operator.domain.workload import Kind, Workload, choose_kind, find_image
 
 
 @dataclass(frozen=True)

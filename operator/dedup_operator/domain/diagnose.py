@@ -16,12 +16,12 @@ from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import Condition, ConditionStatus, ConditionType, DedupJobStatus
 from dedup_operator.domain import decide
-from dedup_operator.domain.build.pod import STARTUP_SECONDS
-from dedup_operator.domain.observe import World
-from dedup_operator.domain.observe_pod import CONTAINER_PROBLEMS, MESSAGE_LENGTH, DriverPod, Silence
+from dedup_operator.domain.manifests.pod import STARTUP_SECONDS
+from dedup_operator.domain.observe.pod import CONTAINER_PROBLEMS, MESSAGE_LENGTH, DriverPod, Silence
+from dedup_operator.domain.observe.state import World
+from dedup_operator.domain.observe.workload import Kind
 from dedup_operator.domain.status import merge_exits
 from dedup_operator.domain.times import parse_time
-from dedup_operator.domain.workload import Kind
 
 SCHEDULING_GRACE = timedelta(seconds=15)
 """A fresh pod is unschedulable for a moment while its volume is being made."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dedup_api.changes import state_identity
 from dedup_api.driver_status import DriverStatus
 from dedup_api.status import CheckpointState, Condition, ConditionType, DedupJobStatus, DriverExit, DriverState, Progress
-from dedup_operator.domain.observe import World
+from dedup_operator.domain.observe.state import World
 
 PROGRESS_INTERVAL = timedelta(seconds=60)
 """Each write wakes everybody who watches DedupJobs; live numbers are in the metrics."""

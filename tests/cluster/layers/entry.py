@@ -17,14 +17,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dedup_job import main, open_sink
-from dedup_job.checkpoint_guards import AttemptGuard
-from dedup_job.guards import Check, Guards
-from dedup_job.lock import CheckpointLock
-from dedup_job.transactions import Transactions
+from dedup_job import main
+from dedup_job.checkpoint.guards import AttemptGuard
+from dedup_job.checkpoint.lock import CheckpointLock
+from dedup_job.sink import opening as open_sink
+from dedup_job.sink.transactions import Transactions
+from dedup_job.stream.guards import Check, Guards
 
 if TYPE_CHECKING:
-    from dedup_job.sink import Sink
+    from dedup_job.sink.sinks import Sink
 
 FOLDER = Path("/tmp")
 

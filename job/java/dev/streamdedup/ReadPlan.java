@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * What of a record is read. Its text, from `dedup_job.parse.build_read_plan`, is lines: where the key is (Fields, KafkaKey, ValueHash), the
+ * What of a record is read. Its text, from `dedup_job.stream.parse.build_read_plan`, is lines: where the key is (Fields, KafkaKey, ValueHash), the
  * format (Json, Raw), the path of the event time or nothing, then the paths of the key. No path lies above or below another.
  */
 final class ReadPlan {

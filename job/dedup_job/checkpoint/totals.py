@@ -1,0 +1,135 @@
+"""What the job has counted since its checkpoint began, kept on the volume so that a restart does not forget it.
+
+The file names the batch it ends with and is written before Spark commits that batch: a batch that is replayed after a
+crash is found in it and not counted twice.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from dedup_api.faults import Fault
+from dedup_job.checkpoint.layout import write_durably
+
+
+@dataclass(frozen=True)
+class InvalidRecord:
+    """Where it is and what is wrong with it; nothing of what it holds."""
+
+    partition: int
+    offset: int
+    reason: Fault
+    detail: str
+
+
+@dataclass(frozen=True)
+class StoreTimes:
+    """Seconds in the state store, summed over its partitions, which work side by side."""
+
+    update: float = 0.0
+    evict: float = 0.0
+    commit: float = 0.0
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """One batch, in records. `updated` keys were new to the state: unique events, and records with a fault under keys of their own."""
+
+    rows_in: int
+    updated: int
+    duplicates: int
+    unique: int
+    """That came out behind the deduplication."""
+    faults: dict[Fault, int] = field(default_factory=dict)
+    """Late and invalid records, none where there are none."""
+    first_invalid: InvalidRecord | None = None
+    removed: int = 0
+    """Keys that expired."""
+    state_bytes: int = 0
+    store: StoreTimes = StoreTimes()
+
+    @property
+    def late(self) -> int:
+        return self.faults.get(Fault.LATE, 0)
+
+    @property
+    def invalid_by_reason(self) -> dict[Fault, int]:
+        return {fault: count for fault, count in self.faults.items() if fault is not Fault.LATE}
+
+    @property
+    def invalid(self) -> int:
+        return sum(self.invalid_by_reason.values())
+
+    @property
+    def unaccounted_in(self) -> int:
+        """First counting law: records in = unique + duplicates + late + invalid. Must be 0."""
+        return self.rows_in - self.updated - self.duplicates
+
+    @property
+    def unaccounted_out(self) -> int:
+        """Second counting law: what was new to the state came out behind it. Must be 0; what is sent is compared before its commit."""
+        return self.updated - self.unique - self.late - self.invalid
+
+
+@dataclass(frozen=True)
+class Written:
+    """What of a batch's faulty records is written, by the spec's onLate and onInvalid."""
+
+    emitted: int = 0
+    """Late ones, to the sink."""
+    dead: int = 0
+    """To the dead letters."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    batch: int | None = None
+    rows_in: int = 0
+    rows_out: int = 0
+    unique: int = 0
+    duplicates: int = 0
+    late: int = 0
+    late_emitted: int = 0
+    invalid: dict[str, int] = field(default_factory=dict)
+    """By Fault."""
+    dead_letters: int = 0
+    state_rows: int = 0
+    state_bytes: int = 0
+
+    def has(self, batch: int) -> bool:
+        return self.batch is not None and batch <= self.batch
+
+    def add(self, batch: int, counts: BatchCounts, written: Written) -> Totals:
+        """The totals after `batch`; unchanged when it is in them already."""
+        if self.has(batch):
+            return self
+        found = counts.invalid_by_reason
+        return replace(
+            self,
+            batch=batch,
+            rows_in=self.rows_in + counts.rows_in,
+            rows_out=self.rows_out + counts.unique + written.emitted,
+            unique=self.unique + counts.unique,
+            duplicates=self.duplicates + counts.duplicates,
+            late=self.late + counts.late,
+            late_emitted=self.late_emitted + written.emitted,
+            invalid={**self.invalid, **{reason: self.invalid.get(reason, 0) + count for reason, count in found.items()}},
+            dead_letters=self.dead_letters + written.dead,
+            state_rows=max(0, self.state_rows + counts.updated - counts.removed),
+            state_bytes=counts.state_bytes,
+        )
+
+
+def read_totals(path: Path) -> Totals:
+    """Zero for a new checkpoint. A file that cannot be read starts from zero too: totals inform, they decide nothing."""
+    try:
+        document = json.loads(path.read_text())
+        return Totals(**{name: document[name] for name in asdict(Totals())})
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return Totals()
+
+
+def write_totals(path: Path, totals: Totals) -> None:
+    write_durably(path, json.dumps(asdict(totals)).encode())

@@ -1,0 +1,34 @@
+"""The deduplication itself, and the counts of what comes out of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from dedup_api.faults import Fault
+from dedup_job.stream.parse import FAULT_COLUMN, KEY_COLUMN, TIME_COLUMN
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+OBSERVATION, UNIQUE, FIRST_INVALID = "deduplicated", "unique", "first_invalid"
+
+
+def deduplicate(parsed: DataFrame, watermark: timedelta) -> DataFrame:
+    """The first copy of each key within the watermark; not `dropDuplicates`, which would never forget a key.
+
+    Observed are the count of unique records, that of each fault, and of the invalid record that comes first (partition, offset,
+    reason, detail).
+    """
+    delay = f"{int(watermark.total_seconds())} seconds"
+    unique = parsed.withWatermark(TIME_COLUMN, delay).dropDuplicatesWithinWatermark([KEY_COLUMN])
+    reason = F.col(FAULT_COLUMN).getField("reason")
+    invalid = F.struct("partition", "offset", reason.alias("reason"), F.col(FAULT_COLUMN).getField("detail").alias("detail"))
+    return unique.observe(
+        OBSERVATION,
+        F.count_if(F.col(FAULT_COLUMN).isNull()).alias(UNIQUE),
+        *(F.count_if(reason == fault).alias(fault) for fault in Fault),
+        F.min(F.when(reason != Fault.LATE, invalid)).alias(FIRST_INVALID),
+    )

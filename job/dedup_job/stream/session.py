@@ -1,0 +1,82 @@
+"""Spark's settings as one pure function, and the session that has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dedup_api.job_config import JobConfig
+from dedup_job.jvm.memory import MemoryPlan
+from dedup_job.stream.expiry import build_tick_interval
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+CATALOG = "dedup"
+"""Of the driver's own SQL functions, in `job/java`."""
+BATCHES_TO_RETAIN = 10
+"""Spark keeps 100: a hundred versions of every state partition on the volume. Ten are enough to look at what happened."""
+
+_STORE = "spark.sql.streaming.stateStore"
+
+
+def build_spark_conf(config: JobConfig, memory: MemoryPlan) -> dict[str, str]:
+    """Every setting that differs from Spark's default."""
+    return {
+        "spark.app.name": f"{config.namespace}/{config.name}",
+        "spark.master": f"local[{config.cpus}]",
+        **_build_process_conf(),
+        **_build_sql_conf(config),
+        **_build_streaming_conf(config, memory),
+    }
+
+
+def _build_process_conf() -> dict[str, str]:
+    """One process, no listeners, and bounds on what Spark remembers about finished work: a driver runs for months."""
+    return {
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.retainedJobs": "10",
+        "spark.ui.retainedStages": "10",
+        "spark.ui.retainedTasks": "100",
+        "spark.sql.ui.retainedExecutions": "5",
+        "spark.ui.dagGraph.retainedRootRDDs": "5",
+        "spark.cleaner.periodicGC.interval": "5min",  # shuffle files are removed when their owner is collected
+    }
+
+
+def _build_sql_conf(config: JobConfig) -> dict[str, str]:
+    return {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.caseSensitive": "true",  # JSON is: `id` and `ID` are two fields
+        "spark.sql.shuffle.partitions": str(config.parallelism),
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.legacy.timeParserPolicy": "CORRECTED",  # a time that does not parse is null, never an exception
+        f"spark.sql.catalog.{CATALOG}": "dev.streamdedup.Functions",
+    }
+
+
+def _build_streaming_conf(config: JobConfig, memory: MemoryPlan) -> dict[str, str]:
+    return {
+        f"{_STORE}.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+        f"{_STORE}.rocksdb.changelogCheckpointing.enabled": "true",
+        f"{_STORE}.rocksdb.boundedMemoryUsage": "true",
+        f"{_STORE}.rocksdb.maxMemoryUsageMB": str(memory.rocksdb),
+        f"{_STORE}.rocksdb.allowFAllocate": "false",  # 74 MB of disk per partition otherwise
+        f"{_STORE}.rocksdb.trackTotalNumberOfRows": "false",  # writes are two to three times slower with it
+        # A batch without data only forgets keys, for the price of a look through all of them.
+        "spark.sql.streaming.noDataMicroBatches.enabled": str(build_tick_interval(config) is not None).lower(),
+        "spark.sql.streaming.minBatchesToRetain": str(BATCHES_TO_RETAIN),
+        "spark.sql.streaming.numRecentProgressUpdates": "20",  # read five times a second
+    }
+
+
+def start_session(conf: dict[str, str]) -> SparkSession:
+    """Connects to the JVM that the environment names, see `jvm.connect_gateway`."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder
+    for name, value in conf.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()

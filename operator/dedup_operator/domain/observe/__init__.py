@@ -1,0 +1,1 @@
+"""From raw Kubernetes objects to observed facts. Pure: the objects come from `adapters.fetch`."""

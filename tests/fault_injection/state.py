@@ -1,0 +1,88 @@
+"""The end state of a run, in words that do not change from run to run: what two runs must agree in."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from typing import Any
+
+from dedup_api import names
+from dedup_operator.domain import annotations as marks
+from fault_injection.api import Json
+
+_CHANGING = {
+    "uid",
+    marks.CLAIM_UID,
+    "resourceVersion",
+    "creationTimestamp",
+    "managedFields",
+    "lastTransitionTime",
+    "startedAt",
+    "finishedAt",
+    "nodeName",
+    "clusterIP",
+    "clusterIPs",
+    "controller-revision-hash",
+    "controller-uid",
+    "batch.kubernetes.io/controller-uid",
+}
+"""Fields that differ between two runs that did the same."""
+_ADDRESS = re.compile(r"127\.\d+\.\d+\.\d+")
+
+
+def build_state(present: dict[str, Json], namespace: str) -> Json:
+    """By `plural/name`: metadata and spec (data) of everything, and the status of DedupJobs."""
+    return normalize({path: _strip(item, path.split("/")[0]) for path, item in present.items()}, namespace)
+
+
+def _strip(item: Json, plural: str) -> Json:
+    kept = {
+        key: value
+        for key, value in item.items()
+        if key not in {"status", "apiVersion", "kind"} or (key, plural) == ("status", names.PLURAL)
+    }
+    if plural != names.PLURAL:
+        kept["metadata"] = {key: value for key, value in kept["metadata"].items() if key != "generation"}
+    return kept
+
+
+def normalize(found: Json, namespace: str) -> Json:
+    """Names and hashes that contain the namespace become those of a namespace that is the same in all runs."""
+    text = json.dumps(_drop_changing(found), sort_keys=True).replace(namespace, "NAMESPACE")
+    text = _ADDRESS.sub("ADDRESS", text)
+    for name, start in _list_random_names(found):
+        text = text.replace(name, f"{start}RANDOM")
+    document: Json = json.loads(text)
+    for path, item in document.items():
+        if path.startswith("configmaps/"):
+            name = item["metadata"]["name"]
+            text = text.replace(name, f"{name.rsplit('-', 1)[0]}-{_digest(item['data'])}")
+        identity = item["metadata"].get("annotations", {}).get(marks.CHECKPOINT_IDENTITY)
+        if identity:
+            text = text.replace(identity, _digest(item["metadata"]["annotations"].get(marks.CHECKPOINT_CONFIG)))
+    done: Json = json.loads(text)
+    return done
+
+
+def _list_random_names(found: Json) -> list[tuple[str, str]]:
+    """(name, what it begins with) of a Job's pods. A StatefulSet's have fixed ones."""
+    pods = [item["metadata"] for path, item in found.items() if path.startswith("pods/")]
+    return [(pod["name"], pod["generateName"]) for pod in pods if any(owner["kind"] == "Job" for owner in pod.get("ownerReferences", []))]
+
+
+def _drop_changing(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _drop_changing(child) for key, child in value.items() if key not in _CHANGING}
+    return [_drop_changing(child) for child in value] if isinstance(value, list) else value
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def describe_difference(expected: object, found: object) -> str:
+    """As a diff, without the lines that agree."""
+    before, after = (json.dumps(value, indent=1, sort_keys=True).splitlines() for value in (expected, found))
+    return "\n".join(line[:300] for line in difflib.unified_diff(before, after, "undisturbed", "disturbed", lineterm="", n=2))

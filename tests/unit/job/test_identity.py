@@ -1,0 +1,117 @@
+"""A driver looks itself whether a checkpoint fits its settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dedup_api.exits import ExitCode
+from dedup_api.job_config import JobConfig
+from dedup_job.checkpoint.identity import Identity, check_identity, read_spark_version, write_identity
+from dedup_job.checkpoint.layout import Checkpoint
+from dedup_job.errors import JobError
+
+CONFIG = JobConfig.model_validate(
+    {
+        "namespace": "shop",
+        "name": "orders",
+        "source": {"bootstrapServers": "k:9092", "topic": "orders"},
+        "format": "Json",
+        "key": {"fields": ["id"]},
+        "eventTime": {"field": "at"},
+        "watermark": "10m",
+        "processingTime": "5s",
+        "sink": {"kafka": {"topic": "unique"}},
+        "parallelism": 2,
+        "cpus": 2,
+        "memoryBytes": 2**31,
+    }
+)
+
+
+def make_checkpoint(root: Path) -> Checkpoint:
+    checkpoint = Checkpoint(root, 1)
+    checkpoint.folder.mkdir()
+    return checkpoint
+
+
+def build_identity(spark_version: str = "4.2.0") -> Identity:
+    return Identity(config=CONFIG, topic_id="Ab-c", spark_version=spark_version)
+
+
+def test_a_new_checkpoint_fits_everything(tmp_path: Path) -> None:
+    assert check_identity(make_checkpoint(tmp_path), CONFIG, "4.2.0") is None
+
+
+def test_a_begun_checkpoint_fits_what_does_not_touch_its_keys(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    write_identity(checkpoint, build_identity())
+    assert check_identity(checkpoint, CONFIG, "4.2.0") == build_identity()
+    assert check_identity(checkpoint, CONFIG.model_copy(update={"watermark": "1h", "cpus": 8}), "4.2.0") == build_identity()
+
+
+def test_a_topic_without_an_id(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    identity = build_identity().model_copy(update={"topic_id": None})
+    write_identity(checkpoint, identity)
+    assert check_identity(checkpoint, CONFIG, "4.2.0") == identity
+
+
+def test_other_keys_are_refused_by_name(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    write_identity(checkpoint, build_identity())
+    other = CONFIG.model_copy(update={"source": CONFIG.source.model_copy(update={"topic": "other"})})
+    with pytest.raises(JobError, match=r"spec\.source\.topic") as caught:
+        check_identity(checkpoint, other, "4.2.0")
+    assert caught.value.code is ExitCode.CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("made_by", "driver", "fits"),
+    [("4.2.0", "4.2.1", True), ("4.2.9", "4.2.0", True), ("4.2.0", "4.10.0", True), ("4.10.0", "4.2.0", False), ("5.0.0", "4.2.0", False)],
+)
+def test_a_checkpoint_of_a_newer_spark_is_refused(tmp_path: Path, made_by: str, driver: str, fits: bool) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    write_identity(checkpoint, build_identity(made_by))
+    if fits:
+        assert check_identity(checkpoint, CONFIG, driver) is not None
+        return
+    with pytest.raises(JobError, match=f"Spark {made_by}.*newer job image") as caught:
+        check_identity(checkpoint, CONFIG, driver)
+    assert caught.value.code is ExitCode.CONFIGURATION
+
+
+def test_this_driver_has_a_spark() -> None:
+    assert read_spark_version().startswith("4.")
+
+
+def test_batches_without_a_record_are_not_taken_for_a_new_checkpoint(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    (checkpoint.spark / "offsets").mkdir(parents=True)
+    assert check_identity(checkpoint, CONFIG, "4.2.0") is None
+    (checkpoint.spark / "offsets" / "0").write_text("v1")
+    with pytest.raises(JobError, match=r"generation-1/job\.json.*restore it") as caught:
+        check_identity(checkpoint, CONFIG, "4.2.0")
+    assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"config":'])
+def test_a_damaged_record_is_not_taken_for_a_new_checkpoint(tmp_path: Path, content: bytes) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    checkpoint.identity_file.write_bytes(content)
+    with pytest.raises(JobError, match=r"generation-1/job\.json cannot be understood") as caught:
+        check_identity(checkpoint, CONFIG, "4.2.0")
+    assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
+
+
+def test_a_volume_that_cannot_be_used(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    checkpoint.identity_file.mkdir()
+    uses: list[Callable[[], object]] = [
+        lambda: check_identity(checkpoint, CONFIG, "4.2.0"),
+        lambda: write_identity(checkpoint, build_identity()),
+    ]
+    for use in uses:
+        with pytest.raises(JobError, match="EISDIR") as caught:
+            use()
+        assert caught.value.code is ExitCode.CHECKPOINT_NOT_WRITABLE

@@ -1,0 +1,86 @@
+"""Spark's settings, the source's, the sink's and the JVM's, as pure functions of the configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dedup_api.job_config import JobConfig
+from dedup_job.jvm.memory import build_memory_plan
+from dedup_job.jvm.process import build_archive_option, build_jvm_command, list_jars
+from dedup_job.stream.session import build_spark_conf
+from dedup_job.stream.source import build_source_options
+
+DOCUMENT: dict[str, Any] = {
+    "namespace": "shop",
+    "name": "orders",
+    "source": {"bootstrapServers": "kafka:9092", "topic": "orders", "startingOffsets": "Latest", "maxOffsetsPerTrigger": 7},
+    "format": "Json",
+    "key": {"fields": ["id"]},
+    "eventTime": {"field": "at"},
+    "watermark": "10m",
+    "processingTime": "5s",
+    "sink": {"console": {}},
+    "parallelism": 3,
+    "cpus": 2,
+    "memoryBytes": 2 * 1024**3,
+}
+CONFIG = JobConfig.model_validate(DOCUMENT)
+MEMORY = build_memory_plan(CONFIG.memory_bytes)
+STORE = "spark.sql.streaming.stateStore"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("spark.app.name", "shop/orders"),
+        ("spark.master", "local[2]"),
+        ("spark.ui.enabled", "false"),
+        ("spark.sql.shuffle.partitions", "3"),
+        ("spark.sql.session.timeZone", "UTC"),
+        ("spark.sql.caseSensitive", "true"),
+        (f"{STORE}.providerClass", "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"),
+        (f"{STORE}.rocksdb.changelogCheckpointing.enabled", "true"),
+        (f"{STORE}.rocksdb.boundedMemoryUsage", "true"),
+        (f"{STORE}.rocksdb.maxMemoryUsageMB", str(MEMORY.rocksdb)),
+        (f"{STORE}.rocksdb.allowFAllocate", "false"),
+        (f"{STORE}.rocksdb.trackTotalNumberOfRows", "false"),
+        ("spark.sql.streaming.noDataMicroBatches.enabled", "false"),
+    ],
+)
+def test_settings_that_the_design_depends_on(name: str, value: str) -> None:
+    assert build_spark_conf(CONFIG, MEMORY)[name] == value
+
+
+def test_only_where_the_clock_says_that_keys_expire_are_there_batches_without_data() -> None:
+    arrival = JobConfig.model_validate({**DOCUMENT, "eventTime": {"from": "Arrival"}})
+    assert build_spark_conf(arrival, MEMORY)["spark.sql.streaming.noDataMicroBatches.enabled"] == "true"
+
+
+def test_source_options() -> None:
+    options = build_source_options(CONFIG)
+    assert options["subscribe"] == "orders"
+    assert (options["startingOffsets"], options["maxOffsetsPerTrigger"]) == ("latest", "7")
+    assert (options["failOnDataLoss"], options["includeHeaders"]) == ("true", "true")
+    assert options["kafka.isolation.level"] == "read_committed"
+    assert options["kafka.allow.auto.create.topics"] == "false"
+
+
+def test_jvm_command() -> None:
+    command = build_jvm_command("/jars/a.jar", MEMORY, 1, [])
+    assert f"-Xmx{MEMORY.heap}m" in command and "-XX:+UseSerialGC" in command and "-XX:+ExitOnOutOfMemoryError" in command
+    assert "-XX:+UseParallelGC" in build_jvm_command("/jars/a.jar", MEMORY, 2, [])
+
+
+def test_class_archive() -> None:
+    assert build_archive_option(None, None) == []
+    assert build_archive_option(None, Path("/a.jsa")) == ["-XX:SharedArchiveFile=/a.jsa"]
+    assert build_archive_option(Path("/new.jsa"), Path("/a.jsa")) == ["-XX:ArchiveClassesAtExit=/new.jsa"]
+
+
+def test_jars_are_in_one_order(tmp_path: Path) -> None:
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "more").mkdir()
+    for name in ("jars/b.jar", "jars/a.jar", "jars/readme", "more/a.jar"):
+        (tmp_path / name).write_text("")
+    assert [str(jar.relative_to(tmp_path)) for jar in list_jars(tmp_path, tmp_path / "more")] == ["jars/a.jar", "jars/b.jar", "more/a.jar"]

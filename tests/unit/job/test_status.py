@@ -1,0 +1,132 @@
+"""The state of a driver and what its pages say about it."""
+
+import json
+import urllib.request
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from dedup_api.driver_status import Blocked, DriverStatus, Phase
+from dedup_api.reasons import Reason
+from dedup_job.checkpoint.layout import Commit
+from dedup_job.checkpoint.totals import Totals
+from dedup_job.report.metrics import Metrics
+from dedup_job.report.server import Pages, start_server
+from dedup_job.report.status import Snapshot, State, build_status, build_stuck_bound, decide_health, decide_readiness
+
+BLOCKED = Blocked(reason=Reason.SOURCE_UNAVAILABLE, message="no broker")
+BOUND = timedelta(minutes=10)
+
+
+def test_a_new_driver_says_little() -> None:
+    status = build_status(Snapshot())
+    assert status == DriverStatus(phase=Phase.STARTING)
+
+
+def test_all_that_a_driver_knows() -> None:
+    snapshot = Snapshot(
+        phase=Phase.RUNNING,
+        attempt=3,
+        generation=1,
+        committed_in_this_run=True,
+        batch_started=1_700_000_000.7,
+        commit=Commit(batch=12, next_watermark_ms=1_700_000_000_123, end_offsets={0: 5}),
+        committed_at=1_700_000_001.9,
+        totals=Totals(12, 10, 7, 6, 2, 1, 1, {"NotJson": 1}, 1, 7, 4096),
+        lost=9,
+        rows_per_second=5,
+        lag=0,
+        lag_seconds=0,
+    )
+    document = json.loads(build_status(snapshot).model_dump_json(by_alias=True, exclude_none=True))
+    assert document == {
+        "phase": "Running",
+        "attempt": 3,
+        "generation": 1,
+        "checkpointBegun": False,
+        "committedInThisRun": True,
+        "batchRunningSince": "2023-11-14T22:13:20Z",
+        "progress": {
+            "batch": 12,
+            "watermark": "2023-11-14T22:13:20.123Z",
+            "rowsIn": 10,
+            "rowsOut": 7,
+            "unique": 6,
+            "duplicates": 2,
+            "late": 1,
+            "lateEmitted": 1,
+            "invalid": 1,
+            "invalidByReason": {"NotJson": 1},
+            "deadLetters": 1,
+            "lost": 9,
+            "inputRowsPerSecond": 5,
+            "lagRecords": 0,
+            "lagSeconds": 0,
+            "stateRows": 7,
+            "stateBytes": 4096,
+            "lastProgressTime": "2023-11-14T22:13:21Z",
+        },
+    }
+
+
+def test_no_watermark_before_there_is_one() -> None:
+    assert build_status(Snapshot(commit=Commit(0, 0, {}))).progress.watermark is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "now", "healthy"),
+    [
+        ({}, 0.0, True),
+        ({"phase": Phase.WAITING, "blocked_by": BLOCKED}, 1e9, True),
+        ({"phase": Phase.RUNNING, "batch_started": 100.0}, 700.0, True),
+        ({"phase": Phase.RUNNING, "batch_started": 100.0}, 701.0, False),
+        ({"phase": Phase.RUNNING, "query_alive": False}, 0.0, False),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0}, 700.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0}, 701.0, False),
+        ({"phase": Phase.RUNNING, "running_since": 10.0}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0, "committed_at": 200.0}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0, "blocked_by": BLOCKED}, 701.0, True),
+        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 9000.0, "committed_at": 20.0}, 9010.0, True),  # after a quiet night
+        ({"phase": Phase.STARTING, "starting_since": 10.0}, 701.0, True),  # kubelet's startup probe judges that
+    ],
+)
+def test_health(changes: dict[str, Any], now: float, healthy: bool) -> None:
+    assert (decide_health(Snapshot(**changes), BOUND, now) is None) is healthy
+
+
+@pytest.mark.parametrize(
+    ("changes", "ready"),
+    [
+        ({"phase": Phase.RUNNING}, True),
+        ({"phase": Phase.RUNNING, "blocked_by": BLOCKED}, False),
+        *(({"phase": phase}, False) for phase in Phase if phase is not Phase.RUNNING),
+    ],
+)
+def test_readiness(changes: dict[str, Any], ready: bool) -> None:
+    assert (decide_readiness(Snapshot(**changes)) is None) is ready
+
+
+def test_a_long_trigger_widens_the_bound() -> None:
+    assert build_stuck_bound(timedelta(seconds=5)) == timedelta(minutes=10)
+    assert build_stuck_bound(timedelta(hours=1)) == timedelta(hours=20)
+
+
+def test_pages_over_http() -> None:
+    state, metrics = State(), Metrics()
+    port = start_server(0, Pages(state, metrics, BOUND))
+
+    def read(path: str) -> tuple[int, str]:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+        opener = urllib.request.OpenerDirector()
+        opener.add_handler(urllib.request.HTTPHandler())  # without the handler that raises on 503
+        with opener.open(request, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+
+    assert read("/healthz") == (200, "ok\n")
+    assert read("/readyz") == (503, "the driver is starting\n")
+    state.update(phase=Phase.RUNNING)
+    assert read("/readyz")[0] == 200
+    assert json.loads(read("/status?x=1")[1])["phase"] == "Running"
+    assert "dedup_rows_in_total 0.0" in read("/metrics")[1]
+    assert read("/else")[0] == 404

@@ -1,0 +1,69 @@
+"""Counts of a batch, totals over batches, and their file."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dedup_api.faults import Fault
+from dedup_job.checkpoint.totals import BatchCounts, Totals, Written, read_totals, write_totals
+
+ROWS = st.integers(min_value=0, max_value=1_000_000)
+
+
+@st.composite
+def counts(draw: st.DrawFn) -> BatchCounts:
+    unique, duplicates = draw(ROWS), draw(ROWS)
+    faults = draw(st.dictionaries(st.sampled_from(Fault), ROWS.filter(bool)))
+    updated = unique + sum(faults.values())
+    return BatchCounts(updated + duplicates, updated, duplicates, unique, faults, removed=draw(st.integers(0, updated)))
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[BatchCounts, Written]:
+    found = draw(counts())
+    fate = draw(st.sampled_from(["Drop", "Emit", "DeadLetter"]))
+    return found, Written(emitted=found.late if fate == "Emit" else 0, dead=found.late if fate == "DeadLetter" else 0)
+
+
+@given(st.lists(batches(), max_size=8), st.data())
+def test_replayed_batches_count_once(found: list[tuple[BatchCounts, Written]], data: st.DataObject) -> None:
+    once, replayed = Totals(), Totals()
+    for number, (batch, written) in enumerate(found):
+        once = once.add(number, batch, written)
+        for _ in range(data.draw(st.integers(1, 3))):
+            replayed = replayed.add(number, batch, written)
+    assert once == replayed
+    assert once.rows_in == once.unique + once.duplicates + once.late + sum(once.invalid.values())
+    assert once.rows_out == once.unique + once.late_emitted
+    assert once.state_rows == sum(batch.updated - batch.removed for batch, _ in found)
+    assert Fault.LATE not in once.invalid
+
+
+@given(counts())
+def test_both_laws_hold_for_what_adds_up(batch: BatchCounts) -> None:
+    assert (batch.unaccounted_in, batch.unaccounted_out) == (0, 0)
+
+
+def test_what_is_lost_shows() -> None:
+    batch = BatchCounts(rows_in=10, updated=7, duplicates=2, unique=4, faults={Fault.LATE: 1, Fault.NOT_JSON: 1})
+    assert (batch.unaccounted_in, batch.unaccounted_out) == (1, 1)
+    assert (batch.late, batch.invalid, batch.invalid_by_reason) == (1, 1, {Fault.NOT_JSON: 1})
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    totals = Totals(batch=7, rows_in=5, rows_out=3, duplicates=1, late=1, invalid={"NotJson": 2}, state_rows=3, state_bytes=100)
+    write_totals(tmp_path / "totals.json", totals)
+    assert read_totals(tmp_path / "totals.json") == totals
+    assert [entry.name for entry in tmp_path.iterdir()] == ["totals.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"batch": 1}', "null"])
+def test_a_damaged_file_starts_from_zero(tmp_path: Path, content: str) -> None:
+    (tmp_path / "totals.json").write_text(content)
+    assert read_totals(tmp_path / "totals.json") == Totals()
+
+
+def test_no_file_starts_from_zero(tmp_path: Path) -> None:
+    assert read_totals(tmp_path / "totals.json") == Totals()

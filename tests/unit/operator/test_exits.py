@@ -1,0 +1,237 @@
+"""How a driver ended, from the container's status to the decision and the condition: every code and reason of the table."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dedup_api.driver_status import Blocked, DriverStatus, Phase
+from dedup_api.exits import EXITS, ExitCode
+from dedup_api.reasons import EXPLANATIONS, Reason
+from dedup_api.spec import DedupJobSpec
+from dedup_api.status import ConditionStatus, DedupJobStatus, DriverExit, DriverState, Progress
+from dedup_operator.adapters.events import list_notes
+from dedup_operator.domain import decide as rules
+from dedup_operator.domain.annotations import GivenUp
+from dedup_operator.domain.diagnose import Case, Verdict, diagnose
+from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.manifests import JobImage, build_children
+from dedup_operator.domain.observe.pod import is_permanent, keep_departure, observe_pod
+from dedup_operator.domain.observe.state import Snapshot, World, observe_world
+from dedup_operator.domain.status import build_status
+from dedup_operator.domain.validate import ValidJob
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SPEC: dict[str, Any] = {
+    "source": {"bootstrapServers": "kafka:9092", "topic": "in"},
+    "key": {"fields": ["id"]},
+    "eventTime": {"field": "ts"},
+    "watermark": "10m",
+    "sink": {"kafka": {"topic": "out"}},
+}
+JOB = ValidJob("ns", "demo", "u1", 3, DedupJobSpec.model_validate(SPEC))
+INPUTS = build_inputs("ns", "demo", JOB.spec, None)
+CHILDREN = build_children(JOB, INPUTS, JobImage("job:1"))
+OWNED = {"uid": "u1", "kind": "DedupJob", "name": "demo", "controller": True}
+CASES = [(code, meaning.reason, meaning.permanent) for code, meanings in EXITS.items() for meaning in meanings]
+IDS = [f"{code.value}-{reason.value}" for code, reason, _ in CASES]
+PERMANENT = {
+    (64, "ConfigurationRefused"),
+    (65, "InvalidRecord"),
+    (66, "SourceTopicReplaced"),
+    (67, "SourceDataLost"),
+    (71, "SinkProgressLost"),
+    (74, "CheckpointDamaged"),
+}
+
+
+def at(seconds: float) -> str:
+    return (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def end(code: int, seconds: float, said: str = "", reason: str = "Error") -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "reason": reason, "message": said, "finishedAt": at(seconds)}}
+
+
+def say(reason: str) -> str:
+    return json.dumps({"reason": reason, "message": "what the driver said"})
+
+
+def make_pod(container: dict[str, Any], *, uid: str = "p1", set_uid: str = "s1", **metadata: Any) -> dict[str, Any]:
+    owner = {"uid": set_uid, "kind": "StatefulSet", "name": "demo-driver", "controller": True}
+    base = {"name": "demo-driver-0", "uid": uid, "creationTimestamp": at(-600), "ownerReferences": [owner], "managedFields": [{}]}
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    status = {"conditions": [scheduled], "containerStatuses": [{"name": "driver", **container}]}
+    return {"kind": "Pod", "metadata": {**base, **metadata}, "status": status}
+
+
+def store(body: dict[str, Any] | None, uid: str) -> dict[str, Any]:
+    assert body is not None
+    return {**body, "metadata": {**body["metadata"], "uid": uid, "creationTimestamp": at(-600)}}
+
+
+def observe(pod: dict[str, Any] | None, answer: DriverStatus | None = None, departed: dict[str, Any] | None = None) -> World:
+    job = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 3}, "spec": SPEC}
+    claim = {**store(CHILDREN.claim, "c1"), "status": {"phase": "Bound"}}
+    maps = (store(CHILDREN.config_map, "m1"),)
+    workload = store(CHILDREN.workload, "s1")
+    pods = (pod,) if pod else ()
+    service = store(CHILDREN.service, "v1")
+    found = Snapshot(job, workload, pods=pods, claim=claim, service=service, config_maps=maps, answer=answer, departed=departed)
+    return observe_world(found)
+
+
+def decide(world: World) -> rules.Decision:
+    return rules.decide(JOB, world, INPUTS, CHILDREN)
+
+
+def judge(world: World, decision: rules.Decision | None = None, before: DedupJobStatus | None = None) -> Verdict:
+    status = before or DedupJobStatus(observed_generation=3)
+    return diagnose(Case(JOB.spec, "demo", decision or decide(world), world, status, NOW))
+
+
+def test_what_is_permanent_is_decided_here_and_nowhere_by_accident() -> None:
+    assert {(code.value, reason.value) for code, reason, permanent in CASES if permanent} == PERMANENT
+    assert {code for code, _, _ in CASES} == set(ExitCode) - {ExitCode.DONE}
+
+
+@pytest.mark.parametrize(("code", "reason", "permanent"), CASES, ids=IDS)
+def test_an_exit_is_given_up_or_started_again(code: ExitCode, reason: Reason, permanent: bool) -> None:
+    world = observe(
+        make_pod({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end(code, -5, say(reason))})
+    )
+    assert world.pod is not None
+    (seen,) = world.pod.exits
+    assert (seen.exit_code, seen.reason, is_permanent(seen)) == (code, reason, permanent)
+    expected = rules.GiveUp(GivenUp(3, reason, "what the driver said", seen)) if permanent else rules.Keep()
+    assert decide(world) == expected
+    verdict = judge(world)
+    if permanent:
+        assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.FALSE, reason, True)
+        assert "what the driver said" in verdict.message and EXPLANATIONS[reason].remedy in verdict.message
+    else:
+        assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.UNKNOWN, Reason.RESTARTING, False)
+
+
+@pytest.mark.parametrize(("code", "reason", "permanent"), CASES, ids=IDS)
+def test_a_loop_is_told_with_its_own_reason_and_remedy(code: ExitCode, reason: Reason, permanent: bool) -> None:
+    world = observe(make_pod({"restartCount": 2, "state": end(code, -5, say(reason)), "lastState": end(code, -60, say(reason))}))
+    verdict = judge(world)
+    assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.FALSE, reason, permanent)
+    assert "what the driver said" in verdict.message and EXPLANATIONS[reason].remedy in verdict.message
+
+
+@pytest.mark.parametrize("code", sorted(set(EXITS)))
+def test_without_a_message_the_code_alone_means_the_first_of_its_reasons(code: ExitCode) -> None:
+    (seen,) = observe_pod(make_pod({"state": end(code, -5)})).exits
+    assert (seen.reason, is_permanent(seen)) == (EXITS[code][0].reason, EXITS[code][0].permanent)
+
+
+def test_a_driver_at_work_is_not_stopped_for_an_end_that_went_unseen() -> None:
+    container = {"state": {"running": {"startedAt": at(-60)}}, "lastState": end(74, -65, say("CheckpointDamaged")), "ready": True}
+    at_work = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_begun=True, progress=Progress(batch=7))
+    assert decide(observe(make_pod(container), at_work)) == rules.Keep()
+    starting = at_work.model_copy(update={"committed_in_this_run": False})
+    assert isinstance(decide(observe(make_pod(container), starting)), rules.GiveUp)
+
+
+def test_a_newcomer_that_waits_for_the_lock_says_so_and_no_edit_is_let_in() -> None:
+    running = {"state": {"running": {"startedAt": at(-60)}}, "ready": False}
+    message = "another process holds the lock of the checkpoint"
+    answer = DriverStatus(phase=Phase.WAITING, blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message=message))
+    world = observe(make_pod(running), answer)
+    verdict = judge(world)
+    assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.FALSE, Reason.CHECKPOINT_LOCKED, False)
+    assert message in verdict.message and EXPLANATIONS[Reason.CHECKPOINT_LOCKED].remedy in verdict.message
+    assert world.claim is not None and world.claim.may_hold_keys, "who holds the lock may have stored keys"
+    after_a_loop = observe(make_pod({**running, "lastState": end(75, -70, say("CheckpointLocked"))}), answer)
+    assert judge(after_a_loop).reason is Reason.CHECKPOINT_LOCKED
+
+
+GRACE = 120
+ASKED: dict[str, Any] = {"deletionTimestamp": at(0), "deletionGracePeriodSeconds": GRACE}
+REMOVED: dict[str, Any] = {"deletionTimestamp": at(40), "deletionGracePeriodSeconds": 0}
+"""How kubelet leaves the metadata with its last write."""
+
+
+@pytest.mark.parametrize(
+    ("container", "metadata", "reasons"),
+    [
+        ({"state": end(137, 0)}, ASKED, ["GracePeriodExceeded"]),
+        ({"state": end(137, 30)}, ASKED, ["GracePeriodExceeded"]),
+        ({"state": end(137, -3)}, ASKED, ["GracePeriodExceeded"]),
+        ({"state": end(137, 0)}, REMOVED, ["GracePeriodExceeded"]),
+        ({"state": end(137, -60)}, ASKED, ["DriverFailed"]),
+        ({"state": end(137, 0, reason="OOMKilled")}, ASKED, ["OutOfMemory"]),
+        ({"state": end(137, 0, reason="ContainerStatusUnknown")}, ASKED, ["DriverFailed"]),
+        ({"state": end(137, 0)}, {}, ["DriverFailed"]),
+        ({"state": end(0, 0)}, ASKED, []),
+        ({"state": end(143, 0)}, ASKED, []),
+        ({"state": end(71, -9, say("SinkProgressLost"))}, ASKED, ["SinkProgressLost"]),
+        ({"state": end(0, 0), "lastState": end(70, -90)}, ASKED, ["DriverFailed"]),
+        ({"state": end(137, 0), "lastState": end(137, -300)}, ASKED, ["GracePeriodExceeded", "DriverFailed"]),
+        ({"state": {"running": {"startedAt": at(-60)}}}, {**ASKED, "deletionGracePeriodSeconds": 0}, []),
+    ],
+    ids=[
+        "at the end of its grace period",
+        "the node was slow",
+        "the node's clock is behind",
+        "seen with the last write only",
+        "killed by somebody else while it stopped",
+        "out of memory while it stopped",
+        "kubelet lost track of it",
+        "killed, and nobody had asked it to stop",
+        "stopped in time",
+        "stopped by the signal",
+        "failed while it stopped",
+        "failed before it was asked to stop",
+        "killed before, and now for its grace period",
+        "deleted by force",
+    ],
+)
+def test_a_stop_that_took_too_long(container: dict[str, Any], metadata: dict[str, Any], reasons: list[str]) -> None:
+    exits = observe_pod(make_pod(container, **metadata)).exits
+    assert [seen.reason for seen in exits] == reasons
+    assert not any(is_permanent(seen) for seen in exits if seen.reason == "GracePeriodExceeded")
+
+
+def test_the_end_of_the_grace_period_is_the_one_that_was_seen_first() -> None:
+    first = keep_departure(None, make_pod({"state": {"running": {"startedAt": at(-60)}}}, **ASKED))
+    assert "managedFields" not in first["metadata"]
+    last = keep_departure(first, make_pod({"state": end(137, -60)}, **REMOVED))
+    assert [seen.reason for seen in observe_pod(last).exits] == ["DriverFailed"], "killed a minute before the end"
+    late = keep_departure(first, make_pod({"state": end(137, 1)}, **REMOVED))
+    assert [seen.reason for seen in observe_pod(late).exits] == ["GracePeriodExceeded"]
+    another = keep_departure(first, make_pod({"state": end(137, -60)}, uid="p2", **REMOVED))
+    assert another["metadata"]["deletionTimestamp"] == REMOVED["deletionTimestamp"]
+
+
+@pytest.mark.parametrize("successor", [None, make_pod({"state": {"running": {"startedAt": at(2)}}}, uid="p2")], ids=["none", "a new pod"])
+def test_the_last_words_of_a_pod_that_is_gone_reach_status_and_events_once(successor: dict[str, Any] | None) -> None:
+    departed = keep_departure(None, make_pod({"state": end(137, 0)}, **ASKED))
+    before = DedupJobStatus(observed_generation=3, driver=DriverState(pod="demo-driver-0"))
+    world = observe(successor, departed=departed)
+    after = build_status(before, world, 3, [])
+    assert after.driver is not None
+    assert [(seen.exit_code, seen.reason, seen.finished_at) for seen in after.driver.last_exits] == [(137, "GracePeriodExceeded", at(0))]
+    (note,) = list_notes(before, after)
+    assert (note.reason, note.warning) == ("GracePeriodExceeded", True) and "spec.source.maxOffsetsPerTrigger" in note.message
+    again = build_status(after, world, 3, [])
+    assert again == after and list_notes(after, again) == []
+
+
+def test_the_pod_of_an_earlier_set_has_no_say() -> None:
+    assert observe(None, departed=make_pod({"state": end(137, 0)}, set_uid="s0", **ASKED)).last_words == ()
+
+
+def test_a_stop_that_took_too_long_is_no_part_of_a_crash_loop() -> None:
+    overrun = DriverExit(exit_code=137, reason=Reason.GRACE_PERIOD_EXCEEDED, message="slow", finished_at=at(-100))
+    before = DedupJobStatus(observed_generation=3, driver=DriverState(last_exits=[overrun]))
+    world = observe(make_pod({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end(70, -5)}))
+    assert judge(world, before=before).reason is Reason.RESTARTING
+    crashed = overrun.model_copy(update={"reason": Reason.DRIVER_FAILED})
+    twice = before.model_copy(update={"driver": DriverState(last_exits=[crashed])})
+    assert judge(world, before=twice).reason is Reason.DRIVER_FAILED

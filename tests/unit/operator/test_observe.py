@@ -1,0 +1,224 @@
+"""From raw objects to facts: whose an object is, and what a pod says about its driver."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dedup_api.driver_status import DriverStatus, Phase
+from dedup_api.reasons import Reason
+from dedup_api.spec import DedupJobSpec
+from dedup_api.status import Progress
+from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.manifests import JobImage, build_children
+from dedup_operator.domain.observe.pod import Silence, is_permanent, observe_pod
+from dedup_operator.domain.observe.state import Snapshot, observe_world
+from dedup_operator.domain.times import parse_time
+from dedup_operator.domain.validate import ValidJob
+from dedup_operator.settings import parse_settings
+
+SPEC: dict[str, Any] = {
+    "source": {"bootstrapServers": "kafka:9092", "topic": "in"},
+    "key": {"fields": ["id"]},
+    "eventTime": {"field": "ts"},
+    "watermark": "10m",
+    "sink": {"console": {}},
+}
+JOB = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 1}, "spec": SPEC}
+VALID = ValidJob("ns", "demo", "u1", 1, DedupJobSpec.model_validate(SPEC))
+CHILDREN = build_children(VALID, build_inputs("ns", "demo", VALID.spec, None), JobImage("job:1"))
+
+
+def stored(body: dict[str, Any] | None, uid: str, **metadata: Any) -> dict[str, Any]:
+    assert body is not None
+    copy: dict[str, Any] = json.loads(json.dumps(body))
+    copy["metadata"].update(uid=uid, resourceVersion="1", creationTimestamp="2026-01-01T00:00:00Z", **metadata)
+    return copy
+
+
+def owner(uid: str, kind: str = "DedupJob", name: str = "demo") -> list[dict[str, Any]]:
+    return [{"apiVersion": "x/v1", "kind": kind, "name": name, "uid": uid, "controller": True}]
+
+
+SET = stored(CHILDREN.workload, "s1")
+POD_OWNERS = owner("s1", "StatefulSet", "demo-driver")
+
+
+LEAVING_OWNERS = owner("earlier", "StatefulSet", "demo-driver")
+
+
+def make_pod(owners: list[dict[str, Any]] = POD_OWNERS, status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    base = {"name": "demo-driver-0", "uid": "p1", "creationTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": owners}
+    return {"kind": "Pod", "metadata": {**base, **metadata}, "status": status or {}}
+
+
+def test_all_of_ours_is_seen() -> None:
+    snapshot = Snapshot(
+        job=JOB,
+        stateful_set=SET,
+        pods=(make_pod(),),
+        claim=stored(CHILDREN.claim, "c1"),
+        service=stored(CHILDREN.service, "v1"),
+        config_maps=(stored(CHILDREN.config_map, "m1"),),
+    )
+    world = observe_world(snapshot)
+    assert (
+        world.workload is not None
+        and world.workload.applied == VALID.spec
+        and world.workload.replicas == 1
+        and world.workload.image == "job:1"
+    )
+    assert world.claim is not None and world.claim.config is not None and world.claim.config.parallelism == 2
+    assert world.pod is not None and world.has_service and world.config_maps == (CHILDREN.config_map["metadata"]["name"],)
+    assert not world.foreign and not world.leaving
+
+
+@pytest.mark.parametrize(
+    ("changes", "foreign", "leaving"),
+    [
+        ({"stateful_set": stored(CHILDREN.workload, "s2", ownerReferences=[])}, "StatefulSet", None),
+        ({"stateful_set": stored(CHILDREN.workload, "s2", ownerReferences=owner("u0"))}, None, "StatefulSet"),
+        ({"stateful_set": stored(CHILDREN.workload, "s2", ownerReferences=owner("u9", "Other", "x"))}, "StatefulSet", None),
+        ({"stateful_set": stored(CHILDREN.workload, "s1", deletionTimestamp="2026-01-01T00:00:00Z")}, None, "StatefulSet"),
+        ({"service": stored(CHILDREN.service, "v2", ownerReferences=[])}, "Service", None),
+        ({"pods": (make_pod([]),)}, "Pod", None),
+        ({"pods": (make_pod(owner("s0", "StatefulSet", "demo-driver")),)}, None, "Pod"),
+        ({"pods": (make_pod([], deletionTimestamp="2026-01-01T00:00:00Z"),)}, None, "Pod"),
+        ({"claim": stored(CHILDREN.claim, "c2", labels={})}, "PersistentVolumeClaim", None),
+        ({"claim": stored(CHILDREN.claim, "c2", annotations={})}, "PersistentVolumeClaim", None),
+        ({"claim": stored(CHILDREN.claim, "c2", ownerReferences=owner("u0"))}, None, "PersistentVolumeClaim"),
+        ({"claim": stored(CHILDREN.claim, "c2", deletionTimestamp="2026-01-01T00:00:00Z")}, None, "PersistentVolumeClaim"),
+        ({"claim": stored(CHILDREN.claim, "c2", ownerReferences=owner("u7", "Backup", "b"))}, "PersistentVolumeClaim", None),
+    ],
+)
+def test_what_is_not_ours_is_never_taken_for_ours(changes: dict[str, Any], foreign: str | None, leaving: str | None) -> None:
+    world = observe_world(Snapshot(job=JOB, **changes))
+    assert (world.workload, world.claim, world.pod, world.has_service) == (None, None, None, False)
+    assert [item.split()[0] for item in world.foreign] == ([foreign] if foreign else [])
+    assert [item.split()[0] for item in world.leaving] == ([leaving] if leaving else [])
+
+
+def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> None:
+    claim = stored(CHILDREN.claim, "c1", annotations={})
+    world = observe_world(Snapshot(job=JOB, stateful_set=SET, claim=claim, config_maps=(stored(CHILDREN.config_map, "m1"),)))
+    assert world.claim is not None and not world.claim.marked
+    assert world.claim.config is not None and world.claim.config.source.topic == "in"
+
+
+@pytest.mark.parametrize(
+    ("pod", "answer", "progress", "begun", "doubtful"),
+    [
+        (make_pod(), DriverStatus(phase=Phase.WAITING), {}, False, False),
+        (make_pod(), DriverStatus(phase=Phase.RUNNING, progress=Progress(batch=9)), {}, True, False),
+        (make_pod(), DriverStatus(phase=Phase.STARTING), {"batch": 9}, True, False),
+        (make_pod(), Silence(parse_time("2026-01-01T00:00:00Z"), "refused"), {}, False, True),
+        (make_pod(LEAVING_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True), {}, False, False),
+        (None, None, {}, False, False),
+    ],
+    ids=["waits", "has committed", "had committed", "does not answer", "a pod of an earlier job", "no pod"],
+)
+def test_whether_keys_are_stored(pod: Any, answer: Any, progress: dict[str, Any], begun: bool, doubtful: bool) -> None:
+    job = {**JOB, "status": {"observedGeneration": 1, "progress": progress}}
+    snapshot = Snapshot(job=job, stateful_set=SET, pods=(pod,) if pod else (), claim=stored(CHILDREN.claim, "c1"), answer=answer)
+    claim = observe_world(snapshot).claim
+    assert claim is not None and (claim.begun, claim.doubtful) == (begun, doubtful)
+
+
+def test_a_state_that_has_just_begun_belongs_to_what_the_driver_runs_on() -> None:
+    """Not to an edit that was noted on the claim while the driver began."""
+    edited = DedupJobSpec.model_validate({**SPEC, "key": {"fields": ["other"]}})
+    inputs = build_inputs("ns", "demo", edited, None)
+    claim = stored(build_children(VALID, inputs, JobImage("job:1")).claim, "c1")
+    answer = DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True)
+    config_maps = (stored(CHILDREN.config_map, "m1"),)
+    snapshot = Snapshot(job=JOB, stateful_set=SET, pods=(make_pod(),), claim=claim, config_maps=config_maps, answer=answer)
+    seen = observe_world(snapshot).claim
+    assert seen is not None and seen.begun and not seen.marked
+    assert seen.config is not None and seen.config.key.fields == ["id"]
+    claim["metadata"]["annotations"][marks.CHECKPOINT_BEGUN] = "true"
+    later = observe_world(snapshot).claim
+    assert later is not None and later.marked and later.config == inputs.config, "what was written once is believed"
+
+
+def test_the_newest_event_explains() -> None:
+    def event(kind: str, reason: str, message: str, at: str) -> dict[str, Any]:
+        return {"involvedObject": {"kind": kind}, "reason": reason, "message": message, "lastTimestamp": at, "metadata": {}}
+
+    events = (
+        event("StatefulSet", "FailedCreate", "old", "2026-01-01T00:00:00Z"),
+        event("StatefulSet", "FailedCreate", "exceeded quota", "2026-01-01T00:01:00Z"),
+        event("PersistentVolumeClaim", "ProvisioningFailed", "no class", "2026-01-01T00:00:00Z"),
+        event("Pod", "BackOff", "something else", "2026-01-01T00:00:00Z"),
+    )
+    world = observe_world(Snapshot(job=JOB, events=events))
+    assert (world.rejection, world.claim_trouble, world.mount_trouble) == ("exceeded quota", "no class", None)
+
+
+def make_status(**container: Any) -> dict[str, Any]:
+    return {"podIP": "10.0.0.9", "containerStatuses": [{"name": "driver", "ready": False, "restartCount": 1, **container}]}
+
+
+def end(code: int, reason: str = "Error", message: str | None = None) -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message, "finishedAt": "2026-01-01T00:00:00Z"}}
+
+
+@pytest.mark.parametrize(
+    ("terminated", "reason", "permanent", "message"),
+    [
+        (end(64, message='{"reason": "ConfigurationRefused", "message": "no"}'), Reason.CONFIGURATION_REFUSED, True, "no"),
+        (end(64), Reason.CONFIGURATION_REFUSED, True, "exit code 64"),
+        (end(70, message="Traceback: last line"), Reason.DRIVER_FAILED, False, "last line"),
+        (end(137, "OOMKilled", "log line"), Reason.OUT_OF_MEMORY, False, "memory"),
+        (end(137), Reason.DRIVER_FAILED, False, "signal 9"),
+        (end(0, "Completed"), Reason.DRIVER_FAILED, False, "exit code 0"),
+        (end(73, message='{"reason": "CheckpointNotWritable", "message": "full"}'), Reason.CHECKPOINT_NOT_WRITABLE, False, "full"),
+        (end(255, message='{"reason": "NewWord", "message": "x"}'), Reason.DRIVER_FAILED, False, "NewWord"),
+    ],
+)
+def test_how_a_run_ended(terminated: dict[str, Any], reason: Reason, permanent: bool, message: str) -> None:
+    for place in ("state", "lastState"):
+        (exit,) = observe_pod(make_pod(status=make_status(**{place: terminated}))).exits
+        assert (exit.reason, is_permanent(exit)) == (reason, permanent) and message in exit.message
+
+
+def test_being_asked_to_stop_is_no_failure() -> None:
+    stopping: dict[str, Any] = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    for code in (0, 143):
+        assert observe_pod(make_pod(status=make_status(state=end(code)), **stopping)).exits == ()
+    assert len(observe_pod(make_pod(status=make_status(state=end(70)), **stopping)).exits) == 1
+
+
+def test_one_wording_for_an_image_that_cannot_be_had() -> None:
+    def waiting(reason: str, message: str) -> str:
+        pod = observe_pod(make_pod(status=make_status(state={"waiting": {"reason": reason, "message": message}})))
+        assert pod.image_problem
+        return pod.waiting_message
+
+    failed = waiting("ErrImagePull", "failed to resolve x: not found")
+    assert waiting("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: failed to resolve x: not found') == failed
+
+
+def test_a_pod_without_any_status_yet() -> None:
+    pod = observe_pod(make_pod())
+    assert (pod.scheduled, pod.unschedulable, pod.started_at, pod.exits, pod.address) == (False, None, None, (), None)
+
+
+def test_given_up_survives_the_round_trip() -> None:
+    kept = marks.GivenUp(3, Reason.CONFIGURATION_REFUSED, "no")
+    assert marks.parse_given_up(kept.render()) == kept
+    for text in (None, "", "nonsense", "{}", '{"generation": 1, "reason": "Unheard"}', "[]"):
+        assert marks.parse_given_up(text) is None
+
+
+def test_settings_from_flags_and_environment() -> None:
+    environment = {"DEDUP_OPERATOR_JOB_IMAGE": "job:env", "DEDUP_OPERATOR_NAMESPACE": "a, b", "DEDUP_OPERATOR_PORT": "9000"}
+    settings = parse_settings([], environment)
+    assert (settings.job_image.reference, settings.namespaces, settings.port) == ("job:env", ("a", "b"), 9000)
+    flags = ["--job-image", "job:flag", "--job-image-pull-secret", "one", "--job-image-pull-policy", "Never", "--log-format", "json"]
+    settings = parse_settings(flags, {})
+    assert settings.job_image == JobImage("job:flag", "Never", ("one",)) and settings.namespaces == () and settings.log_format == "json"
+    with pytest.raises(SystemExit):
+        parse_settings([], {})

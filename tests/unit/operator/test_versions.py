@@ -1,0 +1,196 @@
+"""Another version of the operator meets a driver that an earlier one has started: it is left alone, and what is new comes with the next
+start.
+
+The earlier version is the code as it is. The later one is made of it: constants, defaults and what is derived from settings are replaced,
+and its job image is another one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from dedup_api import names
+from dedup_api.job_config import JobConfig, build_job_config
+from dedup_api.spec import DedupJobSpec, Source
+from dedup_operator.domain import annotations as marks
+from dedup_operator.domain import decide as rules
+from dedup_operator.domain import driver_settings as inputs
+from dedup_operator.domain.driver_settings import DriverInputs
+from dedup_operator.domain.manifests import Children, JobImage, build_children, pod
+from dedup_operator.domain.observe.state import Snapshot, observe_world
+from dedup_operator.domain.validate import ValidJob, validate
+from unit.operator.test_observe import JOB, SPEC, make_pod, stored
+
+Json = dict[str, Any]
+AT_WORK: Json = {
+    "phase": "Running",
+    "containerStatuses": [{"name": names.CONTAINER, "ready": True, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}],
+}
+
+
+@dataclass(frozen=True)
+class Version:
+    change: Callable[[pytest.MonkeyPatch], None]
+    find: Callable[[Children], Any]
+    expected: Any
+    """What `find` finds in that which the next start makes."""
+    lacked: str = ""
+    """A field of `spec.source` that the earlier version did not have."""
+    begun: bool = True
+    """Keys are stored."""
+
+
+def find_pod_spec(children: Children) -> Json:
+    spec: Json = children.workload["spec"]["template"]["spec"]
+    return spec
+
+
+def find_probe(children: Children, name: str) -> Json:
+    probe: Json = find_pod_spec(children)["containers"][0][name]
+    return probe
+
+
+def find_settings(children: Children) -> Json:
+    (text,) = children.config_map["data"].values()
+    settings: Json = json.loads(text)
+    return settings
+
+
+def change_grace(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pod, "TERMINATION_GRACE_SECONDS", 600)
+
+
+def change_startup(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pod, "STARTUP_SECONDS", 900)
+
+
+def change_probes(patch: pytest.MonkeyPatch) -> None:
+    built = pod._build_probe
+
+    def build_probe(path: str, *, period: int, failures: int) -> Json:
+        return {**built(path, period=period, failures=failures), "timeoutSeconds": 9}
+
+    patch.setattr(pod, "_build_probe", build_probe)
+
+
+def change_pod(patch: pytest.MonkeyPatch) -> None:
+    built = pod._build_pod_spec
+
+    def build_pod_spec(*arguments: Any) -> Json:
+        return {**built(*arguments), "priorityClassName": "streaming"}
+
+    patch.setattr(pod, "_build_pod_spec", build_pod_spec)
+
+
+def change_settings(**update: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    """What is derived from the spec is derived in another way."""
+
+    def derive(namespace: str, name: str, spec: DedupJobSpec) -> JobConfig:
+        return build_job_config(namespace, name, spec).model_copy(update=update)
+
+    return lambda patch: patch.setattr(inputs, "build_job_config", derive)
+
+
+def change_default(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Source.model_fields["max_offsets_per_trigger"], "default", 7)
+    rebuild_models()
+
+
+def rebuild_models() -> None:
+    """pydantic has the defaults in its validators."""
+    for model in (Source, DedupJobSpec, JobConfig):
+        model.model_rebuild(force=True)
+
+
+@pytest.fixture
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patched:
+        yield patched
+    rebuild_models()
+
+
+VERSIONS = {
+    "a grace period": Version(change_grace, lambda made: find_pod_spec(made)["terminationGracePeriodSeconds"], 600),
+    "time to start": Version(change_startup, lambda made: find_probe(made, "startupProbe")["failureThreshold"], 180),
+    "a probe": Version(change_probes, lambda made: find_probe(made, "livenessProbe")["timeoutSeconds"], 9),
+    "a field of the pod": Version(change_pod, lambda made: find_pod_spec(made)["priorityClassName"], "streaming"),
+    "memory": Version(change_settings(memory_bytes=5), lambda made: find_settings(made)["memoryBytes"], 5),
+    "parallelism where there are no keys": Version(
+        change_settings(parallelism=9), lambda made: find_settings(made)["parallelism"], 9, begun=False
+    ),
+    "parallelism, but that of the keys stays": Version(change_settings(parallelism=9), lambda made: find_settings(made)["parallelism"], 2),
+    "a field with a default": Version(
+        change_default, lambda made: find_settings(made)["source"]["maxOffsetsPerTrigger"], 7, lacked="maxOffsetsPerTrigger"
+    ),
+    "a default, but the API server has stored the earlier one": Version(
+        change_default, lambda made: find_settings(made)["source"]["maxOffsetsPerTrigger"], 200_000
+    ),
+}
+
+
+def without(text: str, field: str) -> str:
+    document = json.loads(text)
+    document["source"].pop(field, None)
+    return json.dumps(document)
+
+
+def build_job(lacked: str) -> Json:
+    """As the API server has it, with the defaults of the CRD."""
+    spec = DedupJobSpec.model_validate(SPEC).to_json_dict()
+    spec["source"].pop(lacked, None)
+    return {**JOB, "spec": spec}
+
+
+def decide(snapshot: Snapshot, image: str) -> tuple[rules.Decision, Children]:
+    job, world = validate(snapshot.job), observe_world(snapshot)
+    assert isinstance(job, ValidJob)
+    desired: DriverInputs = inputs.build_inputs(job.namespace, job.name, job.spec, world.pinned)
+    children = build_children(job, desired, JobImage(image))
+    return rules.decide(job, world, desired, children), children
+
+
+def start_driver(version: Version) -> Snapshot:
+    """By the earlier version."""
+    job = build_job(version.lacked)
+    _, children = decide(Snapshot(job=job), "job:1")
+    claim, config_map, workload = (
+        stored(body, uid) for body, uid in ((children.claim, "c1"), (children.config_map, "m1"), (children.workload, "s1"))
+    )
+    claim["status"] = {"phase": "Bound"}
+    if version.begun:
+        claim["metadata"]["annotations"][marks.CHECKPOINT_BEGUN] = "true"
+    for texts in (claim["metadata"]["annotations"], config_map["data"], workload["metadata"]["annotations"]):
+        for key in texts.keys() & {marks.CHECKPOINT_CONFIG, marks.APPLIED_SPEC, *config_map["data"]}:
+            texts[key] = without(texts[key], version.lacked)
+    workload["metadata"]["generation"] = 1
+    workload["status"] = {"observedGeneration": 1}
+    service = stored(children.service, "v1")
+    return Snapshot(job, workload, pods=(make_pod(status=AT_WORK),), claim=claim, service=service, config_maps=(config_map,))
+
+
+@pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS.keys())
+def test_another_version_restarts_nothing_and_comes_with_the_next_start(version: Version, patch: pytest.MonkeyPatch) -> None:
+    running = start_driver(version)
+    assert decide(running, "job:1")[0] == rules.Keep()
+    version.change(patch)
+    assert decide(running, "job:2")[0] == rules.Keep()
+    assert running.stateful_set is not None
+    at_rest = {**running.stateful_set, "spec": {**running.stateful_set["spec"], "replicas": 0}}
+    decision, made = decide(replace(running, stateful_set=at_rest, pods=()), "job:2")
+    assert decision == rules.Start(first=False)
+    assert find_pod_spec(made)["containers"][0]["image"] == "job:2"
+    assert version.find(made) == version.expected
+
+
+def test_an_edit_under_another_version_still_restarts(patch: pytest.MonkeyPatch) -> None:
+    version = VERSIONS["a grace period"]
+    running = start_driver(version)
+    version.change(patch)
+    edited = {**running.job, "spec": {**running.job["spec"], "watermark": "20m"}}
+    decision, _ = decide(replace(running, job=edited), "job:2")
+    assert isinstance(decision, rules.Roll) and "for spec.watermark." in decision.message
