@@ -22,22 +22,27 @@ from dedup_api.job_config import JobConfig
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.records import EventTimeFrom
 from dedup_api.version import VERSION
+from dedup_job.checkpoint.attempt_file import AttemptFile
 from dedup_job.checkpoint.guards import AttemptGuard, DurabilityGuard
-from dedup_job.checkpoint.identity import Identity, check_identity, read_spark_version, write_identity
-from dedup_job.checkpoint.layout import Checkpoint, write_attempt
+from dedup_job.checkpoint.identity_file import Identity, IdentityFile, read_spark_version
+from dedup_job.checkpoint.last_delivered import LastDelivered
+from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.lock import CheckpointLock, take_lock
-from dedup_job.checkpoint.markers import Marker
-from dedup_job.checkpoint.recovery import settle_checkpoint
+from dedup_job.checkpoint.recovery import recover_checkpoint
+from dedup_job.checkpoint.spark_logs import CommitLog
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause, decide_failure, write_termination_message
 from dedup_job.jvm.memory import MemoryPlan, build_memory_plan
 from dedup_job.jvm.process import Jvm, connect_gateway, start_jvm
-from dedup_job.kafka.brokers import Brokers, ask_patiently, fetch_finding, wait_for_kafka
+from dedup_job.kafka.broker_client import BrokerClient
+from dedup_job.kafka.client_settings import ClientSettings
 from dedup_job.kafka.consumer_group import GroupMirror, GroupOffsets
 from dedup_job.kafka.lag import LagProbe
 from dedup_job.kafka.oldest_unread import OldestUnread
-from dedup_job.kafka.sink_guard import SinkGuard
-from dedup_job.kafka.source_guard import SourceGuard
+from dedup_job.kafka.retries import retry_while_unavailable
+from dedup_job.kafka.sink_topic_guard import SinkTopicGuard
+from dedup_job.kafka.source_topic_guard import SourceTopicGuard
+from dedup_job.kafka.startup_check import find_broker_problem, wait_for_kafka
 from dedup_job.logs import start_logging
 from dedup_job.report.checkpoint_size import SizeProbe
 from dedup_job.report.metrics import Metrics
@@ -50,7 +55,7 @@ from dedup_job.stream.session import build_spark_conf, start_session
 from dedup_job.stream.stop import Gate
 
 if TYPE_CHECKING:
-    from dedup_job.sink.sinks import Sink
+    from dedup_job.sink.sink import Sink
 
 SPARK_VERSION = read_spark_version()
 
@@ -73,20 +78,20 @@ class Driver:
     """The parts that live as long as the process."""
 
     config: JobConfig
-    checkpoint: Checkpoint
+    checkpoint: CheckpointLayout
     lock: CheckpointLock
     attempt: int
     gate: Gate
     state: State
     metrics: Metrics
-    brokers: Brokers
-    source: SourceGuard
+    brokers: BrokerClient
+    source: SourceTopicGuard
     identity: Identity | None
     """None before the first batch was planned."""
 
     def explain(self, causes: list[Cause]) -> JobError:
         """Looks at the brokers once: whether they and the topics are there says more than the exception of whoever missed them."""
-        return decide_failure(causes, fetch_finding(self.brokers, self.config, self.source.topic_id))
+        return decide_failure(causes, find_broker_problem(self.brokers, self.config, self.source.topic_id))
 
 
 def read_arguments(words: list[str] | None = None) -> Arguments:
@@ -121,19 +126,20 @@ def run(arguments: Arguments, gate: Gate) -> bool:
     state, metrics = State(), Metrics()
     state.update(starting_since=time.time())
     port = start_server(arguments.port, Pages(state, metrics, build_stuck_bound(config.trigger_interval)))
-    checkpoint = Checkpoint(arguments.checkpoint, config.generation)
+    checkpoint = CheckpointLayout(arguments.checkpoint, config.generation)
     lock = take_lock(arguments.checkpoint, WaitForLock(state, gate))
     if lock is None:
         return end_as_asked(config)
-    attempt = write_attempt(checkpoint)
-    identity = check_identity(checkpoint, config, SPARK_VERSION)
+    attempt = AttemptFile(checkpoint).increment()
+    identity = IdentityFile(checkpoint).check(config, SPARK_VERSION)
     begun = identity is not None
     state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_begun=begun)
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
-    brokers = Brokers(config.source.bootstrap_servers)
+    brokers = BrokerClient(ClientSettings(config.source.bootstrap_servers))
     if not wait_for_kafka(brokers, config, state, gate.stop_requested.wait):
         return end_as_asked(config)
-    source = SourceGuard(brokers, config, checkpoint, (identity and identity.topic_id) or "", state, metrics)
+    topic_id = (identity and identity.topic_id) or ""
+    source = SourceTopicGuard(brokers=brokers, config=config, layout=checkpoint, topic_id=topic_id, state=state, metrics=metrics)
     if not run_jvm(Driver(config, checkpoint, lock, attempt, gate, state, metrics, brokers, source, identity)):
         return end_as_asked(config)
     _LOG.info("all was read that was there at the start")
@@ -179,7 +185,8 @@ def run_jvm(driver: Driver) -> bool:
 
 def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     # PySpark takes half a second to import: it is not needed to wait for a broker, and not before the JVM is on its way.
-    from dedup_job.sink.opening import SinkOpener
+    from dedup_job.sink.opening import build_opening
+    from dedup_job.sink.sink import SinkContext
     from dedup_job.stream.event_time import validate_format
     from dedup_job.stream.query import Query
     from dedup_job.supervise import Reporter, Supervisor
@@ -190,34 +197,41 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     driver.metrics.build.labels(version=VERSION, spark_version=spark.version).set(1)
     if config.event_time.taken_from is EventTimeFrom.FIELD:
         validate_format(spark, config.event_time.format)
-    opener = SinkOpener(spark, config, driver.checkpoint, driver.attempt, driver.identity is not None, driver.brokers)
-    opened = opener.open()
-    if opened is not None:
-        opened.transactions.on_end = driver.metrics.count_transaction
-        opened.transactions.on_reopen = driver.metrics.count_reopened
-    identity = settle(driver, opened.marker if opened else None)
-    sink = opener.build(opened)
+    opening = build_opening(
+        SinkContext(
+            spark=spark,
+            config=config,
+            layout=driver.checkpoint,
+            attempt=driver.attempt,
+            has_state=driver.identity is not None,
+            brokers=driver.brokers,
+            metrics=driver.metrics,
+        )
+    )
+    identity = recover(driver, opening.open())
+    sink = opening.build()
     query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver, sink))
-    mirror = GroupMirror(GroupOffsets(config.source.bootstrap_servers), config)
+    client_settings = ClientSettings(config.source.bootstrap_servers)
+    mirror = GroupMirror(GroupOffsets(client_settings), config)
     reporter = Reporter(config, driver.checkpoint, state, driver.metrics, mirror)
     reporter.report_start(query)
     if driver.gate.stop_requested.is_set():
         return False  # nothing is stored yet: whoever stops the driver now may still correct its settings
     if identity != driver.identity:
-        write_identity(driver.checkpoint, identity)
+        IdentityFile(driver.checkpoint).write(identity)
         state.update(checkpoint_begun=True)
     mirror.start()
     query.start(spark)
     state.update(phase=Phase.RUNNING, running_since=time.time())
     _LOG.info("query started")
-    oldest = OldestUnread(config.source.bootstrap_servers, config.consumer_group)
+    oldest = OldestUnread(client_settings, config.consumer_group)
     lag = LagProbe(driver.brokers, oldest, config, state, driver.metrics, driver.gate.stop_requested)
     lag.start()
     SizeProbe(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
     try:
         ends = config.available_now
         ticks = None if ends else build_tick_interval(config)
-        supervisor = Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain, ticks, ends)
+        supervisor = Supervisor(query, jvm, driver.gate, CommitLog(driver.checkpoint), reporter, state, driver.explain, ticks, ends)
         through = supervisor.run_until_stopped()
         if through:
             lag.probe()  # what came meanwhile is left to the next run, and nobody can ask later
@@ -226,12 +240,12 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
         mirror.close()
 
 
-def settle(driver: Driver, marker: Marker | None) -> Identity:
+def recover(driver: Driver, last_delivered: LastDelivered | None) -> Identity:
     """Repairs what can be derived, and follows the source topic where it was made again. What the checkpoint is to say it belongs to."""
-    driver.source.adopt_batch(marker)
-    for repair in settle_checkpoint(driver.checkpoint, marker):
+    driver.source.commit_delivered_batch(last_delivered)
+    for repair in recover_checkpoint(driver.checkpoint, last_delivered):
         _LOG.warning("the checkpoint was repaired: %s", repair)
-    topic_id = driver.source.follow_topic(marker) or None
+    topic_id = driver.source.reset_offsets_if_recreated(last_delivered) or None
     driver.source.check_start()
     config = driver.identity.config if driver.identity else driver.config
     return Identity(config=config, topic_id=topic_id, spark_version=SPARK_VERSION)
@@ -241,22 +255,28 @@ def build_guards(driver: Driver, sink: Sink) -> Guards:
     attempt, durability = AttemptGuard(driver.checkpoint, driver.attempt), DurabilityGuard(driver.checkpoint)
     topics = build_sink_guard(driver, sink)
     return Guards(
-        before=(attempt.check, durability.settle_batch, driver.source.check_before, topics.check),
+        before=(attempt.check, durability.sync_batch, driver.source.check_before, topics.check),
         after=(driver.source.check_after, topics.check, attempt.check),
     )
 
 
-def build_sink_guard(driver: Driver, sink: Sink) -> SinkGuard:
+def build_sink_guard(driver: Driver, sink: Sink) -> SinkTopicGuard:
     kafka = driver.config.sink.kafka
 
     def fetch_id(topic: str) -> str | None:
-        found = ask_patiently(lambda: driver.brokers.fetch_topic(topic))
+        found = retry_while_unavailable(lambda: driver.brokers.fetch_topic(topic))
         return None if found is None else found.id
 
     topics = {kafka.topic: Reason.SINK_TOPIC_MISSING} if kafka else {}
     if driver.config.dead_letter_topic:
         topics[driver.config.dead_letter_topic] = Reason.DEAD_LETTER_TOPIC_MISSING
-    return SinkGuard(fetch_id, time.sleep, topics, driver.config.progress_topic, lambda: sink.marks)
+    return SinkTopicGuard(
+        fetch_id=fetch_id,
+        wait=time.sleep,
+        topics=topics,
+        progress_topic=driver.config.progress_topic,
+        writes_marker=lambda: sink.writes_marker,
+    )
 
 
 def explain_exception(driver: Driver, error: Exception) -> JobError:

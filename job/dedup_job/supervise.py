@@ -10,7 +10,8 @@ from datetime import timedelta
 
 from dedup_api.driver_status import Phase
 from dedup_api.job_config import JobConfig
-from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_commit
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.spark_logs import CommitLog
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause
 from dedup_job.jvm.process import Jvm
@@ -33,12 +34,12 @@ _LOG = logging.getLogger("dedup_job.supervise")
 class Reporter:
     """Turns commits into status and metrics."""
 
-    def __init__(self, config: JobConfig, checkpoint: Checkpoint, state: State, metrics: Metrics, mirror: GroupMirror) -> None:
-        self._config, self._checkpoint, self._state, self._metrics, self._mirror = config, checkpoint, state, metrics, mirror
+    def __init__(self, config: JobConfig, checkpoint: CheckpointLayout, state: State, metrics: Metrics, mirror: GroupMirror) -> None:
+        self._config, self._commits, self._state, self._metrics, self._mirror = config, CommitLog(checkpoint), state, metrics, mirror
 
     def report_start(self, query: Query) -> None:
         """What earlier runs have left."""
-        last = fetch_last_commit(self._checkpoint)
+        last = self._commits.read_newest()
         totals = query.runner.totals
         self._state.update(totals=totals)
         if last is not None:
@@ -69,7 +70,7 @@ class Reporter:
                 self._metrics.phases.labels(phase=phase).inc(seconds)
 
     def _publish(self, number: int, state_rows: int, state_bytes: int) -> None:
-        commit = read_commit(self._checkpoint, number, self._config.source.topic)
+        commit = self._commits.read(number, self._config.source.topic)
         self._state.update(commit=commit)
         self._mirror.mirror(commit.end_offsets)
         self._metrics.set_watermark(commit.next_watermark_ms)
@@ -101,7 +102,7 @@ class Supervisor:
     query: Query
     jvm: Jvm
     gate: Gate
-    checkpoint: Checkpoint
+    commits: CommitLog
     reporter: Reporter
     state: State
     explain: Callable[[list[Cause]], JobError]
@@ -134,7 +135,7 @@ class Supervisor:
                 self._tick_if_quiet()
 
     def _report_commits(self) -> None:
-        committed = self.query.runner.take_committed(self.checkpoint.is_committed)
+        committed = self.query.runner.take_committed(self.commits.is_committed)
         for batch in committed:
             self.reporter.report_commit(batch)
         if committed or self._phases_due:  # Spark speaks of a batch a moment after its commit
@@ -143,7 +144,7 @@ class Supervisor:
 
     def _tick_if_quiet(self) -> None:
         snapshot = self.state.read()
-        if self.tick_interval is None or snapshot.commit is None or not self.gate.is_idle(self.checkpoint.is_committed):
+        if self.tick_interval is None or snapshot.commit is None or not self.gate.is_idle(self.commits.is_committed):
             return
         now = time.time()
         if is_tick_due(self.tick_interval, max(self._ticked, snapshot.commit.next_watermark_ms), now, snapshot.totals.state_rows):
@@ -155,7 +156,7 @@ class Supervisor:
         if self.state.read().phase is not Phase.STOPPING:
             self.state.update(phase=Phase.STOPPING)
             _LOG.info("stopping after the running batch")
-        if not self.gate.is_idle(self.checkpoint.is_committed):
+        if not self.gate.is_idle(self.commits.is_committed):
             time.sleep(STOP_POLL)
             return False
         self.query.stop()

@@ -7,12 +7,14 @@ partition, and a replay counts only what its predecessor had not.
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 from pydantic import Field, ValidationError
 
 from dedup_api.model import ApiModel
-from dedup_job.checkpoint.layout import write_durably
+from dedup_job.checkpoint.durable_files import write_durably
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.volume import translate_volume_errors
 
 KEPT = 100
 """Ranges of earlier batches that the file holds: enough to see what happened, and the file is written with each new loss."""
@@ -34,13 +36,13 @@ class LostRange(ApiModel):
         return self.end - self.start
 
 
-class Lost(ApiModel):
+class LostRecords(ApiModel):
     total: int = 0
     """Records."""
     ranges: list[LostRange] = Field(default_factory=list)
     """By batch, then partition: all of the newest batch that lost something, and the last `KEPT` before it."""
 
-    def add(self, found: list[LostRange]) -> Lost:
+    def add(self, found: list[LostRange]) -> LostRecords:
         """With what is new in `found`."""
         known = {(item.batch, item.partition): item for item in self.ranges}
         total = self.total
@@ -50,7 +52,7 @@ class Lost(ApiModel):
             if item.end > counted:
                 total += item.end - counted
                 known[item.batch, item.partition] = item
-        return Lost(total=total, ranges=_prune([known[key] for key in sorted(known)]))
+        return LostRecords(total=total, ranges=_prune([known[key] for key in sorted(known)]))
 
 
 def _prune(ranges: list[LostRange]) -> list[LostRange]:
@@ -77,7 +79,7 @@ def find_unreadable(batch: int, starts: dict[int, int], ends: dict[int, int]) ->
     return find_lost(batch, starts, ends, ends)
 
 
-def build_sentence(topic: str, ranges: list[LostRange]) -> str:
+def describe_lost(topic: str, ranges: list[LostRange]) -> str:
     named = [f"offsets {item.start} to {item.end - 1} of partition {item.partition}" for item in ranges[:NAMED]]
     if len(ranges) > NAMED:
         named.append(f"ranges of {len(ranges) - NAMED} more partitions")
@@ -85,13 +87,20 @@ def build_sentence(topic: str, ranges: list[LostRange]) -> str:
     return f"the topic {topic} no longer holds {', '.join(named)}: up to {records} records that the job has not read"
 
 
-def read_lost(path: Path) -> Lost:
-    """Nothing for a new checkpoint, nor from a file that cannot be read: as the totals, it informs and decides nothing."""
-    try:
-        return Lost.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return Lost()
+@dataclass(frozen=True)
+class LostRecordsFile:
+    """Reads and writes `lost.json`."""
 
+    layout: CheckpointLayout
 
-def write_lost(path: Path, lost: Lost) -> None:
-    write_durably(path, lost.model_dump_json(by_alias=True).encode())
+    def read(self) -> LostRecords:
+        """Zero for a new checkpoint, and for a file that cannot be understood: as the totals, it informs and decides nothing."""
+        with translate_volume_errors(self.layout.root):
+            try:
+                return LostRecords.model_validate_json(self.layout.lost_records_file.read_bytes())
+            except (FileNotFoundError, ValidationError):
+                return LostRecords()
+
+    def write(self, lost: LostRecords) -> None:
+        with translate_volume_errors(self.layout.root):
+            write_durably(self.layout.lost_records_file, lost.model_dump_json(by_alias=True).encode())

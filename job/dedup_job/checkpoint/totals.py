@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from dedup_api.faults import Fault
-from dedup_job.checkpoint.layout import write_durably
+from dedup_job.checkpoint.durable_files import write_durably
+from dedup_job.checkpoint.layout import CheckpointLayout
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,19 @@ class Totals:
         )
 
 
-def read_totals(path: Path) -> Totals:
-    """Zero for a new checkpoint. A file that cannot be read starts from zero too: totals inform, they decide nothing."""
-    try:
-        document = json.loads(path.read_text())
-        return Totals(**{name: document[name] for name in asdict(Totals())})
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return Totals()
+@dataclass(frozen=True)
+class TotalsFile:
+    """Reads and writes `totals.json`. Raises OSError as it comes: the batch that writes the file reports it."""
 
+    layout: CheckpointLayout
 
-def write_totals(path: Path, totals: Totals) -> None:
-    write_durably(path, json.dumps(asdict(totals)).encode())
+    def read(self) -> Totals:
+        """Zero for a new checkpoint, and for a file that cannot be understood: totals inform, and no decision depends on them."""
+        try:
+            document = json.loads(self.layout.totals_file.read_text())
+            return Totals(**{name: document[name] for name in asdict(Totals())})
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return Totals()
+
+    def write(self, totals: Totals) -> None:
+        write_durably(self.layout.totals_file, json.dumps(asdict(totals)).encode())

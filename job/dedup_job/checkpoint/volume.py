@@ -1,9 +1,11 @@
-"""What it means when the checkpoint volume refuses something: one place that turns an OSError into a JobError."""
+"""Turns an OSError of the checkpoint volume into a JobError with exit code CHECKPOINT_NOT_WRITABLE, and names the cause."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dedup_api.exits import ExitCode
@@ -12,6 +14,15 @@ from dedup_job.errors import JobError
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM}
 _LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+@contextmanager
+def translate_volume_errors(root: Path) -> Iterator[None]:
+    """Replaces an OSError of the block by a JobError."""
+    try:
+        yield
+    except OSError as error:
+        raise build_volume_error(root, error) from error
 
 
 def build_volume_error(root: Path, error: OSError) -> JobError:

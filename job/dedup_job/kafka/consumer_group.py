@@ -13,15 +13,13 @@ from typing import Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from dedup_api.job_config import JobConfig
-from dedup_job.kafka.brokers import get_silent_logger
+from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
 
 REPEAT = 3600.0
 """Seconds after which an unchanged position is written again: brokers forget a group without members after offsets.retention.minutes,
 a week by default."""
 RETRY = 5.0
 """Seconds after a failure, unless a batch commits before."""
-COORDINATOR_TIMEOUT = 6000
-"""Milliseconds that a commit waits for a coordinator to be found, which librdkafka measures by this setting."""
 CLOSE = 5.0
 """Seconds for the last write when the driver ends; the next start writes the position too."""
 PATIENT_FAILURES = 3
@@ -50,8 +48,8 @@ class GroupOffsets:
     """Commits offsets for a group without joining it. By a consumer, not by the admin client: librdkafka's requests of that kind end the
     process where the connection to the coordinator breaks (github.com/confluentinc/librdkafka/issues/4605)."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._servers = bootstrap_servers
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
         self._consumer: Consumer | None = None
 
     def write_group_offsets(self, group: str, topic: str, offsets: dict[int, int]) -> KafkaError | None:
@@ -66,14 +64,7 @@ class GroupOffsets:
 
     def _open(self, group: str) -> Consumer:
         if self._consumer is None:
-            settings = {
-                "bootstrap.servers": self._servers,
-                "client.id": "dedup-driver-group",
-                "group.id": group,
-                "enable.auto.commit": False,
-                "session.timeout.ms": COORDINATOR_TIMEOUT,
-            }
-            self._consumer = Consumer(settings, logger=get_silent_logger())
+            self._consumer = Consumer(self._settings.build_group_writer(group), logger=get_silent_logger())
         return self._consumer
 
 

@@ -13,8 +13,10 @@ from dedup_api.driver_status import Blocked
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import StartingOffsets
 from dedup_job.errors import JobError
-from dedup_job.kafka.brokers import End, OffsetLookup, fetch_finding, fetch_source
+from dedup_job.kafka.broker_client import OffsetEnd, OffsetLookup
 from dedup_job.kafka.oldest_unread import OldestLookup
+from dedup_job.kafka.source_topic import fetch_source_topic
+from dedup_job.kafka.startup_check import find_broker_problem
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.status import State
 
@@ -50,7 +52,7 @@ class LagProbe:
                 return
 
     def probe(self) -> None:
-        finding = fetch_finding(self._brokers, self._config)
+        finding = find_broker_problem(self._brokers, self._config)
         if finding is None:
             try:
                 self._publish_lag()
@@ -60,12 +62,12 @@ class LagProbe:
 
     def _publish_lag(self) -> None:
         topic = self._config.source.topic
-        partitions = fetch_source(self._brokers, self._config).partitions
-        ends = self._brokers.fetch_offsets(topic, partitions, End.LATEST)
+        partitions = fetch_source_topic(self._brokers, self._config).partitions
+        ends = self._brokers.fetch_offsets(topic, partitions, OffsetEnd.LATEST)
         commit = self._state.read().commit
         if commit is None and self._config.source.starting_offsets is StartingOffsets.LATEST:
             return  # Spark chose the beginning itself and has not committed it
-        starts = self._brokers.fetch_offsets(topic, partitions, End.EARLIEST)
+        starts = self._brokers.fetch_offsets(topic, partitions, OffsetEnd.EARLIEST)
         unread = find_unread(ends, commit.end_offsets if commit else {}, starts)
         lag = sum(ends[partition] - offset for partition, offset in unread.items())
         since = self._state.read().lag_since if lag else None

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from dedup_job.kafka.brokers import get_silent_logger
+from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
 
 PATIENCE = 5.0
 """Seconds for a look. A partition without a visible record (compacted away, or an open transaction) never answers."""
@@ -22,18 +22,8 @@ class OldestLookup(Protocol):
 class OldestUnread:
     """A consumer that is assigned only while it looks, so that nothing is fetched for nobody."""
 
-    def __init__(self, bootstrap_servers: str, group: str) -> None:
-        """`group`: the job's own, which it has rights on; it is neither joined nor committed for."""
-        self._settings = {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": group,
-            "client.id": "dedup-driver-lag",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            "max.partition.fetch.bytes": 1024,  # the first batch of records comes whole, whatever its size
-            "enable.partition.eof": True,
-        }
+    def __init__(self, settings: ClientSettings, group: str) -> None:
+        self._settings = settings.build_lag_reader(group)
         self._consumer: Consumer | None = None
 
     def fetch_timestamp(self, topic: str, offsets: dict[int, int]) -> int | None:

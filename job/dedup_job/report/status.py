@@ -12,7 +12,7 @@ from typing import Any
 
 from dedup_api.driver_status import Blocked, DriverStatus, Phase
 from dedup_api.status import Progress
-from dedup_job.checkpoint.layout import Commit
+from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.checkpoint.totals import Totals
 from dedup_job.times import build_event_time, build_rfc3339
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dedup_job.checkpoint.markers import Marker
+from dedup_job.kafka.client_settings import BLOCK_SECONDS, ClientSettings
 from dedup_job.report.metrics import TransactionResult
+from dedup_job.sink.marker import Marker
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -16,45 +17,13 @@ if TYPE_CHECKING:
 TRANSACTION_TIMEOUT = 15 * 60
 """Seconds from a batch's first record to its commit: the most that brokers allow by default. A batch that takes longer is aborted by the
 broker, and the driver starts again with it."""
-BLOCK_TIMEOUT = 60
-"""Seconds that one call waits for a broker."""
 COMMIT_TRIES = 5
-"""Each of BLOCK_TIMEOUT; together less than a batch may take before it counts as stuck."""
+"""Each of BLOCK_SECONDS; together less than a batch may take before it counts as stuck."""
 REOPEN_AFTER = 3600.0
 """Seconds without a transaction after which the producer is opened anew: brokers forget a transactional id (transactional.id.expiration.ms,
 7 days by default) and idle connections, and a forgotten id would fail the next batch."""
-MAX_RECORD = 100 * 1024 * 1024
-"""Bytes. The producer must not refuse what the source topic took; what the sink topic takes is the broker's to say."""
 
 _LOG = logging.getLogger("dedup_job.sink.transactions")
-
-
-def build_client_settings(bootstrap_servers: str) -> dict[str, str]:
-    """What the driver's own Java clients have in common."""
-    return {
-        "bootstrap.servers": bootstrap_servers,
-        "default.api.timeout.ms": str(BLOCK_TIMEOUT * 1000),
-        "allow.auto.create.topics": "false",
-        "auto.offset.reset": "none",
-        "enable.auto.commit": "false",
-    }
-
-
-def build_producer_settings(bootstrap_servers: str, batch_bytes: int) -> dict[str, str]:
-    """Beside the transactional id. `batch_bytes`: of records sent together, see `sink_topics`.
-
-    The partitioner is Java's own, so that a key lands where other producers put it.
-    """
-    return {
-        "bootstrap.servers": bootstrap_servers,
-        "acks": "all",
-        "enable.idempotence": "true",
-        "compression.type": "lz4",
-        "linger.ms": "20",
-        "batch.size": str(batch_bytes),
-        "max.request.size": str(MAX_RECORD),
-        "max.block.ms": str(BLOCK_TIMEOUT * 1000),
-    }
 
 
 class Transactions:
@@ -62,8 +31,9 @@ class Transactions:
 
     def __init__(
         self,
+        *,
         spark: SparkSession,
-        bootstrap_servers: str,
+        settings: ClientSettings,
         transactional_id: str,
         topic: str,
         progress_topic: str,
@@ -74,13 +44,9 @@ class Transactions:
     ) -> None:
         """`output`: the key of this output's markers. `timeout` in seconds."""
         self._jvm: Any = spark._jvm
-        self._bootstrap_servers, self._topic, self._progress_topic = bootstrap_servers, topic, progress_topic
-        self._key = output.encode()
-        self._settings = {
-            **build_producer_settings(bootstrap_servers, batch_bytes),
-            "transactional.id": transactional_id,
-            "transaction.timeout.ms": str(timeout * 1000),
-        }
+        self._topic, self._progress_topic, self._key = topic, progress_topic, output.encode()
+        self._producer_settings = settings.build_transactional_producer(batch_bytes, transactional_id, timeout)
+        self._reader_settings = settings.build_marker_reader()
         self._clock = clock
         self._producer: Any = None
         self._used = clock()
@@ -93,14 +59,14 @@ class Transactions:
         """Fences older producers of the id; what one of them has left open is aborted when this returns."""
         self.close()
         sink = self._jvm.dev.streamdedup.TransactionalSink
-        self._producer = sink.open(self._build_map(self._settings), self._topic, COMMIT_TRIES)
+        self._producer = sink.open(self._build_map(self._producer_settings), self._topic, COMMIT_TRIES)
         self._used = self._clock()
 
     def read_marker(self) -> Marker | None:
         """The newest marker in the progress topic; None if there is none."""
-        settings = self._build_map(build_client_settings(self._bootstrap_servers))
+        settings = self._build_map(self._reader_settings)
         read = self._jvm.dev.streamdedup.TransactionalSink.readNewest
-        found = read(settings, self._progress_topic, self._key, BLOCK_TIMEOUT * 1000)
+        found = read(settings, self._progress_topic, self._key, BLOCK_SECONDS * 1000)
         return None if found is None else Marker.model_validate_json(bytes(found))
 
     def reopen_after_pause(self) -> bool:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.records import OnInvalid
-from dedup_job.checkpoint.layout import Checkpoint, parse_plan, read_entry, read_start_offsets
-from dedup_job.checkpoint.totals import BatchCounts, Totals, Written, read_totals, write_totals
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.log_format import parse_plan
+from dedup_job.checkpoint.spark_logs import OffsetLog
+from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, Written
 from dedup_job.errors import JobError
 from dedup_job.report.status import State
-from dedup_job.sink.sinks import Sink
+from dedup_job.sink.sink import Sink
 from dedup_job.stream.execution import Execution
 from dedup_job.stream.expiry import build_tick_interval
 from dedup_job.stream.guards import Guards
@@ -55,12 +57,13 @@ class BatchRunner:
         guards: Guards,
         gate: Gate,
         state: State,
-        checkpoint: Checkpoint,
+        checkpoint: CheckpointLayout,
         get_execution: Callable[[], Execution],
     ) -> None:
         self._config, self._sink, self._guards = config, sink, guards
         self._gate, self._state, self._checkpoint, self._get_execution = gate, state, checkpoint, get_execution
-        self._totals = read_totals(checkpoint.totals_file)
+        self._offsets, self._totals_file = OffsetLog(checkpoint), TotalsFile(checkpoint)
+        self._totals = self._totals_file.read()
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
         self._is_first = True
@@ -92,7 +95,7 @@ class BatchRunner:
         self._state.update(batch_started=started)
         for check in self._guards.before:
             check(number)
-        execution, entry = self._get_execution(), read_entry(self._checkpoint, number)
+        execution, entry = self._get_execution(), self._offsets.read_entry(number)
         late_up_to = execution.begin()
         skipped = self._sink.begin(number, entry)
         try:
@@ -109,7 +112,7 @@ class BatchRunner:
             self._sink.abort()
             raise
         self._totals = self._totals.add(number, counts, written)
-        write_totals(self._checkpoint.totals_file, self._totals)
+        self._totals_file.write(self._totals)
         with self._lock:
             self._finished.append(FinishedBatch(number, started, counts, self._totals, written, skipped))
 
@@ -120,7 +123,7 @@ class BatchRunner:
         elif step is not None:
             watermark = decide_arrival_watermark(plan.watermark, plan.time, int(step.total_seconds() * 1000))
         else:
-            batch = BatchRange(read_start_offsets(self._checkpoint, self._config.source.topic, number) or {}, plan.ends)
+            batch = BatchRange(self._offsets.read_start_offsets(number, self._config.source.topic) or {}, plan.ends)
             delay = int(self._config.watermark_delay.total_seconds() * 1000)
             most = None if self._is_first else self._config.source.max_offsets_per_trigger  # it may have been planned with another
             watermark = decide_watermark(plan.watermark, delay, execution.read_times(), batch, most)

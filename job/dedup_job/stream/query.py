@@ -10,12 +10,12 @@ from pyspark.errors.exceptions.captured import CapturedException
 
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
-from dedup_job.checkpoint.layout import Checkpoint
+from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.errors import JobError, StopRequested
 from dedup_job.exits import Cause
 from dedup_job.report.phases import PhaseReader
 from dedup_job.report.status import State
-from dedup_job.sink.sinks import Sink
+from dedup_job.sink.sink import Sink
 from dedup_job.stream.batch import BatchRunner
 from dedup_job.stream.deduplicate import deduplicate
 from dedup_job.stream.execution import Execution
@@ -36,7 +36,7 @@ LONGEST_CHAIN = 20
 class Query:
     """The running query and its batches."""
 
-    def __init__(self, config: JobConfig, checkpoint: Checkpoint, gate: Gate, state: State, sink: Sink, guards: Guards) -> None:
+    def __init__(self, config: JobConfig, checkpoint: CheckpointLayout, gate: Gate, state: State, sink: Sink, guards: Guards) -> None:
         self._config, self._checkpoint = config, checkpoint
         self._handle: StreamingQuery | None = None
         self._started = threading.Event()

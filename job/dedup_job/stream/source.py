@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import OnDataLoss, StartingOffsets
+from dedup_job.kafka.client_settings import ClientSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -16,14 +17,12 @@ _STARTING = {StartingOffsets.EARLIEST: "earliest", StartingOffsets.LATEST: "late
 def build_source_options(config: JobConfig) -> dict[str, str]:
     source = config.source
     return {
-        "kafka.bootstrap.servers": source.bootstrap_servers,
+        **ClientSettings(source.bootstrap_servers).build_spark_source(),
         "subscribe": source.topic,
         "startingOffsets": _STARTING[source.starting_offsets],
         "maxOffsetsPerTrigger": str(source.max_offsets_per_trigger),
         "includeHeaders": "true",
         "failOnDataLoss": str(source.on_data_loss is OnDataLoss.FAIL).lower(),
-        "kafka.isolation.level": "read_committed",
-        "kafka.allow.auto.create.topics": "false",  # a topic that was deleted must be missed, not made again
         "fetchOffset.numRetries": "10",  # a broker's restart is no failure
         "fetchOffset.retryIntervalMs": "1000",
     }

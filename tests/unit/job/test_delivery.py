@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,21 @@ from hypothesis import strategies as st
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_api.spec import Delivery
-from dedup_job.checkpoint import output_file as delivery_file
-from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, fetch_last_planned, read_entry
-from dedup_job.checkpoint.markers import NOTHING_WRITTEN, Marker, Step, decide_step
-from dedup_job.checkpoint.output_file import read_output
+from dedup_api.spec import Delivery, Ordering
+from dedup_job.checkpoint.last_delivered import NOTHING_DELIVERED
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.output_file import Output, OutputFile
+from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
 from dedup_job.errors import JobError
-from dedup_job.kafka.brokers import End, TopicInfo
-from dedup_job.kafka.sink_guard import SinkGuard
-from dedup_job.sink import opening as open_sink
-from dedup_job.sink import sinks as sink
-from dedup_job.sink.opening import SinkOpener
+from dedup_job.kafka.broker_client import OffsetEnd, TopicInfo
+from dedup_job.kafka.client_settings import ClientSettings
+from dedup_job.kafka.sink_topic_guard import SinkTopicGuard
+from dedup_job.report.metrics import Metrics
+from dedup_job.sink import at_least_once, exactly_once, kafka_opening
+from dedup_job.sink.exactly_once import ExactlyOnceSink
+from dedup_job.sink.kafka_opening import KafkaOpening
+from dedup_job.sink.marker import Marker, Step, decide_step
+from dedup_job.sink.sink import SinkContext
 from unit.job.test_session import DOCUMENT
 
 EXACTLY, AT_LEAST = Delivery.EXACTLY_ONCE, Delivery.AT_LEAST_ONCE
@@ -68,10 +73,10 @@ class Kafka:
     def fetch_topic(self, topic: str) -> TopicInfo | None:
         return None if self.markers is None and topic.endswith("-progress") else TopicInfo(f"id of {topic}", [0])
 
-    def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]:
+    def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
         raise NotImplementedError
 
-    def ensure_progress_topic(self, bootstrap_servers: str, topic: str) -> None:
+    def ensure_progress_topic(self, settings: ClientSettings, topic: str) -> None:
         self.step()
         self.markers = self.markers or {}
         self.step()
@@ -149,44 +154,54 @@ class Column:
         return self
 
 
-def write_log(checkpoint: Checkpoint, log: str, batch: int, content: str) -> None:
+def write_log(checkpoint: CheckpointLayout, log: str, batch: int, content: str) -> None:
     folder = checkpoint.spark / log
     folder.mkdir(parents=True, exist_ok=True)
     (folder / str(batch)).write_text(content)
 
 
-def run_driver(kafka: Kafka, checkpoint: Checkpoint, delivery: Delivery, batches: int) -> None:
+def run_driver(kafka: Kafka, checkpoint: CheckpointLayout, delivery: Delivery, batches: int) -> None:
     """Until it has committed so many batches, or is killed."""
     checkpoint.spark.mkdir(parents=True, exist_ok=True)
-    begun = fetch_last_planned(checkpoint) is not None or checkpoint.sink_file.exists()
+    has_state = OffsetLog(checkpoint).read_newest() is not None or checkpoint.output_file.exists()
 
     def make_transactions(spark: Any, config: JobConfig, name: str) -> Any:
         return Transactions(kafka, name)
 
-    config = build_config(delivery)
-    opener = SinkOpener(None, config, checkpoint, 1, begun, kafka, make_transactions)  # type: ignore[arg-type]
+    context = SinkContext(
+        spark=None,  # type: ignore[arg-type]
+        config=build_config(delivery),
+        layout=checkpoint,
+        attempt=1,
+        has_state=has_state,
+        brokers=kafka,
+        metrics=Metrics(),
+    )
     with pytest.MonkeyPatch.context() as patch:
+        write = OutputFile.write
 
-        def write_output(checkpoint: Checkpoint, output: Any) -> None:
+        def write_output(file: OutputFile, output: Output) -> None:
             kafka.step()
-            delivery_file.write_output(checkpoint, output)
+            write(file, output)
             kafka.step()
 
-        patch.setattr(open_sink, "write_output", write_output)
-        patch.setattr(open_sink, "ensure_progress_topic", kafka.ensure_progress_topic)
-        patch.setattr(open_sink, "check_progress_topic", lambda bootstrap_servers, topic: None)
-        patch.setattr(open_sink, "fetch_batch_bytes", lambda bootstrap_servers, topics: 1000)
-        patch.setattr(sink, "build_timestamp", Column)
-        patch.setattr(sink, "build_topic", lambda default: Column())
-        output = opener.build(opener.open())
+        patch.setattr(OutputFile, "write", write_output)
+        patch.setattr(kafka_opening, "ensure_progress_topic", kafka.ensure_progress_topic)
+        patch.setattr(kafka_opening, "check_progress_topic", lambda settings, topic: None)
+        patch.setattr(kafka_opening, "fetch_batch_bytes", lambda settings, topics: 1000)
+        patch.setattr(exactly_once, "build_timestamp", Column)
+        patch.setattr(at_least_once, "build_topic", lambda default: Column())
+        opening = KafkaOpening(context, make_transactions)
+        opening.open()
+        output = opening.build()
         for _ in range(batches):
-            last = fetch_last_commit(checkpoint)
+            last = CommitLog(checkpoint).read_newest()
             batch = 0 if last is None else last + 1
-            if fetch_last_planned(checkpoint) != batch:
+            if OffsetLog(checkpoint).read_newest() != batch:
                 kafka.step()
                 write_log(checkpoint, "offsets", batch, f"v1\n{{}}\n{json.dumps({'orders': {'0': batch}})}")
             kafka.step()
-            output.begin(batch, read_entry(checkpoint, batch))
+            output.begin(batch, OffsetLog(checkpoint).read_entry(batch))
             output.write(Rows(batch, kafka), batch)  # type: ignore[arg-type]
             output.confirm(1)
             kafka.step()
@@ -197,7 +212,7 @@ Run = tuple[Delivery, int, int | None]
 """Delivery, batches, steps until it is killed."""
 
 
-def run_drivers(kafka: Kafka, checkpoint: Checkpoint, runs: list[Run]) -> None:
+def run_drivers(kafka: Kafka, checkpoint: CheckpointLayout, runs: list[Run]) -> None:
     """One after the other, each until it has done its batches or is killed."""
     for delivery, batches, kafka.steps in runs:
         with contextlib.suppress(Killed):
@@ -212,9 +227,9 @@ def test_every_batch_is_in_the_output_once_whatever_dies(runs: list[Run]) -> Non
     """Only a batch that at-least-once has begun may come twice."""
     kafka = Kafka()
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Checkpoint(Path(folder), 1)
+        checkpoint = CheckpointLayout(Path(folder), 1)
         run_drivers(kafka, checkpoint, [*runs, (EXACTLY, 2, None)])
-        last = fetch_last_commit(checkpoint)
+        last = CommitLog(checkpoint).read_newest()
     assert last is not None
     counts = Counter(kafka.output)
     assert sorted(counts) == list(range(last + 1))
@@ -225,7 +240,7 @@ def test_every_batch_is_in_the_output_once_whatever_dies(runs: list[Run]) -> Non
 def test_a_lost_marker_stops_every_batch_until_delivery_is_changed(runs: list[Run]) -> None:
     kafka = Kafka()
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Checkpoint(Path(folder), 1)
+        checkpoint = CheckpointLayout(Path(folder), 1)
         run_drivers(kafka, checkpoint, [*runs, (EXACTLY, 1, None)])
         before, kafka.markers = list(kafka.output), None
         for _ in range(2):
@@ -234,13 +249,13 @@ def test_a_lost_marker_stops_every_batch_until_delivery_is_changed(runs: list[Ru
             assert raised.value.code is ExitCode.SINK_PROGRESS_LOST and kafka.output == before
         run_driver(kafka, checkpoint, AT_LEAST, 1)
         run_driver(kafka, checkpoint, EXACTLY, 2)
-        last = fetch_last_commit(checkpoint)
+        last = CommitLog(checkpoint).read_newest()
     assert last is not None
     assert sorted(set(kafka.output)) == list(range(last + 1))
 
 
-def start(folder: Path, batches: int) -> tuple[Kafka, Checkpoint]:
-    kafka, checkpoint = Kafka(), Checkpoint(folder, 1)
+def start(folder: Path, batches: int) -> tuple[Kafka, CheckpointLayout]:
+    kafka, checkpoint = Kafka(), CheckpointLayout(folder, 1)
     run_driver(kafka, checkpoint, EXACTLY, batches)
     return kafka, checkpoint
 
@@ -260,7 +275,7 @@ def test_a_foreign_marker_stops_the_job_and_at_least_once_is_the_way_out(tmp_pat
     run_driver(kafka, checkpoint, AT_LEAST, 1)
     run_driver(kafka, checkpoint, EXACTLY, 1)
     assert kafka.output == [0, 1, 2, 3]
-    output = read_output(checkpoint)
+    output = OutputFile(checkpoint).read()
     assert output is not None and output.name != name
 
 
@@ -287,7 +302,7 @@ def test_a_batch_that_is_due_ends_in_its_transaction_before_delivery_changes(tmp
     kafka.steps = 6  # opened, planned, begun, sent, committed to Kafka; dies before Spark's commit
     with pytest.raises(Killed):
         run_driver(kafka, checkpoint, EXACTLY, 1)
-    assert (kafka.output, fetch_last_commit(checkpoint)) == ([0, 1], 0)
+    assert (kafka.output, CommitLog(checkpoint).read_newest()) == ([0, 1], 0)
     kafka.steps = None
     run_driver(kafka, checkpoint, AT_LEAST, 2)
     assert (kafka.output, kafka.at_least) == ([0, 1, 2], {2})
@@ -295,7 +310,7 @@ def test_a_batch_that_is_due_ends_in_its_transaction_before_delivery_changes(tmp
 
 def test_a_checkpoint_without_the_file_that_says_how_it_was_written_is_damaged(tmp_path: Path) -> None:
     kafka, checkpoint = start(tmp_path, 1)
-    checkpoint.sink_file.unlink()
+    checkpoint.output_file.unlink()
     with pytest.raises(JobError, match=r"sink\.json, which says how they were written, is missing") as raised:
         run_driver(kafka, checkpoint, EXACTLY, 1)
     assert raised.value.code is ExitCode.CHECKPOINT_DAMAGED
@@ -303,12 +318,12 @@ def test_a_checkpoint_without_the_file_that_says_how_it_was_written_is_damaged(t
 
 def test_another_count_of_rows_is_never_committed(tmp_path: Path) -> None:
     kafka = Kafka(markers={})
-    marker = Marker(batch=NOTHING_WRITTEN, entry="", attempt=1, rows=0)
+    marker = Marker(batch=NOTHING_DELIVERED, entry="", attempt=1, rows=0)
     transactions: Any = Transactions(kafka, "x")
     transactions.open()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sink, "build_timestamp", Column)
-        once = sink.ExactlyOnceSink(transactions, marker, 1, build_config(EXACTLY).sink.kafka.ordering, 1)  # type: ignore[union-attr]
+        patch.setattr(exactly_once, "build_timestamp", Column)
+        once = ExactlyOnceSink(transactions, marker, attempt=1, ordering=Ordering.NONE, partitions=1)
         once.begin(0, "entry")
         once.write(Rows(0, kafka), 0)  # type: ignore[arg-type]
         with pytest.raises(JobError, match="has 2 records to write, and 1 were sent"):
@@ -330,6 +345,12 @@ def test_what_the_marker_says_about_batch_7(marker: tuple[int, str], step: Step 
         assert raised.value.code is ExitCode.SINK_PROGRESS_LOST
 
 
+def build_guard(fetch_id: Callable[[str], str | None], writes_marker: Callable[[], bool] = lambda: True) -> SinkTopicGuard:
+    topics = {"out": Reason.SINK_TOPIC_MISSING}
+    wait: Callable[[float], None] = lambda seconds: None  # noqa: E731
+    return SinkTopicGuard(fetch_id=fetch_id, wait=wait, topics=topics, progress_topic="progress", writes_marker=writes_marker)
+
+
 @pytest.mark.parametrize(
     ("seen", "code", "reason"),
     [
@@ -347,7 +368,7 @@ def test_topics_that_the_sink_writes_to(seen: dict[str, list[str | None]], code:
         ids = seen[name]
         return ids.pop(0) if len(ids) > 1 else ids[0]
 
-    guard = SinkGuard(fetch_id, lambda seconds: None, {"out": Reason.SINK_TOPIC_MISSING}, "progress", lambda: True)
+    guard = build_guard(fetch_id)
     if code is None:
         guard.check(1)
         guard.check(2)
@@ -359,22 +380,22 @@ def test_topics_that_the_sink_writes_to(seen: dict[str, list[str | None]], code:
 
 def test_a_progress_topic_that_nobody_writes_to_may_be_missing() -> None:
     """AtLeastOnce is the way out where it was lost; a switch is over when the batch that was due has ended."""
-    marks = True
+    writes_marker = True
     ids = {"out": "a", "progress": "p"}
-    guard = SinkGuard(ids.get, lambda seconds: None, {"out": Reason.SINK_TOPIC_MISSING}, "progress", lambda: marks)
+    guard = build_guard(ids.get, lambda: writes_marker)
     guard.check(1)
     del ids["progress"]
     with pytest.raises(JobError):
         guard.check(2)
-    marks = False
+    writes_marker = False
     guard.check(2)
 
 
 def test_brokers_that_know_no_ids_of_topics_say_nothing_by_them() -> None:
     ids = {"out": "a", "progress": "p"}
-    guard = SinkGuard(ids.get, lambda seconds: None, {"out": Reason.SINK_TOPIC_MISSING}, "progress", lambda: True)
+    guard = build_guard(ids.get)
     ids["out"] = ""
     guard.check(1)
     ids["out"] = "b"
-    with pytest.raises(JobError, match="deleted and made again"):
+    with pytest.raises(JobError, match="deleted and recreated"):
         guard.check(2)

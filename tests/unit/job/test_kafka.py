@@ -11,10 +11,12 @@ from dedup_api.driver_status import Phase
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_job.checkpoint.layout import Commit
+from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.errors import JobError
-from dedup_job.kafka.brokers import LONGEST_PAUSE, End, TopicInfo, build_pauses, fetch_finding, wait_for_kafka
+from dedup_job.kafka.broker_client import OffsetEnd, TopicInfo
 from dedup_job.kafka.lag import LagProbe, find_unread
+from dedup_job.kafka.retries import LONGEST_PAUSE, build_pauses
+from dedup_job.kafka.startup_check import find_broker_problem, wait_for_kafka
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.status import State
 from unit.job.test_session import DOCUMENT
@@ -34,8 +36,8 @@ class FakeBrokers:
             raise JobError(ExitCode.UNAVAILABLE, "no broker answers")
         return TopicInfo(f"id of {topic}", [0, 1]) if topic in self.topics else None
 
-    def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]:
-        return self.ends if end is End.LATEST else self.starts
+    def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
+        return self.ends if end is OffsetEnd.LATEST else self.starts
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ class FakeBrokers:
     ],
 )
 def test_findings(brokers: FakeBrokers, reason: Reason | None) -> None:
-    finding = fetch_finding(brokers, build_config())
+    finding = find_broker_problem(brokers, build_config())
     assert (finding and finding.reason) == reason
 
 
@@ -62,7 +64,7 @@ def test_findings(brokers: FakeBrokers, reason: Reason | None) -> None:
     ],
 )
 def test_a_topic_made_again_explains_a_failure(topic_id: str, on_data_loss: str, reason: Reason | None) -> None:
-    finding = fetch_finding(FakeBrokers(), build_config(onDataLoss=on_data_loss), topic_id)
+    finding = find_broker_problem(FakeBrokers(), build_config(onDataLoss=on_data_loss), topic_id)
     assert (finding and finding.reason) == reason
 
 

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.lost_records import (
     KEPT,
     NAMED,
-    Lost,
     LostRange,
-    build_sentence,
+    LostRecords,
+    LostRecordsFile,
+    describe_lost,
     find_lost,
     find_unreadable,
-    read_lost,
-    write_lost,
 )
 
 OFFSETS = st.dictionaries(st.integers(0, 4), st.integers(0, 60))
@@ -60,7 +60,7 @@ def test_all_of_a_batch_whose_topic_is_gone() -> None:
 @given(st.lists(st.lists(st.dictionaries(st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=4), max_size=5))
 def test_tries_of_a_batch_count_once(batches: list[list[dict[int, int]]]) -> None:
     """Each batch reads 20 offsets of each partition; each try of it sees an earliest offset, mostly one that has moved on."""
-    seen, counted = Lost(), 0
+    seen, counted = LostRecords(), 0
     for batch, tries in enumerate(batches):
         starts = dict.fromkeys(range(4), batch * 20)
         ends = {partition: start + 20 for partition, start in starts.items()}
@@ -76,7 +76,7 @@ def test_tries_of_a_batch_count_once(batches: list[list[dict[int, int]]]) -> Non
 
 
 def test_old_ranges_are_forgotten_and_still_counted() -> None:
-    seen = Lost()
+    seen = LostRecords()
     for batch in range(KEPT + 50):
         seen = seen.add([lost(batch, 0, batch, batch + 1)])
     assert seen.total == KEPT + 50
@@ -85,12 +85,12 @@ def test_old_ranges_are_forgotten_and_still_counted() -> None:
 
 def test_no_range_of_the_newest_batch_is_forgotten() -> None:
     many = [lost(5, partition, 0, 2) for partition in range(3 * KEPT)]
-    seen = Lost().add([lost(4, 0, 0, 1)]).add(many).add(many)
+    seen = LostRecords().add([lost(4, 0, 0, 1)]).add(many).add(many)
     assert (seen.total, len(seen.ranges)) == (6 * KEPT + 1, 3 * KEPT + 1)
 
 
 def test_a_sentence_names_partitions_and_ranges() -> None:
-    sentence = build_sentence("orders", [lost(1, 0, 10, 15), lost(1, 2, 0, 1)])
+    sentence = describe_lost("orders", [lost(1, 0, 10, 15), lost(1, 2, 0, 1)])
     assert sentence == (
         "the topic orders no longer holds offsets 10 to 14 of partition 0, offsets 0 to 0 of partition 2: "
         "up to 6 records that the job has not read"
@@ -98,17 +98,26 @@ def test_a_sentence_names_partitions_and_ranges() -> None:
 
 
 def test_a_sentence_stays_short() -> None:
-    sentence = build_sentence("orders", [lost(1, partition, 0, 2) for partition in range(500)])
+    sentence = describe_lost("orders", [lost(1, partition, 0, 2) for partition in range(500)])
     assert f"ranges of {500 - NAMED} more partitions" in sentence and "up to 1000 records" in sentence and len(sentence) < 400
 
 
+def make_file(root: Path) -> LostRecordsFile:
+    layout = CheckpointLayout(root, 1)
+    layout.folder.mkdir()
+    return LostRecordsFile(layout)
+
+
 def test_file_round_trip(tmp_path: Path) -> None:
-    seen = Lost().add([lost(1, 0, 10, 15), lost(1, 2, 0, 1)])
-    write_lost(tmp_path / "lost.json", seen)
-    assert read_lost(tmp_path / "lost.json") == seen
+    seen = LostRecords().add([lost(1, 0, 10, 15), lost(1, 2, 0, 1)])
+    file = make_file(tmp_path)
+    file.write(seen)
+    assert file.read() == seen
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"total": "x"}', "null"])
 def test_a_damaged_file_starts_from_zero(tmp_path: Path, content: str) -> None:
-    (tmp_path / "lost.json").write_text(content)
-    assert read_lost(tmp_path / "lost.json") == Lost() == read_lost(tmp_path / "missing")
+    file = make_file(tmp_path)
+    assert file.read() == LostRecords()
+    file.layout.lost_records_file.write_text(content)
+    assert file.read() == LostRecords()

@@ -13,22 +13,18 @@ from hypothesis import strategies as st
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_job.checkpoint.layout import (
-    Checkpoint,
-    fetch_last_commit,
-    fetch_last_planned,
-    read_end_offsets,
-    read_entry,
-    read_initial_offsets,
-)
-from dedup_job.checkpoint.lost_records import read_lost
-from dedup_job.checkpoint.markers import Marker
-from dedup_job.checkpoint.recreated_topic import Move, adopt_batch, build_forced_entry, move_to_new_topic
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.log_format import build_empty_batch_entry
+from dedup_job.checkpoint.lost_records import LostRecordsFile
+from dedup_job.checkpoint.recreated_topic import OffsetReset, RecreatedTopic
+from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog, SourceStart
 from dedup_job.errors import JobError
-from dedup_job.kafka.brokers import End, TopicInfo, ask_patiently
-from dedup_job.kafka.source_guard import SourceGuard
+from dedup_job.kafka.broker_client import OffsetEnd, TopicInfo
+from dedup_job.kafka.retries import retry_while_unavailable
+from dedup_job.kafka.source_topic_guard import SourceTopicGuard
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.status import State
+from dedup_job.sink.marker import Marker
 from dedup_job.stream.source import build_source_options
 from unit.job.test_checkpoint import write_batch
 from unit.job.test_session import DOCUMENT
@@ -46,7 +42,7 @@ def build_entry(ends: dict[int, int], watermark: int = 1000, clock: int = 2000) 
     return f"v1\n{json.dumps(metadata)}\n{json.dumps({'orders': {str(partition): end for partition, end in ends.items()}})}"
 
 
-class Volume(Checkpoint):
+class Volume(CheckpointLayout):
     """A checkpoint as Spark leaves it: batch after batch, the last of them perhaps only planned."""
 
     def begin(self, starts: dict[int, int]) -> None:
@@ -85,8 +81,8 @@ class Topic:
             raise AWAY
         return TopicInfo(self.id, sorted(self.earliest)) if self.exists else None
 
-    def fetch_offsets(self, topic: str, partitions: list[int], end: End) -> dict[int, int]:
-        assert end is End.EARLIEST and partitions == sorted(self.earliest)
+    def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
+        assert end is OffsetEnd.EARLIEST and partitions == sorted(self.earliest)
         return self.earliest
 
 
@@ -96,8 +92,15 @@ class Bed:
     def __init__(self, volume: Volume, on_data_loss: str = "Fail", topic_id: str = OLD) -> None:
         self.topic, self.state, self.metrics, self.volume = Topic(), State(), Metrics(), volume
         self.waited: list[float] = []
-        self.guard = SourceGuard(
-            self.topic, build_config(on_data_loss), volume, topic_id, self.state, self.metrics, self.wait, lambda: sum(self.waited)
+        self.guard = SourceTopicGuard(
+            brokers=self.topic,
+            config=build_config(on_data_loss),
+            layout=volume,
+            topic_id=topic_id,
+            state=self.state,
+            metrics=self.metrics,
+            wait=self.wait,
+            clock=lambda: sum(self.waited),
         )
 
     def wait(self, seconds: float) -> None:
@@ -106,7 +109,7 @@ class Bed:
     @property
     def lost(self) -> int:
         counted = self.metrics.registry.get_sample_value("dedup_lost_records_total")
-        assert read_lost(self.volume.lost_file).total == self.state.read().lost
+        assert LostRecordsFile(self.volume).read().total == self.state.read().lost
         return int(counted or 0)
 
 
@@ -120,12 +123,12 @@ def catch(call: Callable[[], object]) -> JobError:
 def test_a_whole_topic_passes(volume: Volume, on_data_loss: str) -> None:
     bed = Bed(volume, on_data_loss)
     bed.guard.check_start()
-    assert bed.guard.follow_topic(None) == OLD
+    assert bed.guard.reset_offsets_if_recreated(None) == OLD
     volume.add(1, {0: 20, 1: 5, 2: 7}, committed=False)  # partition 2 was added to the topic
     bed.topic.earliest = {0: 10, 1: 5, 2: 0}
     bed.guard.check_before(1)
     bed.guard.check_after(1)
-    assert bed.lost == 0 and not volume.lost_file.exists()
+    assert bed.lost == 0 and not volume.lost_records_file.exists()
 
 
 def test_lost_records_stop_a_batch_before_it_begins(volume: Volume) -> None:
@@ -195,7 +198,7 @@ def test_a_topic_made_again_ends_a_running_driver(volume: Volume, on_data_loss: 
     for check in (bed.guard.check_before, bed.guard.check_after):
         error = catch(lambda check=check: check(1))  # type: ignore[misc]
         assert (error.code, error.reason) == (ExitCode.TOPIC_MISSING, reason)
-        assert "made again" in error.message
+        assert "recreated" in error.message
     assert bed.lost == 0
 
 
@@ -203,10 +206,10 @@ def test_a_topic_made_again_stops_the_start_with_fail(volume: Volume) -> None:
     volume.add(1, {0: 20, 1: 5}, committed=False)
     bed = Bed(volume)
     bed.topic.id = NEW
-    bed.guard.adopt_batch(build_marker(1))
+    bed.guard.commit_delivered_batch(build_marker(1))
     assert catch(bed.guard.check_start).reason is Reason.SOURCE_TOPIC_REPLACED
-    assert catch(lambda: bed.guard.follow_topic(None)).reason is Reason.SOURCE_TOPIC_REPLACED
-    assert (fetch_last_commit(volume), fetch_last_planned(volume)) == (0, 1), "the old topic may be brought back"
+    assert catch(lambda: bed.guard.reset_offsets_if_recreated(None)).reason is Reason.SOURCE_TOPIC_REPLACED
+    assert (CommitLog(volume).read_newest(), OffsetLog(volume).read_newest()) == (0, 1), "the old topic may be brought back"
 
 
 def test_the_start_follows_a_topic_made_again_with_continue(volume: Volume) -> None:
@@ -214,10 +217,10 @@ def test_the_start_follows_a_topic_made_again_with_continue(volume: Volume) -> N
     bed = Bed(volume, "Continue")
     bed.topic.id, bed.topic.earliest = NEW, {0: 0}
     bed.guard.check_start()
-    bed.guard.adopt_batch(None)
-    assert bed.guard.follow_topic(None) == NEW
+    bed.guard.commit_delivered_batch(None)
+    assert bed.guard.reset_offsets_if_recreated(None) == NEW
     assert bed.lost == 10
-    assert read_end_offsets(read_entry(volume, 1), "orders") == {}
+    assert OffsetLog(volume).read_end_offsets(1, "orders") == {}
     bed.guard.check_before(1)
     bed.guard.check_after(1)
     assert bed.lost == 10, "the empty batch has lost nothing"
@@ -226,12 +229,12 @@ def test_the_start_follows_a_topic_made_again_with_continue(volume: Volume) -> N
 def test_the_start_keeps_a_batch_that_is_in_the_output(volume: Volume) -> None:
     volume.add(1, {0: 20, 1: 5}, committed=False)
     bed = Bed(volume, "Continue")
-    bed.guard.adopt_batch(build_marker(1))
-    assert fetch_last_commit(volume) == 0, "the topic is still what it was: Spark reads the batch again"
+    bed.guard.commit_delivered_batch(build_marker(1))
+    assert CommitLog(volume).read_newest() == 0, "the topic is still what it was: Spark reads the batch again"
     bed.topic.id = NEW
-    bed.guard.adopt_batch(build_marker(1))
-    assert bed.guard.follow_topic(build_marker(1)) == NEW
-    assert (fetch_last_commit(volume), fetch_last_planned(volume), bed.lost) == (1, 2, 0)
+    bed.guard.commit_delivered_batch(build_marker(1))
+    assert bed.guard.reset_offsets_if_recreated(build_marker(1)) == NEW
+    assert (CommitLog(volume).read_newest(), OffsetLog(volume).read_newest(), bed.lost) == (1, 2, 0)
 
 
 @pytest.mark.parametrize(("recorded", "found", "after"), [("", NEW, NEW), (OLD, "", OLD), ("", "", "")])
@@ -239,8 +242,8 @@ def test_unknown_ids_say_nothing(volume: Volume, recorded: str, found: str, afte
     bed = Bed(volume, topic_id=recorded)
     bed.topic.id = found
     bed.guard.check_start()
-    assert bed.guard.follow_topic(None) == after
-    assert fetch_last_planned(volume) == 0
+    assert bed.guard.reset_offsets_if_recreated(None) == after
+    assert OffsetLog(volume).read_newest() == 0
 
 
 def test_a_missing_topic_is_said_at_once(volume: Volume) -> None:
@@ -258,7 +261,7 @@ def test_brokers_that_are_away_for_a_moment_are_waited_for() -> None:
             raise failures.pop()
         return "here"
 
-    assert ask_patiently(ask, waited.append) == "here"
+    assert retry_while_unavailable(ask, waited.append) == "here"
     assert waited == [0.5, 1.0]
 
 
@@ -278,8 +281,8 @@ def build_marker(batch: int) -> Marker:
 
 def test_the_forced_batch_ends_nowhere_and_turns_nothing_back(volume: Volume) -> None:
     (volume.spark / "offsets" / ".1.crc").write_text("of a planned batch that was dropped")
-    assert move_to_new_topic(volume, "orders", build_marker(0)) == Move(1, None, [])
-    version, metadata, offsets = read_entry(volume, 1).split("\n")
+    assert RecreatedTopic(volume, "orders", build_marker(0)).reset_offsets() == OffsetReset(1, None, [])
+    version, metadata, offsets = OffsetLog(volume).read_entry(1).split("\n")
     document = json.loads(metadata)
     assert (version, offsets) == ("v1", "{}")
     assert document["batchWatermarkMs"] == 5000, "that of the last commit"
@@ -295,78 +298,78 @@ def test_what_the_forced_batch_begins_from_is_on_the_disk_before_it(volume: Volu
     changelog.write_text("keys")
     synced: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().name))
-    move_to_new_topic(volume, "orders", build_marker(0))
+    RecreatedTopic(volume, "orders", build_marker(0)).reset_offsets()
     assert synced.index("1.changelog") < synced.index(".1.tmp")
 
 
 @given(st.integers(0, 10**13), st.integers(0, 10**13), st.integers(0, 10**13), st.integers(0, 10**13))
 def test_neither_watermark_nor_clock_goes_back(before: int, clock: int, watermark: int, now: int) -> None:
-    document = json.loads(build_forced_entry(build_entry({0: 1}, before, clock), watermark, now).split("\n")[1])
+    document = json.loads(build_empty_batch_entry(build_entry({0: 1}, before, clock), watermark, now).split("\n")[1])
     assert (document["batchWatermarkMs"], document["batchTimestampMs"]) == (max(before, watermark), max(clock, now))
 
 
 @pytest.mark.parametrize("entry", ["", "v1\n{}", "v2\n{}\n{}", 'v1\n{}\n{"a":{}}\n{"b":{}}'])
 def test_an_entry_of_another_form_is_not_guessed_at(entry: str) -> None:
-    assert catch(lambda: build_forced_entry(entry, 0, 0)).code is ExitCode.INTERNAL
+    assert catch(lambda: build_empty_batch_entry(entry, 0, 0)).code is ExitCode.INTERNAL
 
 
 @pytest.mark.parametrize("marker", [build_marker(0), None])
 def test_a_planned_batch_that_is_not_in_the_output_is_dropped_and_counted(volume: Volume, marker: Marker | None) -> None:
     volume.add(1, {0: 13, 1: 9}, committed=False)
-    move = move_to_new_topic(volume, "orders", marker)
-    assert (move.forced, move.dropped) == (1, 1)
+    move = RecreatedTopic(volume, "orders", marker).reset_offsets()
+    assert (move.empty_batch, move.dropped_batch) == (1, 1)
     assert [(item.batch, item.partition, item.start, item.end) for item in move.lost] == [(1, 0, 10, 13), (1, 1, 5, 9)]
-    assert read_end_offsets(read_entry(volume, 1), "orders") == {}
-    assert read_lost(volume.lost_file).total == 7
+    assert OffsetLog(volume).read_end_offsets(1, "orders") == {}
+    assert LostRecordsFile(volume).read().total == 7
 
 
 def test_a_planned_batch_that_is_in_the_output_is_committed(volume: Volume) -> None:
     volume.add(1, {0: 13, 1: 9}, committed=False)
     (volume.spark / "commits" / ".1.crc").write_text("x")
-    assert adopt_batch(volume, build_marker(1)) == 1
+    assert RecreatedTopic(volume, "orders", build_marker(1)).commit_delivered_batch() == 1
     assert (volume.spark / "commits" / "1").read_text() == (volume.spark / "commits" / "0").read_text()
     assert not (volume.spark / "commits" / ".1.crc").exists()
-    assert adopt_batch(volume, build_marker(1)) is None
-    assert move_to_new_topic(volume, "orders", build_marker(1)) == Move(2, None, [])
-    assert read_end_offsets(read_entry(volume, 1), "orders") == {0: 13, 1: 9}
-    assert read_end_offsets(read_entry(volume, 2), "orders") == {}
+    assert RecreatedTopic(volume, "orders", build_marker(1)).commit_delivered_batch() is None
+    assert RecreatedTopic(volume, "orders", build_marker(1)).reset_offsets() == OffsetReset(2, None, [])
+    assert OffsetLog(volume).read_end_offsets(1, "orders") == {0: 13, 1: 9}
+    assert OffsetLog(volume).read_end_offsets(2, "orders") == {}
 
 
 @pytest.mark.parametrize("marker", [build_marker(0), None])
 def test_no_other_batch_is_committed(volume: Volume, marker: Marker | None) -> None:
-    assert adopt_batch(volume, marker) is None
+    assert RecreatedTopic(volume, "orders", marker).commit_delivered_batch() is None
     volume.add(1, {0: 13, 1: 9}, committed=False)
-    assert adopt_batch(volume, marker) is None
-    assert fetch_last_commit(volume) == 0
+    assert RecreatedTopic(volume, "orders", marker).commit_delivered_batch() is None
+    assert CommitLog(volume).read_newest() == 0
 
 
 def test_a_batch_in_the_output_is_never_dropped(volume: Volume) -> None:
     """Its state was found damaged after it had been adopted, and its commit taken back."""
     volume.add(1, {0: 13, 1: 9}, committed=False)
-    assert catch(lambda: move_to_new_topic(volume, "orders", build_marker(1))).code is ExitCode.CHECKPOINT_DAMAGED
+    assert catch(lambda: RecreatedTopic(volume, "orders", build_marker(1)).reset_offsets()).code is ExitCode.CHECKPOINT_DAMAGED
 
 
 @pytest.mark.parametrize("marker", [build_marker(0), build_marker(1), None])
 def test_a_move_can_be_repeated(volume: Volume, marker: Marker | None) -> None:
     volume.add(1, {0: 13, 1: 9}, committed=False)
-    adopt_batch(volume, marker)
-    forced = move_to_new_topic(volume, "orders", marker).forced
-    adopt_batch(volume, marker)
-    commits, total = fetch_last_commit(volume), read_lost(volume.lost_file).total
-    assert move_to_new_topic(volume, "orders", marker) == Move(forced, None, [])
-    assert (fetch_last_commit(volume), read_lost(volume.lost_file).total) == (commits, total)
+    RecreatedTopic(volume, "orders", marker).commit_delivered_batch()
+    forced = RecreatedTopic(volume, "orders", marker).reset_offsets().empty_batch
+    RecreatedTopic(volume, "orders", marker).commit_delivered_batch()
+    commits, total = CommitLog(volume).read_newest(), LostRecordsFile(volume).read().total
+    assert RecreatedTopic(volume, "orders", marker).reset_offsets() == OffsetReset(forced, None, [])
+    assert (CommitLog(volume).read_newest(), LostRecordsFile(volume).read().total) == (commits, total)
 
 
 def test_before_the_first_commit_the_job_begins_anew(tmp_path: Path) -> None:
     volume = Volume(tmp_path, 1)
     volume.begin({0: 3})
     volume.add(0, {0: 10}, committed=False)
-    move = move_to_new_topic(volume, "orders", build_marker(-1))
-    assert (move.forced, move.dropped, [item.records for item in move.lost]) == (None, 0, [7])
-    assert fetch_last_planned(volume) is None
+    move = RecreatedTopic(volume, "orders", build_marker(-1)).reset_offsets()
+    assert (move.empty_batch, move.dropped_batch, [item.records for item in move.lost]) == (None, 0, [7])
+    assert OffsetLog(volume).read_newest() is None
     assert (volume.spark / "sources" / "0" / "0").read_bytes() == b"\0v1\n{}"
     assert not (volume.spark / "sources" / "0" / ".0.crc").exists()
-    assert read_initial_offsets(volume, "orders") == {}
+    assert SourceStart(volume).read("orders") == {}
     assert not list((volume.spark / "offsets").glob(".0*"))
 
 
@@ -376,8 +379,8 @@ def test_a_first_batch_that_is_in_the_output_is_committed(tmp_path: Path) -> Non
     volume.add(0, {0: 10}, committed=False)
     (volume.spark / "commits" / ".0.crc").unlink()
     (volume.spark / "commits").rmdir()
-    assert adopt_batch(volume, build_marker(0)) == 0
-    assert move_to_new_topic(volume, "orders", build_marker(0)) == Move(1, None, [])
+    assert RecreatedTopic(volume, "orders", build_marker(0)).commit_delivered_batch() == 0
+    assert RecreatedTopic(volume, "orders", build_marker(0)).reset_offsets() == OffsetReset(1, None, [])
     assert json.loads((volume.spark / "commits" / "0").read_text().removeprefix("v1\n")) == {"nextBatchWatermarkMs": 0}
 
 
@@ -385,7 +388,7 @@ def test_a_checkpoint_without_a_batch_is_left_alone(tmp_path: Path) -> None:
     volume = Volume(tmp_path, 1)
     volume.spark.mkdir(parents=True)
     volume.folder.joinpath("x").touch()
-    assert move_to_new_topic(volume, "orders", None) == Move(None, None, [])
+    assert RecreatedTopic(volume, "orders", None).reset_offsets() == OffsetReset(None, None, [])
     assert not list(volume.spark.iterdir())
 
 
@@ -394,7 +397,7 @@ def test_initial_offsets_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     volume.begin({0: 3})
     for content in (b"", b"\0", b"\0v1\n", b"\0v1\n{", b"\0v9\n{}", b"\xff\xff"):
         (volume.spark / "sources" / "0" / "0").write_bytes(content)
-        error = catch(lambda: read_initial_offsets(volume, "orders"))
+        error = catch(lambda: SourceStart(volume).read("orders"))
         assert error.code is ExitCode.CHECKPOINT_DAMAGED and "generation-1/spark/sources/0/0" in error.message
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dedup_api.driver_status import Blocked, DriverStatus, Phase
 from dedup_api.reasons import Reason
-from dedup_job.checkpoint.layout import Commit
+from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.checkpoint.totals import Totals
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.server import Pages, start_server

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_api.faults import Fault
-from dedup_job.checkpoint.totals import BatchCounts, Totals, Written, read_totals, write_totals
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, Written
 
 ROWS = st.integers(min_value=0, max_value=1_000_000)
 
@@ -52,18 +53,26 @@ def test_what_is_lost_shows() -> None:
     assert (batch.late, batch.invalid, batch.invalid_by_reason) == (1, 1, {Fault.NOT_JSON: 1})
 
 
+def make_file(root: Path) -> TotalsFile:
+    layout = CheckpointLayout(root, 1)
+    layout.folder.mkdir()
+    return TotalsFile(layout)
+
+
 def test_file_round_trip(tmp_path: Path) -> None:
     totals = Totals(batch=7, rows_in=5, rows_out=3, duplicates=1, late=1, invalid={"NotJson": 2}, state_rows=3, state_bytes=100)
-    write_totals(tmp_path / "totals.json", totals)
-    assert read_totals(tmp_path / "totals.json") == totals
-    assert [entry.name for entry in tmp_path.iterdir()] == ["totals.json"]
+    file = make_file(tmp_path)
+    file.write(totals)
+    assert file.read() == totals
+    assert [entry.name for entry in file.layout.folder.iterdir()] == ["totals.json"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"batch": 1}', "null"])
 def test_a_damaged_file_starts_from_zero(tmp_path: Path, content: str) -> None:
-    (tmp_path / "totals.json").write_text(content)
-    assert read_totals(tmp_path / "totals.json") == Totals()
+    file = make_file(tmp_path)
+    file.layout.totals_file.write_text(content)
+    assert file.read() == Totals()
 
 
 def test_no_file_starts_from_zero(tmp_path: Path) -> None:
-    assert read_totals(tmp_path / "totals.json") == Totals()
+    assert make_file(tmp_path).read() == Totals()
