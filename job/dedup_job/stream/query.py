@@ -49,7 +49,7 @@ class Query:
         config = self._config
         jvm: Any = spark._jvm
         self._batch_times = jvm.dev.streamdedup.BatchTimes
-        self._tick = jvm.dev.streamdedup.Tick
+        self._tick = jvm.dev.streamdedup.ExpiryBatch
         unique = deduplicate(parse(read_source(spark, config), config), config.watermark_delay)
         writer = (
             unique.writeStream.queryName(QUERY_NAME)
@@ -72,7 +72,7 @@ class Query:
     def tick(self, milliseconds: int) -> bool:
         """Moves the watermark up to this time, for a batch without data that removes expired keys; see `expiry`. False where a batch has
         been planned meanwhile, which does the same."""
-        return self._handle is not None and bool(self._tick.move(self._handle._jsq.streamingQuery(), milliseconds))
+        return self._handle is not None and bool(self._tick.request(self._handle._jsq.streamingQuery(), milliseconds))
 
     def read_phases(self) -> list[dict[str, float]]:
         """Seconds by phase, for each batch that Spark has reported on since the last call."""
