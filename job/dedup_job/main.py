@@ -44,7 +44,7 @@ from dedup_job.kafka.sink_topic_guard import SinkTopicGuard
 from dedup_job.kafka.source_topic_guard import SourceTopicGuard
 from dedup_job.kafka.startup_check import find_broker_problem, wait_for_kafka
 from dedup_job.logs import start_logging
-from dedup_job.report.checkpoint_size import SizeProbe
+from dedup_job.report.checkpoint_size import CheckpointSizeMonitor
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.server import Pages, start_server
 from dedup_job.report.status import State, build_status, build_stuck_bound
@@ -133,7 +133,7 @@ def run(arguments: Arguments, gate: Gate) -> bool:
     attempt = AttemptFile(checkpoint).increment()
     identity = IdentityFile(checkpoint).check(config, SPARK_VERSION)
     begun = identity is not None
-    state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_begun=begun)
+    state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_has_state=begun)
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
     brokers = BrokerClient(ClientSettings(config.source.bootstrap_servers))
     if not wait_for_kafka(brokers, config, state, gate.stop_requested.wait):
@@ -219,7 +219,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
         return False  # nothing is stored yet: whoever stops the driver now may still correct its settings
     if identity != driver.identity:
         IdentityFile(driver.checkpoint).write(identity)
-        state.update(checkpoint_begun=True)
+        state.update(checkpoint_has_state=True)
     mirror.start()
     query.start(spark)
     state.update(phase=Phase.RUNNING, running_since=time.time())
@@ -227,7 +227,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     oldest = OldestUnread(client_settings, config.consumer_group)
     lag = LagProbe(driver.brokers, oldest, config, state, driver.metrics, driver.gate.stop_requested)
     lag.start()
-    SizeProbe(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
+    CheckpointSizeMonitor(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
     try:
         ends = config.available_now
         ticks = None if ends else build_tick_interval(config)

@@ -48,7 +48,7 @@ class Reporter:
     def report_commit(self, batch: FinishedBatch) -> None:
         now = time.time()
         duration = max(now - batch.started, 0.001)
-        self._metrics.count(batch.counts, batch.written)
+        self._metrics.count_batch(batch.counts, batch.written)
         if batch.skipped:
             self._metrics.skipped.inc()
         self._metrics.duration.observe(duration)
