@@ -315,8 +315,8 @@ def validate_config(config: JobConfig) -> None:
         raise JobError(ExitCode.CONFIGURATION, "spec.deadLetter.topic is missing, and spec.onLate or spec.onInvalid is DeadLetter")
     if config.dead_letter_topic in {config.source.topic, config.progress_topic, config.sink.kafka and config.sink.kafka.topic} - {None}:
         raise JobError(ExitCode.CONFIGURATION, "spec.deadLetter.topic is the job's source, output or progress topic: choose another")
-    if (config.sink.kafka is None) == (config.sink.console is None):
-        raise JobError(ExitCode.CONFIGURATION, "spec.sink needs exactly one member: kafka or console")
+    if (problem := config.sink.find_union_problem()) is not None:
+        raise JobError(ExitCode.CONFIGURATION, problem)
     validate_paths(build_paths(config))
 
 
