@@ -44,15 +44,15 @@ from dedup_job.kafka.sink_topic_guard import SinkTopicGuard
 from dedup_job.kafka.source_topic_guard import SourceTopicGuard
 from dedup_job.kafka.startup_check import find_broker_problem, wait_for_kafka
 from dedup_job.logs import start_logging
-from dedup_job.report.checkpoint_size import SizeProbe
+from dedup_job.report.checkpoint_size import CheckpointSizeMonitor
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.server import Pages, start_server
 from dedup_job.report.status import State, build_status, build_stuck_bound
-from dedup_job.stream.expiry import build_tick_interval
+from dedup_job.stream.expiry import build_expiry_interval
 from dedup_job.stream.fields import build_paths, validate_paths
 from dedup_job.stream.guards import Guards
 from dedup_job.stream.session import build_spark_conf, start_session
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate
 
 if TYPE_CHECKING:
     from dedup_job.sink.sink import Sink
@@ -81,7 +81,7 @@ class Driver:
     checkpoint: CheckpointLayout
     lock: CheckpointLock
     attempt: int
-    gate: Gate
+    gate: BatchGate
     state: State
     metrics: Metrics
     brokers: BrokerClient
@@ -107,7 +107,7 @@ def read_arguments(words: list[str] | None = None) -> Arguments:
 def main(words: list[str] | None = None) -> int:
     start_logging()
     arguments = read_arguments(words)
-    gate = Gate()
+    gate = BatchGate()
     take_signals(gate)
     try:
         early = run(arguments, gate)
@@ -119,7 +119,7 @@ def main(words: list[str] | None = None) -> int:
     return STOPPED_EARLY if early else ExitCode.DONE
 
 
-def run(arguments: Arguments, gate: Gate) -> bool:
+def run(arguments: Arguments, gate: BatchGate) -> bool:
     """Whether the driver was stopped before it was through; one that never is, is stopped at the right time."""
     config = read_config(arguments.config)
     validate_config(config)
@@ -133,7 +133,7 @@ def run(arguments: Arguments, gate: Gate) -> bool:
     attempt = AttemptFile(checkpoint).increment()
     identity = IdentityFile(checkpoint).check(config, SPARK_VERSION)
     begun = identity is not None
-    state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_begun=begun)
+    state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_has_state=begun)
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
     brokers = BrokerClient(ClientSettings(config.source.bootstrap_servers))
     if not wait_for_kafka(brokers, config, state, gate.stop_requested.wait):
@@ -158,7 +158,7 @@ class WaitForLock:
     """Waits like an event, and says on `/status` what for: another driver is alive, which people must see at once."""
 
     state: State
-    gate: Gate
+    gate: BatchGate
 
     def __call__(self, seconds: float) -> bool:
         blocked = Blocked(reason=Reason.CHECKPOINT_LOCKED, message="another driver process holds the checkpoint")
@@ -219,7 +219,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
         return False  # nothing is stored yet: whoever stops the driver now may still correct its settings
     if identity != driver.identity:
         IdentityFile(driver.checkpoint).write(identity)
-        state.update(checkpoint_begun=True)
+        state.update(checkpoint_has_state=True)
     mirror.start()
     query.start(spark)
     state.update(phase=Phase.RUNNING, running_since=time.time())
@@ -227,10 +227,10 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     oldest = OldestUnread(client_settings, config.consumer_group)
     lag = LagProbe(driver.brokers, oldest, config, state, driver.metrics, driver.gate.stop_requested)
     lag.start()
-    SizeProbe(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
+    CheckpointSizeMonitor(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
     try:
         ends = config.available_now
-        ticks = None if ends else build_tick_interval(config)
+        ticks = None if ends else build_expiry_interval(config)
         supervisor = Supervisor(query, jvm, driver.gate, CommitLog(driver.checkpoint), reporter, state, driver.explain, ticks, ends)
         through = supervisor.run_until_stopped()
         if through:
@@ -320,9 +320,9 @@ def validate_config(config: JobConfig) -> None:
     validate_paths(build_paths(config))
 
 
-def take_signals(gate: Gate) -> None:
+def take_signals(gate: BatchGate) -> None:
     def handle(number: int, frame: FrameType | None) -> None:
-        gate.close()
+        gate.request_stop()
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)

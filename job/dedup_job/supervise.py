@@ -19,9 +19,9 @@ from dedup_job.kafka.consumer_group import GroupMirror
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.status import State
 from dedup_job.stream.batch import FinishedBatch
-from dedup_job.stream.expiry import is_tick_due
+from dedup_job.stream.expiry import is_expiry_batch_due
 from dedup_job.stream.query import Query
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate
 
 POLL = 0.2
 """Seconds between looks while running."""
@@ -48,7 +48,7 @@ class Reporter:
     def report_commit(self, batch: FinishedBatch) -> None:
         now = time.time()
         duration = max(now - batch.started, 0.001)
-        self._metrics.count(batch.counts, batch.written)
+        self._metrics.count_batch(batch.counts, batch.written)
         if batch.skipped:
             self._metrics.skipped.inc()
         self._metrics.duration.observe(duration)
@@ -101,7 +101,7 @@ class Supervisor:
 
     query: Query
     jvm: Jvm
-    gate: Gate
+    gate: BatchGate
     commits: CommitLog
     reporter: Reporter
     state: State
@@ -147,7 +147,7 @@ class Supervisor:
         if self.tick_interval is None or snapshot.commit is None or not self.gate.is_idle(self.commits.is_committed):
             return
         now = time.time()
-        if is_tick_due(self.tick_interval, max(self._ticked, snapshot.commit.next_watermark_ms), now, snapshot.totals.state_rows):
+        if is_expiry_batch_due(self.tick_interval, max(self._ticked, snapshot.commit.next_watermark_ms), now, snapshot.totals.state_rows):
             watermark = int(now * 1000) - 1
             if self.query.tick(watermark):
                 self._ticked = watermark

@@ -19,10 +19,10 @@ from dedup_job.errors import JobError
 from dedup_job.report.status import State
 from dedup_job.sink.sink import Sink
 from dedup_job.stream.execution import Execution
-from dedup_job.stream.expiry import build_tick_interval
+from dedup_job.stream.expiry import build_expiry_interval
 from dedup_job.stream.guards import Guards
 from dedup_job.stream.routing import decide_written, route
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate
 from dedup_job.stream.watermark import BatchRange, decide_arrival_watermark, decide_watermark
 from dedup_job.times import build_event_time
 
@@ -55,7 +55,7 @@ class BatchRunner:
         config: JobConfig,
         sink: Sink,
         guards: Guards,
-        gate: Gate,
+        gate: BatchGate,
         state: State,
         checkpoint: CheckpointLayout,
         get_execution: Callable[[], Execution],
@@ -83,7 +83,7 @@ class BatchRunner:
 
     def __call__(self, batch: DataFrame, number: int) -> None:
         try:
-            with self._gate.pass_batch(number):
+            with self._gate.admit_batch(number):
                 self._run(batch, number)
         except BaseException as error:  # noqa: BLE001  whatever it was, main must hear of it
             self.error = error
@@ -117,7 +117,7 @@ class BatchRunner:
             self._finished.append(FinishedBatch(number, started, counts, self._totals, written, skipped))
 
     def _set_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts) -> None:
-        plan, step = parse_plan(entry, self._config.source.topic), build_tick_interval(self._config)
+        plan, step = parse_plan(entry, self._config.source.topic), build_expiry_interval(self._config)
         if counts.rows_in == 0:
             watermark = plan.watermark
         elif step is not None:

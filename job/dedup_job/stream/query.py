@@ -22,7 +22,7 @@ from dedup_job.stream.execution import Execution
 from dedup_job.stream.guards import Guards
 from dedup_job.stream.parse import parse
 from dedup_job.stream.source import read_source
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,7 +36,7 @@ LONGEST_CHAIN = 20
 class Query:
     """The running query and its batches."""
 
-    def __init__(self, config: JobConfig, checkpoint: CheckpointLayout, gate: Gate, state: State, sink: Sink, guards: Guards) -> None:
+    def __init__(self, config: JobConfig, checkpoint: CheckpointLayout, gate: BatchGate, state: State, sink: Sink, guards: Guards) -> None:
         self._config, self._checkpoint = config, checkpoint
         self._handle: StreamingQuery | None = None
         self._started = threading.Event()
@@ -49,7 +49,7 @@ class Query:
         config = self._config
         jvm: Any = spark._jvm
         self._batch_times = jvm.dev.streamdedup.BatchTimes
-        self._tick = jvm.dev.streamdedup.Tick
+        self._tick = jvm.dev.streamdedup.ExpiryBatch
         unique = deduplicate(parse(read_source(spark, config), config), config.watermark_delay)
         writer = (
             unique.writeStream.queryName(QUERY_NAME)
@@ -65,14 +65,14 @@ class Query:
         return self._handle is not None and bool(self._handle.isActive)
 
     def stop(self) -> None:
-        """Cancels whatever is running: only for a query that is idle, see `stop.Gate`."""
+        """Cancels whatever is running: only for a query that is idle, see `stop.BatchGate`."""
         if self._handle is not None:
             self._handle.stop()
 
     def tick(self, milliseconds: int) -> bool:
         """Moves the watermark up to this time, for a batch without data that removes expired keys; see `expiry`. False where a batch has
         been planned meanwhile, which does the same."""
-        return self._handle is not None and bool(self._tick.move(self._handle._jsq.streamingQuery(), milliseconds))
+        return self._handle is not None and bool(self._tick.request(self._handle._jsq.streamingQuery(), milliseconds))
 
     def read_phases(self) -> list[dict[str, float]]:
         """Seconds by phase, for each batch that Spark has reported on since the last call."""

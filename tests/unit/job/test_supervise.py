@@ -10,7 +10,7 @@ from dedup_job.errors import JobError, StopRequested
 from dedup_job.exits import Cause
 from dedup_job.report.status import State
 from dedup_job.stream.query import Query
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate
 from dedup_job.supervise import Supervisor
 
 FENCED = JobError(ExitCode.FENCED, "newer")
@@ -38,7 +38,7 @@ class FakeQuery(Query):
         return []
 
 
-def build_supervisor(query: FakeQuery, gate: Gate, *, ends: bool) -> Supervisor:
+def build_supervisor(query: FakeQuery, gate: BatchGate, *, ends: bool) -> Supervisor:
     checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
     jvm: Any = SimpleNamespace(check=lambda: None)
     reporter: Any = None
@@ -58,9 +58,9 @@ def build_supervisor(query: FakeQuery, gate: Gate, *, ends: bool) -> Supervisor:
     ],
 )
 def test_how_the_loop_ends(stopping: bool, query: FakeQuery, error: JobError | None) -> None:
-    gate = Gate()
+    gate = BatchGate()
     if stopping:
-        gate.close()
+        gate.request_stop()
     supervisor = build_supervisor(query, gate, ends=False)
     if error is None:
         supervisor.run_until_stopped()
@@ -80,13 +80,13 @@ def test_how_the_loop_ends(stopping: bool, query: FakeQuery, error: JobError | N
     ],
 )
 def test_a_query_that_ends_by_itself_is_through_unless_it_was_stopped(stopping: bool, query: FakeQuery, through: bool) -> None:
-    gate = Gate()
+    gate = BatchGate()
     if stopping:
-        gate.close()
+        gate.request_stop()
     assert build_supervisor(query, gate, ends=True).run_until_stopped() is through
 
 
 def test_a_query_that_fails_is_not_through() -> None:
     with pytest.raises(JobError) as raised:
-        build_supervisor(FakeQuery([False], FENCED), Gate(), ends=True).run_until_stopped()
+        build_supervisor(FakeQuery([False], FENCED), BatchGate(), ends=True).run_until_stopped()
     assert raised.value is FENCED
