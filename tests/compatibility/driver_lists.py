@@ -14,15 +14,16 @@ from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
+from dedup_job.checkpoint.identity import Identity, write_identity
+from dedup_job.checkpoint.markers import Marker
+
 from compatibility.lists import List, list_keys, list_metrics
 from compatibility.operator_lists import ROOT, SAMPLES
 from dedup_api.job_config import JobConfig, build_job_config
 from dedup_api.spec import DedupJobSpec, Delivery
-from dedup_job.checkpoint.identity import Identity, write_identity
 from dedup_job.checkpoint.layout import Checkpoint, write_attempt
 from dedup_job.checkpoint.lock import take_lock
 from dedup_job.checkpoint.lost_records import Lost, LostRange, write_lost
-from dedup_job.checkpoint.markers import Marker
 from dedup_job.checkpoint.output_file import create_output, write_output
 from dedup_job.checkpoint.totals import StoreTimes, Totals, write_totals
 from dedup_job.logs import JsonFormatter
