@@ -38,7 +38,7 @@ from dedup_job.kafka.broker_client import BrokerClient
 from dedup_job.kafka.client_settings import ClientSettings
 from dedup_job.kafka.consumer_group import GroupMirror, GroupOffsets
 from dedup_job.kafka.lag import LagProbe
-from dedup_job.kafka.oldest_unread import OldestUnread
+from dedup_job.kafka.oldest_unread import OldestUnreadReader
 from dedup_job.kafka.retries import retry_while_unavailable
 from dedup_job.kafka.sink_topic_guard import SinkTopicGuard
 from dedup_job.kafka.source_topic_guard import SourceTopicGuard
@@ -224,8 +224,15 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     query.start(spark)
     state.update(phase=Phase.RUNNING, running_since=time.time())
     _LOG.info("query started")
-    oldest = OldestUnread(client_settings, config.consumer_group)
-    lag = LagProbe(driver.brokers, oldest, config, state, driver.metrics, driver.gate.stop_requested)
+    oldest = OldestUnreadReader(client_settings, config.consumer_group)
+    lag = LagProbe(
+        brokers=driver.brokers,
+        oldest=oldest,
+        config=config,
+        state=state,
+        metrics=driver.metrics,
+        stop=driver.gate.stop_requested,
+    )
     lag.start()
     CheckpointSizeMonitor(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
     try:

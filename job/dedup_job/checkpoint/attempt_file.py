@@ -1,4 +1,7 @@
-"""`attempt`: how often drivers were started on this volume. A driver with a lower number than the file has been replaced."""
+"""`attempt`: how often drivers were started on this volume.
+
+A newer driver has replaced every driver whose number is lower than the one in the file.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ class AttemptFile:
         """The number of the newest start, or 0 on a new volume.
 
         JobError with CHECKPOINT_DAMAGED for a missing or unreadable file on a volume that a job uses. `write_durably`
-        writes the file, so no crash of a driver causes that. A count that began at 0 again would let an older driver that is
-        still alive pass for the newer one.
+        writes the file, so no crash of a driver causes that. A count that began at 0 again would let an older driver
+        that is still alive pass for the newer one.
         """
         with translate_volume_errors(self.layout.root):
             try:
@@ -36,7 +39,10 @@ class AttemptFile:
         return int(content)
 
     def increment(self) -> int:
-        """Adds 1 and returns the number of this start. Creates the folders of the generation and so shows that the volume is writable."""
+        """Adds 1 and returns the number of this start.
+
+        It also creates the folders of the checkpoint generation, which shows that the volume is writable.
+        """
         with translate_volume_errors(self.layout.root):
             self.layout.spark.mkdir(parents=True, exist_ok=True)
             attempt = self.read() + 1

@@ -23,7 +23,10 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def replace_spark_file(path: Path, content: bytes) -> None:
-    """Writes the file without checksums: Hadoop refuses a file that does not match its checksums, and reads one that has none."""
+    """Writes the file and removes its checksums.
+
+    Hadoop refuses a file that does not match its checksums, and reads a file that has none.
+    """
     remove_spark_file(path)
     write_durably(path, content)
 

@@ -1,9 +1,9 @@
 """The checks at the start of each batch that concern the checkpoint, before anything of the batch leaves the driver.
 
-Spark never calls fsync, so a power cut can leave any file that Spark wrote recently empty or without its name. Kafka keeps
-what it has acknowledged. The two fit together again after a power cut only if, when the transaction of batch N commits,
-every file that batch N reads is on the disk: then only files that batch N itself writes can be torn, and `recovery` can
-derive those again.
+Spark never calls fsync, so a power cut can leave any file that Spark wrote recently empty or without its name. Kafka
+keeps what it has acknowledged. The two fit together again after a power cut only if, when the transaction of batch N
+commits, every file that batch N reads is on the disk: then only files that batch N itself writes can be torn, and
+`recovery` can derive those again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class AttemptGuard:
 
 
 class DurabilityGuard:
-    """Puts on the disk what Spark wrote since the last batch. One per driver: it remembers which files are on the disk already."""
+    """Puts on the disk what Spark wrote since the last batch.
+
+    A driver needs one guard for all batches, because the guard remembers which files are on the disk already.
+    """
 
     def __init__(self, layout: CheckpointLayout) -> None:
         self._layout = layout
@@ -69,8 +72,9 @@ class DurabilityGuard:
     def _sync_folder(self, folder: Path, found: set[_FileKey]) -> None:
         """Syncs the files, then the folders below, then the folder itself if a name in it is new.
 
-        Spark writes the SST files of a snapshot before the archive that names them, and the archive lies in the folder above.
-        The archive is listed first, so the SST files that it names exist by the time when their folder is listed.
+        Spark writes the SST files of a snapshot before the archive that names them, and the archive lies in the folder
+        above. Listing the archive first makes sure that the SST files that it names exist when their folder is
+        listed.
         """
         folders: list[Path] = []
         changed = False
@@ -99,7 +103,7 @@ class _FileKey:
 
 
 def _list_entries(folder: Path) -> Iterator[tuple[Path, _FileKey]]:
-    """Leaves out the files that Spark is still writing under a temporary name, and those that Spark has removed meanwhile."""
+    """Leaves out files that Spark is still writing under a temporary name, and files that Spark has just removed."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith((".tmp", ".tmp.crc")):

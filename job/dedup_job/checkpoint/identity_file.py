@@ -1,7 +1,9 @@
-"""Which job a checkpoint belongs to, and what wrote it: kept beside Spark's own files from before the first batch on.
+"""`job.json`: which job a checkpoint belongs to, and which version of Spark wrote it.
 
-The operator blocks edits that do not fit a checkpoint, but it can be away, and a volume can be restored under another job.
-The driver therefore looks for itself before it reads a single record.
+The driver writes the file before the first batch.
+
+The operator blocks edits that do not fit a checkpoint. But the operator may not be running, and an administrator may
+restore a volume under another job. So the driver checks it as well, before it reads a single record.
 """
 
 from __future__ import annotations
@@ -23,20 +25,20 @@ from dedup_job.errors import JobError
 
 
 class Identity(ApiModel):
-    """`job.json` of a generation."""
+    """`job.json` of a checkpoint generation."""
 
     config: JobConfig
-    """The settings that the first batch was planned with."""
+    """The settings with which Spark planned the first batch."""
     topic_id: str | None = None
-    """Of the source topic, which tells a topic from another that was made later under its name. None where the brokers give none."""
+    """The id of the source topic, which a recreated topic does not keep. None where the brokers know no ids."""
     spark_version: str
-    """Of the driver that wrote to the checkpoint last, such as `4.2.0`."""
+    """The version, such as `4.2.0`, of the driver that last wrote to the checkpoint."""
     backend: Literal["RocksDB"] = "RocksDB"
-    """Of the state store."""
+    """The kind of state store."""
 
 
 def read_spark_version() -> str:
-    """Of the installed package, which is what the JVM will run: known without starting it or importing PySpark."""
+    """The version of the installed package, which the JVM will run. Needs neither a JVM nor the import of PySpark."""
     return version("pyspark")
 
 
@@ -47,7 +49,8 @@ class IdentityFile:
     layout: CheckpointLayout
 
     def check(self, config: JobConfig, spark_version: str) -> Identity | None:
-        """Returns the identity, or None for a new checkpoint. JobError where `config` or this version of Spark does not fit it.
+        """Returns the identity, or None for a new checkpoint. JobError where `config` or this version of Spark does not
+        fit it.
 
         The topic's id is not compared here: what another id means depends on `spec.source.onDataLoss`.
         """
@@ -57,11 +60,11 @@ class IdentityFile:
         fields = list_state_changes(identity.config, config)
         if fields:
             names = ", ".join(fields)
-            message = f"the checkpoint was made with another {names}: take the edit back, or make a new DedupJob under another name"
+            message = f"the checkpoint was created with another {names}: take the edit back, or create a new DedupJob under another name"
             raise JobError(ExitCode.CONFIGURATION, message)
         if _parse_release(identity.spark_version) > _parse_release(spark_version):
             message = (
-                f"the checkpoint was written by Spark {identity.spark_version}, and this driver has {spark_version}, which may misread it: "
+                f"Spark {identity.spark_version} wrote the checkpoint, and this driver has Spark {spark_version}, which may misread it: "
                 "go back to the newer job image"
             )
             raise JobError(ExitCode.CONFIGURATION, message)
@@ -73,7 +76,7 @@ class IdentityFile:
             with translate_volume_errors(self.layout.root):
                 return self._read_file(name)
         except ValidationError as error:
-            message = f"{name} cannot be understood: {error.errors()[0]['msg']}"
+            message = f"{name} cannot be understood: {error.errors()[0]['msg']}; restore the file from a backup"
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message) from error
 
     def _read_file(self, name: str) -> Identity | None:
@@ -81,12 +84,14 @@ class IdentityFile:
             return Identity.model_validate_json(self.layout.identity_file.read_bytes())
         except FileNotFoundError:
             if any(self.layout.offset_log.glob("[0-9]*")):
-                message = f"{name}, which says of which job the checkpoint is, is missing, and there are batches: restore it"
+                message = (
+                    f"{name}, which says to which job the checkpoint belongs, is missing, and the checkpoint holds batches: restore it"
+                )
                 raise JobError(ExitCode.CHECKPOINT_DAMAGED, message) from None
             return None
 
     def write(self, identity: Identity) -> None:
-        """Must return before Spark plans the first batch: from then on the keys in the checkpoint belong to these settings."""
+        """Call it before Spark plans the first batch: from then on the keys in the state belong to these settings."""
         with translate_volume_errors(self.layout.root):
             write_durably(self.layout.identity_file, identity.model_dump_json(by_alias=True, exclude_none=True).encode())
 

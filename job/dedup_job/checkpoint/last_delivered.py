@@ -1,7 +1,7 @@
 """What recovery and the source guard need to know about the output: the newest batch whose rows it holds.
 
-A sink that commits rows together with such a record implements this protocol. A sink that keeps no record passes None, and
-recovery then lets every batch run again.
+A sink that commits rows together with such a record implements this protocol. A sink that keeps no record passes None,
+and recovery then lets every batch run again.
 """
 
 from __future__ import annotations
@@ -28,4 +28,4 @@ class LastDelivered(Protocol):
         """Whether the output holds a batch after `batch`."""
 
     def may_run_again(self, batch: int) -> bool:
-        """Whether the sink can tell if the rows of `batch` are in the output, so that a replay writes them exactly once."""
+        """Whether a replay of `batch` is safe: the sink can tell if the rows of the batch are in the output."""

@@ -33,7 +33,7 @@ class BatchPlan:
 
 
 def parse_log(text: str, name: str) -> list[dict[str, Any]]:
-    """Returns the JSON documents of an entry. `name` names the entry in the ValueError for a text without a version line."""
+    """Returns the JSON documents of an entry. ValueError, with `name`, for a text without a version line."""
     lines = text.splitlines()
     if not lines or not lines[0].startswith("v"):
         raise ValueError(f"{name} does not begin with a version")

@@ -1,7 +1,7 @@
-"""`sink.json`: the output's identity, which lives and dies with the checkpoint.
+"""`sink.json`: the identity of the output, which belongs to one checkpoint.
 
-The name is random, so that a checkpoint made anew under the same job never meets the markers of the one before it, and a switch
-to AtLeastOnce and back begins with markers of its own.
+The name is random. So a new checkpoint of the same job never finds the markers of the checkpoint before it, and a
+change to AtLeastOnce and back starts with new markers.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dedup_job.errors import JobError
 
 
 class Output(ApiModel):
-    """How the batches since the last change of delivery were written."""
+    """How the driver wrote the batches since the last change of delivery."""
 
     delivery: Delivery
     name: str
-    """Key of the markers, and end of the transactional id."""
+    """The key of the markers, and the last part of the transactional id."""
     marked: bool = False
-    """The first marker was committed: from then on one must be there."""
+    """Whether the first marker was committed. From then on a missing marker is an error."""
 
 
 def create_output(delivery: Delivery) -> Output:
@@ -47,7 +47,9 @@ class OutputFile:
                 return self._read_file()
         except ValidationError as error:
             path = self.layout.describe(self.layout.output_file)
-            raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"{path} cannot be understood: {error.errors()[0]['msg']}") from error
+            raise JobError(
+                ExitCode.CHECKPOINT_DAMAGED, f"{path} cannot be understood: {error.errors()[0]['msg']}; restore the file from a backup"
+            ) from error
 
     def _read_file(self) -> Output | None:
         try:

@@ -5,12 +5,13 @@ The repairs rest on four facts:
 * Batch N reads state version N and writes version N+1. With the entry of the batch and state version N, the batch can
   always run again.
 * The next run of an uncommitted batch replaces every file that the batch left behind.
-* A batch may run again while the output holds no later batch: either its rows are in the output and the sink skips them,
-  or they are not.
+* A batch may run again while the output holds no later batch: either its rows are in the output and the sink skips
+  them, or they are not.
 * The record of the last delivered batch can hold the offset log entry of that batch.
 
-`guards` says which files a power cut can tear. Recovery reads only what the next start reads: the newest two entries, the
-newest commit, the newest state version and the files from which it is built. Every repair can be interrupted and repeated.
+`guards` says which files a power cut can tear. Recovery reads only what the next start reads: the newest two entries,
+the newest commit, the newest state version and the files from which it is built. Every repair can be interrupted and
+repeated.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ from dedup_job.errors import JobError
 
 
 def recover_checkpoint(layout: CheckpointLayout, last_delivered: LastDelivered | None) -> list[str]:
-    """Returns one sentence per repair. JobError with CHECKPOINT_DAMAGED, which names the file, where no safe repair exists.
+    """Returns one sentence per repair.
 
-    Call it while no query runs. `last_delivered` is None for a sink that keeps no record (AtLeastOnce, console).
+    JobError with CHECKPOINT_DAMAGED, which names the file, where no safe repair exists. Call it while no query runs.
+    `last_delivered` is None for a sink that keeps no record (AtLeastOnce, console).
     """
     with translate_volume_errors(layout.root):
         return _Recovery(layout, last_delivered).run()
@@ -70,7 +72,7 @@ class _Recovery:
         return self._repairs
 
     def _remove_leftovers(self) -> None:
-        """Removes temporary files, and checksums without their file: the next file of that name would not match them."""
+        """Removes temporary files, and checksums without a file: the next file of that name would not match them."""
         for folder, _, names in os.walk(self._layout.spark):
             for name in names:
                 without_file = name.startswith(".") and name.endswith(".crc") and name[1 : -len(".crc")] not in names
@@ -113,7 +115,7 @@ class _Recovery:
             raise self._build_damage(path, f"is missing, and there is {self._layout.describe(later[0])}")
 
     def _recover_state(self, due: int) -> int:
-        """Returns the batch that is due: the one before, where the newest state cannot be read and the state before can."""
+        """Returns the batch that is due: one batch earlier where only the newest state cannot be read."""
         fault = self._find_state_fault(due)
         if fault is None:
             return due
@@ -140,7 +142,10 @@ class _Recovery:
         self._repairs.append(f"{self._layout.describe(path)} {fault}: batch {batch} runs again")
 
     def _recover_entries(self, due: int) -> None:
-        """Spark may plan the batch that is due again until its rows are in the output. Earlier entries must stay as they are."""
+        """Restores damaged entries, or removes the entry of the batch that is due.
+
+        Spark may plan that batch again as long as its rows are not in the output. Earlier entries must not change.
+        """
         planned = self._offsets.get_path(due)
         fault = self._inspect(planned, find_entry_fault)
         if fault is not None:
@@ -180,7 +185,10 @@ class _Recovery:
         self._remove(self._offsets.get_path(0), "is taken back")
 
     def _remove_uncommitted_state(self, due: int) -> None:
-        """The next run writes the state again. A crash between a new file and its checksums would leave those of the old file."""
+        """Removes the state that the next run will write again.
+
+        Otherwise a crash between a new file and its checksums would leave the checksums of the old file.
+        """
         state = self._layout.state
         if due == 0 and state.is_dir():
             shutil.rmtree(state)

@@ -1,18 +1,21 @@
-"""With `onDataLoss: Continue`: moves the job from a deleted topic to the topic that was recreated under its name, and keeps all keys.
+"""With `onDataLoss: Continue`: moves the job from a deleted topic to the topic that was recreated under its name.
+
+The job keeps all keys.
 
 Spark's position belongs to the old topic. Spark would continue at that position in the new topic and skip every record
-below it. So the driver writes the next batch into the offset log: a batch whose end names no partition. Spark replays it as
-an empty batch, because the partitions with which it started no longer exist. From then on every partition is new to Spark,
-and Spark reads a new partition from its beginning. That holds for any partitions and offsets of the new topic.
+below it. So the driver writes the next batch into the offset log: a batch whose end names no partition. Spark replays
+it as an empty batch, because the partitions with which it started no longer exist. From then on every partition is new
+to Spark, and Spark reads a new partition from its beginning. That holds for any partitions and offsets of the new
+topic.
 
-A planned batch of the old topic that did not commit can no longer be read. If the output holds its rows, its keys are in the
-state as well, because the sink commits after the last task. The driver then writes the commit that Spark did not write. It
-does so before `recovery`, which would remove that state and run the batch again. In every other case the driver removes the
-batch and counts its range as lost.
+A planned batch of the old topic that did not commit can no longer be read. If the output holds its rows, its keys are
+in the state as well, because the sink commits after the last task. The driver then writes the commit that Spark did not
+write. It does so before `recovery`, which would remove that state and run the batch again. In every other case the
+driver removes the batch and counts its range as lost.
 
-Each step can be repeated: a driver that is killed in the middle finds the old topic's id in the identity and starts over.
-The files that the empty batch reads are on the disk before its entry: a step back to the batch before it would read old
-offsets from the new topic.
+Each step can be repeated: a driver that is killed in the middle finds the old topic's id in the identity and starts
+over. The files that the empty batch reads are on the disk before its entry: a step back to the batch before it would
+read old offsets from the new topic.
 """
 
 from __future__ import annotations
@@ -50,7 +53,10 @@ class RecreatedTopic:
         self._offsets, self._commits = OffsetLog(layout), CommitLog(layout)
 
     def commit_delivered_batch(self) -> int | None:
-        """Before recovery: commits the planned batch of the old topic if the output holds its rows. Returns its number, or None."""
+        """Before recovery: commits the planned batch of the old topic if the output holds its rows.
+
+        Returns the number of the batch, or None.
+        """
         committed, planned = self._commits.read_newest(), self._offsets.read_newest()
         if planned is None or planned == committed or not self._is_delivered(planned):
             return None
@@ -61,7 +67,7 @@ class RecreatedTopic:
     def reset_offsets(self) -> OffsetReset:
         """After recovery and before the query starts. The caller then writes the new topic's id into the identity.
 
-        JobError with CHECKPOINT_DAMAGED where the output holds a batch and neither its keys nor its records can be read.
+        JobError with CHECKPOINT_DAMAGED where the output holds a batch whose keys and records can no longer be read.
         """
         with translate_volume_errors(self._layout.root):
             committed, planned = self._commits.read_newest(), self._offsets.read_newest()

@@ -49,7 +49,10 @@ class SourceStart:
 
 @dataclass(frozen=True)
 class OffsetLog:
-    """`offsets/<batch>`: the offset range of each planned batch. Spark writes an entry once, and a replay reads it again."""
+    """`offsets/<batch>`: the offset range of each planned batch.
+
+    Spark writes an entry once. A replay of the batch reads it again.
+    """
 
     layout: CheckpointLayout
 
@@ -91,7 +94,8 @@ class Commit:
 
     batch: int
     next_watermark_ms: int
-    """Keys expire by it in the next batch, and records are late by it in the batch after that. 0 before there was a watermark."""
+    """0 before the first watermark. Keys expire by it in the next batch, records are late by it in the one after
+    that."""
     end_offsets: dict[int, int]
     """By partition: the first offset that the batch did not read."""
 

@@ -1,7 +1,9 @@
-"""Asks the brokers about topics and offsets, and creates the progress topic. The only module that uses Kafka's admin interface.
+"""Asks the brokers about topics and offsets, and creates the progress topic.
 
-The admin interface never creates a topic as a side effect of a question. Every failure is a JobError with the exit code that
-fits it; this module neither waits nor retries.
+No other module uses Kafka's admin interface.
+
+The admin interface never creates a topic as a side effect of a question. Every failure is a JobError with the exit code
+that fits it; this module neither waits nor retries.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class OffsetEnd(Enum):
 @dataclass(frozen=True)
 class TopicInfo:
     id: str
-    """The brokers give each topic an id when it is created, so a recreated topic has another one. Empty where they know no ids."""
+    """The brokers choose it when the topic is created, so a recreated topic has another id. Empty where they know
+    none."""
     partitions: list[int]
 
 

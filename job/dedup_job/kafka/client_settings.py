@@ -1,8 +1,8 @@
 """The settings of every Kafka client of the driver. No other module writes a setting of a Kafka client.
 
-The driver has clients of two families: librdkafka (Python) and Kafka's own Java clients, which Spark and `TransactionalSink`
-use. Their settings have the same names where both families know a setting. What a client needs to reach the brokers is
-written once per family, in `_build_librdkafka` and `_build_java`.
+The driver has clients of two families: librdkafka (Python) and Kafka's own Java clients, which Spark and
+`TransactionalSink` use. Their settings have the same names where both families know a setting. What a client needs to
+reach the brokers is written once per family, in `_build_librdkafka` and `_build_java`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from confluent_kafka import KafkaError
 BLOCK_SECONDS = 60
 """How long one call of a Java client waits for a broker."""
 COORDINATOR_MILLISECONDS = 6000
-"""How long a commit of the consumer group waits until a coordinator is found. librdkafka takes this limit from the session timeout."""
+"""How long a commit of offsets waits for a coordinator. librdkafka takes this limit from the session timeout."""
 LARGEST_REQUEST_BYTES = 100 * 1024 * 1024
-"""The producer must not refuse a record that the source topic has accepted. The broker decides what the sink topic accepts."""
+"""So large that the producer refuses no record that the source topic has accepted. The sink topic has its own limit."""
 _SPARK_PREFIX = "kafka."
 """Spark passes options with this prefix on to its Kafka clients."""
 
@@ -115,7 +115,10 @@ def _add_prefix(settings: dict[str, str]) -> dict[str, str]:
 
 
 def get_silent_logger() -> logging.Logger:
-    """For librdkafka, which otherwise prints lines that are not JSON. Everything that matters also arrives as an error."""
+    """For librdkafka, which otherwise prints lines that are not JSON.
+
+    Everything that matters also arrives as an error.
+    """
     silent = logging.getLogger("dedup_job.librdkafka")
     silent.propagate = False
     silent.handlers = [logging.NullHandler()]

@@ -10,9 +10,9 @@ from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
-"""Seconds. Each pause is twice as long as the one before, so that a topic from the same `kubectl apply` is found at once."""
+"""Seconds. Each pause doubles: the driver finds a topic from the same `kubectl apply` soon, and asks rarely later."""
 UNAVAILABLE_SECONDS = 60.0
-"""How long a running driver waits for a broker: longer than the restart of a broker, and short enough that the log soon says why."""
+"""How long a running driver waits for a broker: longer than a broker needs for a restart."""
 
 Answer = TypeVar("Answer")
 

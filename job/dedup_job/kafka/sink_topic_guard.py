@@ -1,8 +1,8 @@
 """Notices that the output topic or the progress topic was deleted and recreated.
 
-The rows in a deleted topic are gone. Whoever deletes a topic between two batches accepts that. In the middle of a batch, one
-part of the rows would be in the old topic and the rest in the new one. So the guard compares the topics before and after the
-driver sends the rows of a batch.
+The rows in a deleted topic are gone. Whoever deletes a topic between two batches accepts that. In the middle of a
+batch, one part of the rows would be in the old topic and the rest in the new one. So the guard compares the topics
+before and after the driver sends the rows of a batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dedup_api.reasons import Reason
 from dedup_job.errors import JobError
 
 FetchId = Callable[[str], str | None]
-"""From a topic's name to its id at the brokers; None if the topic does not exist. Raises JobError when no broker answers."""
+"""From a topic's name to its id; None if the topic does not exist. Raises JobError when no broker answers."""
 
 
 SECOND_REQUEST = 2.0
@@ -33,8 +33,11 @@ class SinkTopicGuard:
         progress_topic: str,
         writes_marker: Callable[[], bool],
     ) -> None:
-        """`topics`: the topics that records go to, each with the reason to report when it is missing. `wait(seconds)` pauses, also while
-        the driver stops. `writes_marker`: whether the next batch puts a marker into the progress topic."""
+        """`topics`: the topics that records go to, each with the reason to report when it is missing.
+
+        `wait(seconds)` pauses, also while the driver stops. `writes_marker` returns whether the next batch puts a
+        marker into the progress topic.
+        """
         self._fetch_id, self._wait, self._writes_marker = fetch_id, wait, writes_marker
         self._topics, self._progress_topic = topics, progress_topic
         self._ids = {name: fetch_id(name) for name in self._list_topics()}
@@ -64,5 +67,5 @@ class SinkTopicGuard:
 
 
 def _has_changed(before: str | None, now: str | None) -> bool:
-    """True for a missing topic and for another id. Brokers without ids of topics answer with an empty one, which is no evidence."""
+    """True for a missing topic and for another id. An empty id, from brokers that have no ids, is no evidence."""
     return now is None or bool(before and now and now != before)

@@ -1,5 +1,8 @@
-"""What the driver needs of the topics that it writes to: that the progress topic exists and is compacted, and how large a batch of
-records they accept."""
+"""Prepares the topics that the driver writes to.
+
+It makes sure that the progress topic exists, warns where that topic is not compacted, and finds out how large a batch
+of records the topics accept.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ TOPIC_SETTINGS = {
 """Of a progress topic that the driver creates."""
 
 BATCH_BYTES = 256 * 1024
-"""Of records that a producer sends together: fewer requests and better compression than with Kafka's default of 16 KiB."""
+"""Size of the records that a producer sends together. Kafka's default of 16 KiB makes requests small and frequent."""
 BATCH_OVERHEAD = 1024
 """Bytes of a batch that are not records."""
 
@@ -61,15 +64,15 @@ def _build_unavailable(settings: ClientSettings, topic: str, cause: str) -> JobE
 def fetch_batch_bytes(settings: ClientSettings, topics: list[str]) -> int:
     """At most what each of the topics accepts in one batch; BATCH_BYTES where the brokers do not say.
 
-    A producer whose batch is too large splits it into equal parts and sends them again, without end, and never reports that a
-    record is too large.
+    A producer whose batch is too large splits it into equal parts and sends them again, without end, and never reports
+    that a record is too large.
     """
     found = [_fetch_settings(settings, topic) for topic in topics]
     return min(build_batch_bytes(int(topic["max.message.bytes"])) if topic else BATCH_BYTES for topic in found)
 
 
 def check_progress_topic(settings: ClientSettings, topic: str) -> None:
-    """Warns about a topic that was not created by the driver and deletes the marker of a job that writes nothing for a long time."""
+    """Warns about a topic from which Kafka would delete the marker of a job that writes nothing for a long time."""
     policy = _fetch_settings(settings, topic).get("cleanup.policy", "compact")
     if "delete" in policy:
         message = "the progress topic %s has cleanup.policy %s, so Kafka deletes the job's marker: set cleanup.policy to compact"

@@ -1,4 +1,4 @@
-"""The source topic at the brokers: whether it exists, and whether it is still the topic to which the checkpoint's offsets belong."""
+"""Finds out whether the source topic exists, and whether it was deleted and recreated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def is_recreated(topic_id: str, found: TopicInfo) -> bool:
 
 
 def build_recreated_error(config: JobConfig) -> JobError:
-    """Ends the driver. With Continue the operator starts it again, and the next start moves to the new topic: see `recreated_topic`."""
+    """The error that ends the driver.
+
+    With Continue the operator starts the driver again, and the next start moves to the new topic: see
+    `recreated_topic`.
+    """
     message = f"the topic {config.source.topic} was deleted and recreated"
     if config.source.on_data_loss is OnDataLoss.CONTINUE:
         message = f"{message}: the next start of the driver continues at the beginning of the new topic"

@@ -1,9 +1,11 @@
-"""Checks whether the source topic is still the one to which the checkpoint's offsets belong, and still holds what a batch will read.
+"""Checks the source topic before and after each batch.
+
+The checkpoint's offsets must still belong to this topic, and the topic must still hold the records of the batch.
 
 Spark compares offsets only. If a topic was deleted and recreated, Spark continues at the old position and skips the new
-records below it, without an error when `failOnDataLoss` is off. Where Spark does notice a loss, its exception names no range,
-and with `failOnDataLoss` off Spark does not count it. So the driver asks the brokers before and after each batch. That costs
-two requests of a few milliseconds.
+records below it, without an error when `failOnDataLoss` is off. Where Spark does notice a loss, its exception names no
+range, and with `failOnDataLoss` off Spark does not count it. So the driver asks the brokers before and after each
+batch. That costs two requests of a few milliseconds.
 """
 
 from __future__ import annotations
@@ -63,9 +65,11 @@ class SourceTopicGuard:
         return self._config.source.on_data_loss is OnDataLoss.CONTINUE
 
     def check_start(self) -> None:
-        """After recovery, because it reads the logs. With Fail: JobError as in `check_before`, with the whole range that is gone.
+        """After recovery, because it reads the logs. With Fail: JobError as in `check_before`, with the whole range
+        that is gone.
 
-        With Continue, `reset_offsets_if_recreated` handles a recreated topic, and each batch counts the lost part of its range.
+        With Continue, `reset_offsets_if_recreated` handles a recreated topic, and each batch counts the lost part of
+        its range.
         """
         if self._continues:
             return
@@ -77,7 +81,7 @@ class SourceTopicGuard:
             self._handle_lost(find_lost(batch, starts, earliest, earliest))
 
     def commit_delivered_batch(self, last_delivered: LastDelivered | None) -> None:
-        """Before recovery: see `RecreatedTopic.commit_delivered_batch`. Does nothing where the topic was not recreated."""
+        """Before recovery, and only for a recreated topic: see `RecreatedTopic.commit_delivered_batch`."""
         if self._continues and is_recreated(self._topic_id, self._fetch_topic()):
             batch = RecreatedTopic(self._layout, self._topic, last_delivered).commit_delivered_batch()
             if batch is not None:
@@ -85,8 +89,10 @@ class SourceTopicGuard:
                 _LOG.warning(message, extra={"fields": {"batch": batch}})
 
     def reset_offsets_if_recreated(self, last_delivered: LastDelivered | None) -> str:
-        """After recovery and before the query starts. Returns the topic id that the caller writes into the identity before the query
-        starts. JobError as in `check_before`."""
+        """After recovery and before the query starts. Returns the topic's id; the caller writes it into the identity.
+
+        JobError as in `check_before`.
+        """
         found = self._fetch_topic()
         if is_recreated(self._topic_id, found):
             if not self._continues:
@@ -105,17 +111,20 @@ class SourceTopicGuard:
     def check_before(self, batch: int) -> None:
         """Before the driver reads or writes anything of the batch.
 
-        JobError: TOPIC_MISSING where the topic is missing or was recreated, UNAVAILABLE where no broker answers for a minute,
-        and with Fail SOURCE_DATA_LOST where a part of the batch's range is gone. With Continue that part is counted.
+        JobError: TOPIC_MISSING where the topic is missing or was recreated, UNAVAILABLE where no broker answers for a
+        minute, and with Fail SOURCE_DATA_LOST where a part of the batch's range is gone. With Continue that part is
+        counted.
         """
         self._handle_lost(self._find_lost(batch))
 
     def check_after(self, batch: int) -> None:
-        """After Spark has read the batch and before its transaction commits, so that no record of a wrong topic gets into the output.
+        """After Spark has read the batch and before its transaction commits, so that no record of a wrong topic gets
+        into the output.
 
-        Retention may have deleted records while the batch ran. With Fail, Spark notices that itself: its consumers raise an
-        error for an offset that is gone before they read it (KAFKA_DATA_LOSS), and records that were read in time are not lost.
-        With Continue they raise no error, so everything that is gone now counts, read or not: the number is an upper bound.
+        Retention may have deleted records while the batch ran. With Fail, Spark notices that itself: its consumers
+        raise an error for an offset that is gone before they read it (KAFKA_DATA_LOSS), and records that were read in
+        time are not lost. With Continue they raise no error, so everything that is gone now counts, read or not: the
+        number is an upper bound.
         """
         found = self._find_lost(batch)
         if self._continues:
@@ -138,7 +147,7 @@ class SourceTopicGuard:
         return retry_while_unavailable(ask, self._wait, self._clock)
 
     def _handle_lost(self, found: list[LostRange]) -> None:
-        """With Fail: JobError. With Continue: counts what is new in `found`, on the volume, in the metric and in the status."""
+        """With Fail: JobError. With Continue: counts what is new in `found`, on the volume, in metric and status."""
         if found and not self._continues:
             raise JobError(ExitCode.SOURCE_DATA_LOST, describe_lost(self._topic, found))
         after = self._lost.add(found)

@@ -1,6 +1,7 @@
 """Checks before the JVM starts that the brokers answer and the topics exist, and waits until they do.
 
-A waiting Python process needs a tenth of the memory of a JVM that fails and restarts, and `/status` can say what is missing.
+A waiting Python process needs a tenth of the memory of a JVM that fails and restarts, and `/status` can say what is
+missing.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ def find_broker_problem(brokers: TopicLookup, config: JobConfig, topic_id: str =
 
 
 def wait_for_kafka(brokers: TopicLookup, config: JobConfig, state: State, wait: Callable[[float], bool]) -> bool:
-    """Returns True when nothing is missing. `wait(seconds)` says whether a stop was requested meanwhile; then returns False."""
+    """Returns True when nothing is missing any more, and False when a stop was requested.
+
+    `wait(seconds)` pauses and returns whether a stop was requested.
+    """
     blocked: Blocked | None = None
     for pause in build_pauses():
         problem = find_broker_problem(brokers, config)

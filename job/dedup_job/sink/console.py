@@ -1,4 +1,7 @@
-"""The console sink: prints the first rows of each batch to the driver's log. It keeps no record of what it has printed."""
+"""The console sink: prints the first rows of each batch to the driver's log.
+
+It keeps no record of what it has printed.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ class ConsoleSink:
 
 
 def print_rows(batch: DataFrame, number: int) -> None:
-    """Prints up to 20 rows as JSON lines. It picks rows by their index in the partition, so that the action still reads all rows."""
+    """Prints up to 20 rows as JSON lines.
+
+    It picks rows by their index in the partition, so that the action still reads all rows.
+    """
     index_in_partition = F.monotonically_increasing_id().bitwiseAND(F.lit((1 << 33) - 1))
     picked = batch.select(*COLUMNS, index_in_partition.alias("index")).agg(
         F.collect_list(F.when(F.col("index") < ROWS, F.struct(*COLUMNS)))

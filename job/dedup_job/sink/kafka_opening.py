@@ -1,8 +1,8 @@
 """Opens the Kafka output: from what the volume says about it and what the spec asks for to the sink of this driver.
 
-The order matters. The driver opens the producer first: from then on no other driver can write. Only then it reads the marker.
-A change of delivery happens after a committed batch, and is on the volume before the driver writes the first batch in the new
-way.
+The order matters. The driver opens the producer first: from then on no other driver can write. Only then it reads the
+marker. A change of delivery happens after a committed batch, and is on the volume before the driver writes the first
+batch in the new way.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def list_output_topics(config: JobConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class _Opened:
-    """The open transactions of the output in `sink.json`. No other producer of their transactional id can write any more."""
+    """The open transactions of the output. No other producer of their transactional id can write any more."""
 
     transactions: Transactions
     marker: Marker | None
@@ -124,7 +124,7 @@ class KafkaOpening:
         return _Opened(transactions, self._accept_marker(marker))
 
     def _accept_marker(self, marker: Marker | None) -> Marker | None:
-        """Refuses a marker that is ahead of the checkpoint. With AtLeastOnce the driver ignores such a marker and writes batches again."""
+        """Refuses a marker that is ahead of the checkpoint, or ignores it with AtLeastOnce."""
         if marker is None or not self._is_ahead(marker):
             return marker
         message = f"the marker in the progress topic is that of batch {marker.batch}, and the checkpoint is an older copy, without it"
@@ -134,7 +134,10 @@ class KafkaOpening:
         return None
 
     def _is_ahead(self, marker: Marker) -> bool:
-        """Of the newest batch that may be due. A checkpoint with all batches up to the marker's can be repaired, see `recovery`."""
+        """Whether the marker is that of a batch after the one that is due.
+
+        A checkpoint that holds all batches up to the marker's can be repaired, see `recovery`.
+        """
         planned, committed = self._offsets.read_newest(), self._commits.read_newest()
         due = 0 if committed is None else committed + 1
         return marker.batch > max(due, planned or 0)

@@ -18,8 +18,8 @@ class Marker(ApiModel):
     batch: int
     """The newest batch whose rows are in the output; NOTHING_DELIVERED before the first."""
     entry: str
-    """The complete offset log entry of that batch. It tells a replay from another batch of the same number, and recovery can write it
-    back where a file system lost it. Empty where no batch was written in a transaction before."""
+    """The complete offset log entry of that batch. It tells a replay from another batch of the same number, and
+    recovery can write it back where a file system lost it. Empty where no batch was written in a transaction before."""
     attempt: int
     """The start of the driver that wrote it. For information only: no decision depends on it."""
     rows: int
@@ -36,7 +36,10 @@ class Marker(ApiModel):
         return self.batch > batch
 
     def may_run_again(self, batch: int) -> bool:
-        """The first marker has no entry. Its batch was written without a transaction, so a replay could not be told from another batch."""
+        """The first marker has no entry: its batch was written without a transaction.
+
+        So the sink could not tell whether a replay is the batch in the output.
+        """
         return self.batch < batch or (self.batch == batch and bool(self.entry))
 
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def order(rows: DataFrame, ordering: Ordering, partitions: int) -> DataFrame:
-    """With PerKey, one task gets all rows of a Kafka key, in the order of the source. Rows without a key have no order to keep."""
+    """With PerKey, one task gets all rows of a Kafka key, in the order of the source.
+
+    Rows without a key have no order to keep.
+    """
     if ordering is Ordering.NONE:
         return rows
     together = F.when(F.col("key").isNotNull(), F.xxhash64("key")).otherwise(F.xxhash64("partition", "offset"))
@@ -21,7 +24,7 @@ def order(rows: DataFrame, ordering: Ordering, partitions: int) -> DataFrame:
 
 
 def build_timestamp() -> Column:
-    """Milliseconds, as in the source record. Null for a record without a timestamp: the producer refuses a negative number."""
+    """Milliseconds, as in the source record; null where that has none. The producer refuses negative numbers."""
     millis = F.unix_millis("timestamp")
     return F.when(millis >= 0, millis)
 

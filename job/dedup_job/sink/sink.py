@@ -1,10 +1,11 @@
 """What every sink offers to the driver: the opening of its output, and the writing of a batch.
 
-A sink writes one batch in exactly one Spark action that reads every row of every partition. A second action would run the
-deduplication again on changed state, and an action that stops early would leave it unfinished.
+A sink writes one batch in exactly one Spark action that reads every row of every partition. A second action would run
+the deduplication again on changed state, and an action that stops early would leave it unfinished.
 
-A batch goes through `begin`, `write` and `confirm`; `abort` follows a failure. Only `confirm` makes an ExactlyOnce batch
-visible, so the driver makes every check that must come before that, such as the count of rows, between `write` and `confirm`.
+A batch goes through `begin`, `write` and `confirm`; `abort` follows a failure. Only `confirm` makes an ExactlyOnce
+batch visible, so the driver makes every check that must come before that, such as the count of rows, between `write`
+and `confirm`.
 
 To add a sink: write a module with a `SinkOpening` and a `Sink`, and name it in `opening.OPENINGS`.
 """
@@ -43,7 +44,10 @@ class SinkOpening(Protocol):
     """Opens the output of one driver: first `open`, then the recovery of the checkpoint, then `build`."""
 
     def open(self) -> LastDelivered | None:
-        """Keeps older drivers from writing, and returns the output's record of the last delivered batch. None where it keeps none."""
+        """Keeps older drivers from writing, and returns the output's record of the last delivered batch.
+
+        None for an output that keeps no record.
+        """
 
     def build(self) -> Sink:
         """Returns the sink for the batches of this driver. Call it once, after recovery."""
@@ -55,7 +59,10 @@ class Sink(Protocol):
         """Whether the next batch puts a marker into the progress topic."""
 
     def begin(self, batch: int, entry: str) -> bool:
-        """Returns whether the batch is in the output already: the sink then only reads its rows. `entry`: that of the offset log."""
+        """Returns whether the batch is in the output already. The sink then only reads its rows.
+
+        `entry`: the batch's entry in the offset log.
+        """
 
     def write(self, rows: DataFrame, batch: int) -> None:
         """The one action. `rows` have the columns of `routing.route`."""

@@ -1,4 +1,5 @@
-"""The settings that reach each Kafka client, written out in full: a new setting for all clients must show here as well."""
+"""The settings that reach each Kafka client, written out in full: a new setting for all clients must show here as
+well."""
 
 from __future__ import annotations
 

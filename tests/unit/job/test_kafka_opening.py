@@ -1,6 +1,7 @@
-"""The protocol between checkpoint, marker and output, with a Kafka in memory: drivers die at any step, and delivery changes between them.
+"""The protocol between checkpoint, marker and output, with a Kafka in memory.
 
-`tests/kafka` and `make soak` do the same to real ones; here each order of events costs microseconds.
+Drivers die at any step, and the delivery changes between them. `tests/kafka` and `make soak` do the same with a real
+Kafka. Here each order of events costs microseconds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
-from dedup_api.reasons import Reason
 from dedup_api.spec import Delivery, Ordering
 from dedup_job.checkpoint.last_delivered import NOTHING_DELIVERED
 from dedup_job.checkpoint.layout import CheckpointLayout
@@ -30,12 +29,11 @@ from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
 from dedup_job.errors import JobError
 from dedup_job.kafka.broker_client import OffsetEnd, TopicInfo
 from dedup_job.kafka.client_settings import ClientSettings
-from dedup_job.kafka.sink_topic_guard import SinkTopicGuard
 from dedup_job.report.metrics import Metrics
 from dedup_job.sink import at_least_once, exactly_once, kafka_opening
 from dedup_job.sink.exactly_once import ExactlyOnceSink
 from dedup_job.sink.kafka_opening import KafkaOpening
-from dedup_job.sink.marker import Marker, Step, decide_step
+from dedup_job.sink.marker import Marker
 from dedup_job.sink.sink import SinkContext
 from unit.job.test_session import DOCUMENT
 
@@ -53,16 +51,17 @@ class Killed(Exception):
 
 @dataclass
 class Kafka:
-    """What outlives a driver."""
+    """The brokers, which outlive a driver."""
 
     output: list[int] = field(default_factory=list)
     at_least: set[int] = field(default_factory=set)
-    """Batches that Spark's writer has touched."""
+    """Batches that Spark's own writer has written, at least in part."""
     markers: dict[str, Marker] | None = None
-    """None: there is no progress topic."""
+    """By output. None while the progress topic does not exist."""
     owner: object = None
+    """The newest producer: older ones are fenced."""
     steps: int | None = None
-    """Steps until the driver dies; None for a driver that lives."""
+    """Steps until the driver dies; None for a driver that does not die."""
 
     def step(self) -> None:
         if self.steps is not None:
@@ -110,7 +109,7 @@ class Transactions:
 
     def commit(self, marker: Marker) -> None:
         self.kafka.step()
-        assert self.kafka.owner is self, "a newer producer has opened"
+        assert self.kafka.owner is self, "a fenced producer must not commit"
         assert self.kafka.markers is not None
         self.kafka.output += self.sent
         self.kafka.markers[self.name] = marker
@@ -125,7 +124,7 @@ class Transactions:
 
 @dataclass
 class Rows:
-    """A frame as far as the sinks use one."""
+    """The part of a DataFrame that the sinks use."""
 
     batch: int
     kafka: Kafka
@@ -161,11 +160,11 @@ def write_log(checkpoint: CheckpointLayout, log: str, batch: int, content: str) 
 
 
 def run_driver(kafka: Kafka, checkpoint: CheckpointLayout, delivery: Delivery, batches: int) -> None:
-    """Until it has committed so many batches, or is killed."""
+    """Until it has committed that many batches, or is killed."""
     checkpoint.spark.mkdir(parents=True, exist_ok=True)
     has_state = OffsetLog(checkpoint).read_newest() is not None or checkpoint.output_file.exists()
 
-    def make_transactions(spark: Any, config: JobConfig, name: str) -> Any:
+    def build_transactions(spark: Any, config: JobConfig, name: str) -> Any:
         return Transactions(kafka, name)
 
     context = SinkContext(
@@ -191,7 +190,7 @@ def run_driver(kafka: Kafka, checkpoint: CheckpointLayout, delivery: Delivery, b
         patch.setattr(kafka_opening, "fetch_batch_bytes", lambda settings, topics: 1000)
         patch.setattr(exactly_once, "build_timestamp", Column)
         patch.setattr(at_least_once, "build_topic", lambda default: Column())
-        opening = KafkaOpening(context, make_transactions)
+        opening = KafkaOpening(context, build_transactions)
         opening.open()
         output = opening.build()
         for _ in range(batches):
@@ -209,11 +208,11 @@ def run_driver(kafka: Kafka, checkpoint: CheckpointLayout, delivery: Delivery, b
 
 
 Run = tuple[Delivery, int, int | None]
-"""Delivery, batches, steps until it is killed."""
+"""Delivery, number of batches, steps until the driver is killed."""
 
 
 def run_drivers(kafka: Kafka, checkpoint: CheckpointLayout, runs: list[Run]) -> None:
-    """One after the other, each until it has done its batches or is killed."""
+    """One after the other, each until it has committed its batches or is killed."""
     for delivery, batches, kafka.steps in runs:
         with contextlib.suppress(Killed):
             run_driver(kafka, checkpoint, delivery, batches)
@@ -223,8 +222,8 @@ RUNS = st.lists(st.tuples(st.sampled_from(Delivery), st.integers(1, 3), st.none(
 
 
 @given(runs=RUNS)
-def test_every_batch_is_in_the_output_once_whatever_dies(runs: list[Run]) -> None:
-    """Only a batch that at-least-once has begun may come twice."""
+def test_every_batch_is_in_the_output_once_wherever_a_driver_dies(runs: list[Run]) -> None:
+    """Only a batch that was written with AtLeastOnce may be in the output twice."""
     kafka = Kafka()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = CheckpointLayout(Path(folder), 1)
@@ -237,7 +236,7 @@ def test_every_batch_is_in_the_output_once_whatever_dies(runs: list[Run]) -> Non
 
 
 @given(runs=RUNS.filter(len))
-def test_a_lost_marker_stops_every_batch_until_delivery_is_changed(runs: list[Run]) -> None:
+def test_a_lost_marker_stops_every_batch_until_the_delivery_changes(runs: list[Run]) -> None:
     kafka = Kafka()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = CheckpointLayout(Path(folder), 1)
@@ -254,15 +253,15 @@ def test_a_lost_marker_stops_every_batch_until_delivery_is_changed(runs: list[Ru
     assert sorted(set(kafka.output)) == list(range(last + 1))
 
 
-def start(folder: Path, batches: int) -> tuple[Kafka, CheckpointLayout]:
+def run_first_driver(folder: Path, batches: int) -> tuple[Kafka, CheckpointLayout]:
     kafka, checkpoint = Kafka(), CheckpointLayout(folder, 1)
     run_driver(kafka, checkpoint, EXACTLY, batches)
     return kafka, checkpoint
 
 
-def test_a_foreign_marker_stops_the_job_and_at_least_once_is_the_way_out(tmp_path: Path) -> None:
-    kafka, checkpoint = start(tmp_path, 2)
-    kafka.steps = 2  # dies with batch 2 planned
+def test_a_marker_of_another_batch_stops_the_job_until_the_delivery_changes(tmp_path: Path) -> None:
+    kafka, checkpoint = run_first_driver(tmp_path, 2)
+    kafka.steps = 2  # the driver dies when batch 2 is planned
     with pytest.raises(Killed):
         run_driver(kafka, checkpoint, EXACTLY, 1)
     kafka.steps = None
@@ -280,9 +279,9 @@ def test_a_foreign_marker_stops_the_job_and_at_least_once_is_the_way_out(tmp_pat
 
 
 @pytest.mark.parametrize("batches", [2, 5])
-def test_a_restored_checkpoint_stops_the_job_and_at_least_once_is_the_way_out(tmp_path: Path, batches: int) -> None:
-    """A copy from a planned stop, `batches` behind the output."""
-    kafka, checkpoint = start(tmp_path / "volume", 2)
+def test_a_restored_checkpoint_stops_the_job_until_the_delivery_changes(tmp_path: Path, batches: int) -> None:
+    """The copy was made after a planned stop. It lacks the last `batches` batches of the output."""
+    kafka, checkpoint = run_first_driver(tmp_path / "volume", 2)
     shutil.copytree(tmp_path / "volume", tmp_path / "copy")
     run_driver(kafka, checkpoint, EXACTLY, batches)
     shutil.rmtree(tmp_path / "volume")
@@ -296,10 +295,10 @@ def test_a_restored_checkpoint_stops_the_job_and_at_least_once_is_the_way_out(tm
     assert kafka.output == [*before, *range(2, batches + 3)]
 
 
-def test_a_batch_that_is_due_ends_in_its_transaction_before_delivery_changes(tmp_path: Path) -> None:
-    """It is in the output, which only the marker knows: at-least-once alone would write it again."""
-    kafka, checkpoint = start(tmp_path, 1)
-    kafka.steps = 6  # opened, planned, begun, sent, committed to Kafka; dies before Spark's commit
+def test_the_planned_batch_ends_in_its_transaction_before_the_delivery_changes(tmp_path: Path) -> None:
+    """Only the marker shows that the batch is in the output: AtLeastOnce alone would write it again."""
+    kafka, checkpoint = run_first_driver(tmp_path, 1)
+    kafka.steps = 6  # the driver dies after the commit to Kafka and before Spark's commit
     with pytest.raises(Killed):
         run_driver(kafka, checkpoint, EXACTLY, 1)
     assert (kafka.output, CommitLog(checkpoint).read_newest()) == ([0, 1], 0)
@@ -308,15 +307,15 @@ def test_a_batch_that_is_due_ends_in_its_transaction_before_delivery_changes(tmp
     assert (kafka.output, kafka.at_least) == ([0, 1, 2], {2})
 
 
-def test_a_checkpoint_without_the_file_that_says_how_it_was_written_is_damaged(tmp_path: Path) -> None:
-    kafka, checkpoint = start(tmp_path, 1)
+def test_a_checkpoint_with_batches_and_without_sink_json_is_damaged(tmp_path: Path) -> None:
+    kafka, checkpoint = run_first_driver(tmp_path, 1)
     checkpoint.output_file.unlink()
     with pytest.raises(JobError, match=r"sink\.json, which says how they were written, is missing") as raised:
         run_driver(kafka, checkpoint, EXACTLY, 1)
     assert raised.value.code is ExitCode.CHECKPOINT_DAMAGED
 
 
-def test_another_count_of_rows_is_never_committed(tmp_path: Path) -> None:
+def test_a_batch_with_a_wrong_number_of_rows_is_not_committed(tmp_path: Path) -> None:
     kafka = Kafka(markers={})
     marker = Marker(batch=NOTHING_DELIVERED, entry="", attempt=1, rows=0)
     transactions: Any = Transactions(kafka, "x")
@@ -329,73 +328,3 @@ def test_another_count_of_rows_is_never_committed(tmp_path: Path) -> None:
         with pytest.raises(JobError, match="has 2 records to write, and 1 were sent"):
             once.confirm(2)
     assert kafka.output == [] and kafka.markers == {}
-
-
-@pytest.mark.parametrize(
-    ("marker", "step"),
-    [((6, "old"), Step.DELIVER), ((7, "due"), Step.SKIP), ((7, "other"), None), ((5, "due"), None), ((8, "due"), None), ((-1, ""), None)],
-)
-def test_what_the_marker_says_about_batch_7(marker: tuple[int, str], step: Step | None) -> None:
-    found = Marker(batch=marker[0], entry=marker[1], attempt=1, rows=1)
-    if step is not None:
-        assert decide_step(found, 7, "due") is step
-    else:
-        with pytest.raises(JobError) as raised:
-            decide_step(found, 7, "due")
-        assert raised.value.code is ExitCode.SINK_PROGRESS_LOST
-
-
-def build_guard(fetch_id: Callable[[str], str | None], writes_marker: Callable[[], bool] = lambda: True) -> SinkTopicGuard:
-    topics = {"out": Reason.SINK_TOPIC_MISSING}
-    wait: Callable[[float], None] = lambda seconds: None  # noqa: E731
-    return SinkTopicGuard(fetch_id=fetch_id, wait=wait, topics=topics, progress_topic="progress", writes_marker=writes_marker)
-
-
-@pytest.mark.parametrize(
-    ("seen", "code", "reason"),
-    [
-        ({"out": ["a"], "progress": ["p"]}, None, None),
-        ({"out": ["a", "b", "a"], "progress": ["p"]}, None, None),  # a broker that does not know yet
-        ({"out": ["a", "b"], "progress": ["p"]}, ExitCode.TOPIC_MISSING, Reason.SINK_TOPIC_MISSING),
-        ({"out": ["a", None], "progress": ["p"]}, ExitCode.TOPIC_MISSING, Reason.SINK_TOPIC_MISSING),
-        ({"out": ["a"], "progress": ["p", "q"]}, ExitCode.SINK_PROGRESS_LOST, Reason.SINK_PROGRESS_LOST),
-        ({"out": ["a"], "progress": ["p", None]}, ExitCode.SINK_PROGRESS_LOST, Reason.SINK_PROGRESS_LOST),
-        ({"out": ["a"], "progress": [None, "p"]}, None, None),  # made a moment before, and known to one broker
-    ],
-)
-def test_topics_that_the_sink_writes_to(seen: dict[str, list[str | None]], code: ExitCode | None, reason: Reason | None) -> None:
-    def fetch_id(name: str) -> str | None:
-        ids = seen[name]
-        return ids.pop(0) if len(ids) > 1 else ids[0]
-
-    guard = build_guard(fetch_id)
-    if code is None:
-        guard.check(1)
-        guard.check(2)
-    else:
-        with pytest.raises(JobError) as raised:
-            guard.check(1)
-        assert (raised.value.code, raised.value.reason) == (code, reason)
-
-
-def test_a_progress_topic_that_nobody_writes_to_may_be_missing() -> None:
-    """AtLeastOnce is the way out where it was lost; a switch is over when the batch that was due has ended."""
-    writes_marker = True
-    ids = {"out": "a", "progress": "p"}
-    guard = build_guard(ids.get, lambda: writes_marker)
-    guard.check(1)
-    del ids["progress"]
-    with pytest.raises(JobError):
-        guard.check(2)
-    writes_marker = False
-    guard.check(2)
-
-
-def test_brokers_that_know_no_ids_of_topics_say_nothing_by_them() -> None:
-    ids = {"out": "a", "progress": "p"}
-    guard = build_guard(ids.get)
-    ids["out"] = ""
-    guard.check(1)
-    ids["out"] = "b"
-    with pytest.raises(JobError, match="deleted and recreated"):
-        guard.check(2)

@@ -1,4 +1,4 @@
-"""A driver looks itself whether a checkpoint fits its settings."""
+"""Whether a checkpoint fits the settings and the Spark version of a driver."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,25 +39,25 @@ def build_identity(spark_version: str = "4.2.0") -> Identity:
     return Identity(config=CONFIG, topic_id="Ab-c", spark_version=spark_version)
 
 
-def test_a_new_checkpoint_fits_everything(tmp_path: Path) -> None:
+def test_a_new_checkpoint_fits_any_settings(tmp_path: Path) -> None:
     assert IdentityFile(make_checkpoint(tmp_path)).check(CONFIG, "4.2.0") is None
 
 
-def test_a_begun_checkpoint_fits_what_does_not_touch_its_keys(tmp_path: Path) -> None:
+def test_a_used_checkpoint_fits_settings_that_do_not_change_its_keys(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     IdentityFile(checkpoint).write(build_identity())
     assert IdentityFile(checkpoint).check(CONFIG, "4.2.0") == build_identity()
     assert IdentityFile(checkpoint).check(CONFIG.model_copy(update={"watermark": "1h", "cpus": 8}), "4.2.0") == build_identity()
 
 
-def test_a_topic_without_an_id(tmp_path: Path) -> None:
+def test_the_topic_id_is_optional(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     identity = build_identity().model_copy(update={"topic_id": None})
     IdentityFile(checkpoint).write(identity)
     assert IdentityFile(checkpoint).check(CONFIG, "4.2.0") == identity
 
 
-def test_other_keys_are_refused_by_name(tmp_path: Path) -> None:
+def test_settings_that_change_the_keys_are_refused_by_name(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     IdentityFile(checkpoint).write(build_identity())
     other = CONFIG.model_copy(update={"source": CONFIG.source.model_copy(update={"topic": "other"})})
@@ -81,11 +81,11 @@ def test_a_checkpoint_of_a_newer_spark_is_refused(tmp_path: Path, made_by: str, 
     assert caught.value.code is ExitCode.CONFIGURATION
 
 
-def test_this_driver_has_a_spark() -> None:
+def test_the_spark_version_of_this_driver_is_known() -> None:
     assert read_spark_version().startswith("4.")
 
 
-def test_batches_without_a_record_are_not_taken_for_a_new_checkpoint(tmp_path: Path) -> None:
+def test_batches_without_an_identity_are_damage(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     (checkpoint.spark / "offsets").mkdir(parents=True)
     assert IdentityFile(checkpoint).check(CONFIG, "4.2.0") is None
@@ -96,7 +96,7 @@ def test_batches_without_a_record_are_not_taken_for_a_new_checkpoint(tmp_path: P
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"config":'])
-def test_a_damaged_record_is_not_taken_for_a_new_checkpoint(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_identity_is_damage(tmp_path: Path, content: bytes) -> None:
     checkpoint = make_checkpoint(tmp_path)
     checkpoint.identity_file.write_bytes(content)
     with pytest.raises(JobError, match=r"generation-1/job\.json cannot be understood") as caught:
@@ -104,7 +104,7 @@ def test_a_damaged_record_is_not_taken_for_a_new_checkpoint(tmp_path: Path, cont
     assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
 
 
-def test_a_volume_that_cannot_be_used(tmp_path: Path) -> None:
+def test_a_volume_that_fails_stops_the_driver(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     checkpoint.identity_file.mkdir()
     uses: list[Callable[[], object]] = [
