@@ -1,4 +1,4 @@
-"""The Kafka topic as a stream."""
+"""Reads the source topic as a stream."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def build_source_options(config: JobConfig) -> dict[str, str]:
         "maxOffsetsPerTrigger": str(source.max_offsets_per_trigger),
         "includeHeaders": "true",
         "failOnDataLoss": str(source.on_data_loss is OnDataLoss.FAIL).lower(),
-        "fetchOffset.numRetries": "10",  # a broker's restart is no failure
+        "fetchOffset.numRetries": "10",  # a query must survive the restart of a broker
         "fetchOffset.retryIntervalMs": "1000",
     }
 
 
 def read_source(spark: SparkSession, config: JobConfig) -> DataFrame:
-    """Columns key, value, topic, partition, offset, timestamp, timestampType, headers."""
+    """The columns key, value, topic, partition, offset, timestamp, timestampType, headers."""
     return spark.readStream.format("kafka").options(**build_source_options(config)).load()

@@ -7,9 +7,11 @@ same range of offsets.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from dedup_job.errors import StopRequested
 
@@ -51,3 +53,13 @@ class BatchGate:
             if self._is_running:
                 return False
             return self._finished is None or is_committed(self._finished)
+
+
+def stop_on_signals(gate: BatchGate) -> None:
+    """Requests the stop on SIGTERM, which kubelet sends, and on SIGINT, which Ctrl-C in a terminal sends."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        gate.request_stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)

@@ -14,8 +14,8 @@ from dedup_api.job_config import JobConfig, build_job_config
 from dedup_api.model import ApiModel
 from dedup_api.spec import DedupJobSpec, Sink, Trigger
 from dedup_api.unions import UnionModel
+from dedup_job.driver_config import validate_config
 from dedup_job.errors import JobError
-from dedup_job.main import validate_config
 from dedup_operator.domain import validate as validation
 from dedup_operator.domain.validate import Invalid, ValidJob, validate
 
