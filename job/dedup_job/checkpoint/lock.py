@@ -71,7 +71,7 @@ def _wait_for(fd: int, wait: Callable[[float], bool], seconds: float) -> bool:
         if _try_lock(fd):
             return True
         if number == 0:
-            _LOG.warning("another driver holds the lock of the checkpoint: waiting for it", extra={"fields": {"owner": _read_owner(fd)}})
+            _LOG.warning("another driver holds the lock of the checkpoint: waiting for it", extra={"fields": {"holder": _read_owner(fd)}})
         if number < tries and wait(PAUSE):
             return False
     raise JobError(ExitCode.CHECKPOINT_LOCKED, f"another driver holds the checkpoint: {_read_owner(fd)}")
