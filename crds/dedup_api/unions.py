@@ -1,7 +1,7 @@
 """Objects of the spec in which the user sets one member out of several, such as `spec.sink`.
 
-The list of members stands in the model alone. The CEL rules of the CRD, the operator's validation and the driver's validation are derived
-from it: a new field of `Sink` is a new sink for all three.
+The list of members stands in the model alone. The CEL rules of the CRD, the operator's validation and the driver's
+validation are derived from it: a new field of `Sink` is a new sink for all three.
 """
 
 from __future__ import annotations

@@ -158,7 +158,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a sink topic with a space": ({"spec.sink.kafka.topic": "a b"}, "spec.sink.kafka.topic must be one literal topic name"),
     "the same topic": ({"spec.sink.kafka.topic": "user_events"}, "spec.sink.kafka.topic must differ from spec.source.topic"),
     "offsets zero": ({"spec.source.maxOffsetsPerTrigger": 0}, "spec.source.maxOffsetsPerTrigger"),
-    "fortnights": ({"spec.watermark": "10 fortnights"}, "spec.watermark is not a duration: write hours, minutes and seconds such as 10s"),
+    "fortnights": (
+        {"spec.watermark": "10 fortnights"},
+        "spec.watermark is not a duration: write hours, minutes and seconds in this order, such as 10s",
+    ),
     "an empty watermark": ({"spec.watermark": ""}, "spec.watermark is not a duration"),
     "a zero watermark": ({"spec.watermark": "0s"}, "spec.watermark must be longer than zero"),
     "a zero watermark in parts": ({"spec.watermark": "0h00m"}, "spec.watermark must be longer than zero"),
@@ -174,8 +177,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a key in brackets": ({"spec.key.fields": ["a[0]"]}, "spec.key.fields must hold paths"),
     "a key twice": ({"spec.key.fields": ["a", "b", "a"]}, "spec.key.fields names a field twice"),
     "a key in a key": ({"spec.key.fields": ["order", "order.id"]}, "spec.key.fields names a field and a part of it"),
-    "a time in a key": ({"spec.key.fields": ["meta"], "spec.eventTime.field": "meta.time"}, "spec.eventTime.field lies above or below"),
-    "a key in a time": ({"spec.key.fields": ["a.b"], "spec.eventTime.field": "a"}, "spec.eventTime.field lies above or below"),
+    "a time in a key": (
+        {"spec.key.fields": ["meta"], "spec.eventTime.field": "meta.time"},
+        "spec.eventTime.field is a part of one of spec.key.fields or contains one",
+    ),
+    "a key in a time": (
+        {"spec.key.fields": ["a.b"], "spec.eventTime.field": "a"},
+        "spec.eventTime.field is a part of one of spec.key.fields or contains one",
+    ),
     "too many key fields": ({"spec.key.fields": [f"f{i}" for i in range(17)]}, "spec.key.fields: Too many"),
     "a time path with a space": ({"spec.eventTime.field": "a b"}, "spec.eventTime.field must be a path"),
     "a format misspelt": ({"spec.eventTime.format": "EpochMilis"}, "spec.eventTime.format must be Iso8601"),
@@ -183,7 +192,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an empty sink": ({"spec.sink": {}}, "spec.sink needs exactly one member"),
     "a size in words": ({"spec.checkpoint": {"claim": {"size": "big"}}}, "spec.checkpoint.claim.size must be a positive quantity"),
     "a size of zero": ({"spec.checkpoint": {"claim": {"size": "0Gi"}}}, "spec.checkpoint.claim.size must be a positive quantity"),
-    "a size in thousandths": ({"spec.checkpoint": {"claim": {"size": "1m"}}}, "spec.checkpoint.claim.size is too little"),
+    "a size in thousandths": ({"spec.checkpoint": {"claim": {"size": "1m"}}}, "spec.checkpoint.claim.size is too small"),
     "a storage class": ({"spec.checkpoint": {"claim": {"storageClassName": "Not_A"}}}, "spec.checkpoint.claim.storageClassName must be"),
     "an access mode": ({"spec.checkpoint": {"claim": {"accessMode": "RWO"}}}, "spec.checkpoint.claim.accessMode: Unsupported value"),
     "a policy": ({"spec.checkpoint": {"reclaimPolicy": "Keep"}}, "spec.checkpoint.reclaimPolicy: Unsupported value"),
@@ -202,7 +211,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a folder above": ({"spec.checkpoint": {"existing": {"claimName": "a", "subPath": ".."}}}, "subPath must be one name"),
     "a shared claim that goes with the job": (
         {"spec.checkpoint": {"existing": {"claimName": "shared"}, "reclaimPolicy": "Delete"}},
-        "spec.checkpoint.reclaimPolicy: Delete is not for existing",
+        "spec.checkpoint.reclaimPolicy cannot be Delete with spec.checkpoint.existing",
     ),
     "changes that are not there yet": ({"spec.onIncompatibleChange": "WarmRestart"}, 'Unsupported value: "WarmRestart"'),
     "no parallelism": ({"spec.parallelism": 0}, "spec.parallelism"),
@@ -213,26 +222,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "too little memory": (
         {"spec.driver.resources": {"limits": {"memory": "256Mi"}}},
-        "spec.driver.resources.limits.memory is too little for a driver",
+        "spec.driver.resources.limits.memory is too small for a driver",
     ),
     "a request above the limit": (
         {"spec.driver.resources": {"requests": {"memory": "4Gi"}}},
-        "spec.driver.resources.requests.memory must not be larger than limits.memory",
+        "spec.driver.resources.requests.memory must not be larger than spec.driver.resources.limits.memory",
     ),
     "a default request above the limit": (
         {"spec.driver.resources": {"limits": {"cpu": "100m"}}},
-        "spec.driver.resources.requests.cpu must not be larger than limits.cpu",
+        "spec.driver.resources.requests.cpu must not be larger than spec.driver.resources.limits.cpu",
     ),
     "a long name": ({"metadata.name": "a" * 46}, "metadata.name is too long: use at most 45 characters"),
     "a name with a dot": ({"metadata.name": "a.b"}, "metadata.name must begin with a letter"),
     "a name with a digit first": ({"metadata.name": "2fast"}, "metadata.name must begin with a letter"),
     "a progress topic that is the source": (
         {**PREFIXED, "spec.source.topic": "shop-progress"},
-        "spec.sink.kafka.transactionalIdPrefix gives the progress topic the name of the job's own source or sink",
+        "spec.sink.kafka.transactionalIdPrefix gives the progress topic <prefix>-progress the name of spec.source.topic or",
     ),
     "a progress topic that is the sink": (
         {**PREFIXED, "spec.sink.kafka.topic": "shop-progress"},
-        "spec.sink.kafka.transactionalIdPrefix gives the progress topic the name of the job's own source or sink",
+        "spec.sink.kafka.transactionalIdPrefix gives the progress topic <prefix>-progress the name of spec.source.topic or",
     ),
     "a key without fields": ({"spec.key": {}}, "spec.key.fields is missing: name the fields of the payload"),
     "fields by name without any": ({"spec.key": {"from": "Fields"}}, "spec.key.fields is missing: name the fields of the payload"),
@@ -251,13 +260,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an empty skew": ({"spec.eventTime.maxFutureSkew": ""}, "spec.eventTime.maxFutureSkew is not a duration"),
     "a negative skew": ({"spec.eventTime.maxFutureSkew": "-5m"}, "spec.eventTime.maxFutureSkew is not a duration"),
     "a skew of a number": ({"spec.eventTime.maxFutureSkew": 3600}, "spec.eventTime.maxFutureSkew: Invalid value"),
-    "raw with key fields": ({**RAW, "spec.key": {"fields": ["eventId"]}}, "spec.format: Raw has no fields: set spec.key.from to KafkaKey"),
+    "raw with key fields": (
+        {**RAW, "spec.key": {"fields": ["eventId"]}},
+        "spec.format is Raw, so the payload has no fields: set spec.key.from to KafkaKey",
+    ),
     "raw with a time field": (
         {**RAW, "spec.eventTime": {"field": "timestamp"}},
-        "spec.format: Raw has no fields: set spec.eventTime.from to KafkaTimestamp",
+        "spec.format is Raw, so the payload has no fields: set spec.eventTime.from to KafkaTimestamp",
     ),
-    "late dead letters without a topic": ({"spec.onLate": "DeadLetter"}, "spec.deadLetter.topic is missing: spec.onLate or spec.onInvalid"),
-    "invalid dead letters without a topic": ({"spec.onInvalid": "DeadLetter"}, "spec.deadLetter.topic is missing: spec.onLate or"),
+    "late dead letters without a topic": (
+        {"spec.onLate": "DeadLetter"},
+        "spec.deadLetter.topic is missing, but spec.onLate or spec.onInvalid",
+    ),
+    "invalid dead letters without a topic": ({"spec.onInvalid": "DeadLetter"}, "spec.deadLetter.topic is missing, but spec.onLate or"),
     "dead letters without a topic": ({"spec.onLate": "DeadLetter", "spec.deadLetter": {}}, "spec.deadLetter.topic: Required value"),
     "dead letters beside the log": (
         {"spec.sink": {"console": {}}, "spec.onInvalid": "DeadLetter", "spec.deadLetter": {"topic": "user_events_dead"}},
@@ -312,10 +327,10 @@ def test_defaults_are_filled_in() -> None:
     assert "parallelism" not in spec
 
 
-SIZE = "spec.checkpoint.claim.size cannot shrink, and is 10Gi when absent"
-STORAGE_CLASS = "spec.checkpoint.claim.storageClassName cannot be changed, nor set or removed"
-ACCESS_MODE = "spec.checkpoint.claim.accessMode cannot be changed, and is ReadWriteOncePod when absent"
-PLACE = "spec.checkpoint.existing cannot be changed: the keys stay where they are"
+SIZE = "spec.checkpoint.claim.size cannot shrink (it is 10Gi when absent)"
+STORAGE_CLASS = "spec.checkpoint.claim.storageClassName cannot be changed, set or removed later"
+ACCESS_MODE = "spec.checkpoint.claim.accessMode cannot be changed (it is ReadWriteOncePod when absent)"
+PLACE = "spec.checkpoint.existing cannot be changed, because the stored keys stay where they are"
 FAST = {"claim": {"size": "20Gi", "storageClassName": "fast"}}
 DEFAULT = {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}}
 MANY = {"claim": {"accessMode": "ReadWriteMany"}}

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from dedup_api.changes import LIVE
+from dedup_api.driver import Resources
 from dedup_api.job_config import JobConfig, build_job_config
-from dedup_api.spec import DedupJobSpec, Resources
+from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.types import Json
 
 
