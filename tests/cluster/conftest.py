@@ -59,7 +59,7 @@ def open_users_cluster(settings: Settings) -> Iterator[Cluster]:
     assert access.may("*", "*"), "The cluster tests need the rights of a cluster administrator."
     preflight.choose_storage_class(access, "")
     preflight.raise_if_another_operator_runs(access, "")
-    assert preflight.crd_exists(access) is None, f"The cluster has the CRD {CRD} already. The tests would delete it with all DedupJobs."
+    assert preflight.find_crd(access) is None, f"The cluster has the CRD {CRD} already. The tests would delete it with all DedupJobs."
     cluster = Cluster(access, settings, None)
     yield cluster
     if cluster.find_values() is not None:

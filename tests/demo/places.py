@@ -110,11 +110,11 @@ class NamedPlace(Place):
         access = self.cluster.access
         preflight.announce(access)
         self.settings.raise_without_images(["operator", "job"])
+        preflight.raise_without_rights(access, OWN_NAMESPACE)
         self._raise_unless_owned()
         preflight.raise_if_another_operator_runs(access, OWN_NAMESPACE)
-        crd = preflight.crd_exists(access)
+        crd = preflight.find_crd(access)
         brings_crd = crd is None or preflight.find_crd_owner(crd) == OWN_NAMESPACE
-        preflight.raise_without_rights(access, OWN_NAMESPACE, crd=brings_crd)
         preflight.choose_storage_class(access, self.settings.storage_class)
         note(f"  the demo writes: namespace {OWN_NAMESPACE}, {f'CRD {CRD}' if brings_crd else f'and leaves the CRD {CRD} as it is'}")
         built = provide_images(["operator", "job"], self.settings, access.context, preflight.find_architecture(access))
@@ -155,7 +155,7 @@ class NamedPlace(Place):
         self._raise_unless_owned()
         with step(f"removing namespace {OWN_NAMESPACE} with everything in it"):
             self.cluster.delete_namespace(OWN_NAMESPACE)
-        crd = preflight.crd_exists(access)
+        crd = preflight.find_crd(access)
         if crd is None:
             return
         if preflight.find_crd_owner(crd) != OWN_NAMESPACE:

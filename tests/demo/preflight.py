@@ -13,8 +13,8 @@ from testbed.shell import MissingPrerequisiteError, TestbedError
 
 KUBERNETES_AT_LEAST = (1, 30)
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-CLUSTER_RIGHTS = (("create", "namespaces"), ("delete", "namespaces"))
-CRD_RIGHT = ("create", "customresourcedefinitions.apiextensions.k8s.io")
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+CLUSTER_RIGHTS = (("get", "namespaces"), ("create", "namespaces"), ("delete", "namespaces"), ("get", CRDS))
 NAMESPACE_RIGHTS = (
     ("create", "dedupjobs.streamdedup.dev"),
     ("create", "deployments.apps"),
@@ -47,13 +47,16 @@ def announce(access: Access) -> None:
         raise MissingPrerequisiteError(f"The operator needs Kubernetes {'.'.join(map(str, KUBERNETES_AT_LEAST))} or newer.")
 
 
-def raise_without_rights(access: Access, namespace: str, *, crd: bool) -> None:
+def raise_without_rights(access: Access, namespace: str) -> None:
     """Names every right that the kubeconfig's user lacks."""
     if access.may("*", "*"):
         return
-    needed = [(verb, resource, "") for verb, resource in (*CLUSTER_RIGHTS, *((CRD_RIGHT,) if crd else ()))]
+    needed = [(verb, resource, "") for verb, resource in CLUSTER_RIGHTS]
     needed += [(verb, resource, namespace) for verb, resource in NAMESPACE_RIGHTS]
     missing = [(verb, resource, where) for verb, resource, where in needed if not access.may(verb, resource, where)]
+    may_see_crd = ("get", CRDS, "") not in missing
+    if not (may_see_crd and find_crd(access)) and not access.may("create", CRDS):
+        missing.append(("create", CRDS, ""))
     if missing:
         lines = [f"  {verb} {resource}" + (f" in namespace {where}" if where else "") for verb, resource, where in missing]
         raise MissingPrerequisiteError("\n".join(["The user of this context lacks rights that the demo needs:", *lines]))
@@ -111,6 +114,6 @@ def find_crd_owner(crd: Json | None) -> str:
     return str(annotations.get("meta.helm.sh/release-namespace", ""))
 
 
-def crd_exists(access: Access) -> Json | None:
+def find_crd(access: Access) -> Json | None:
     text = access.kubectl("get", "crd", CRD, "-o", "json", "--ignore-not-found")
     return json.loads(text) if text.strip() else None
