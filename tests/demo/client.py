@@ -27,7 +27,7 @@ from demo.topics import count_records, create_topics, delete_topics, read_topic,
 DATA = Path("/tmp/flights.csv.zip")
 EVENTS = Path("/tmp/events")
 POSITION = Path("/tmp/position")
-BROKER_WITHIN = 60.0
+BROKER_WITHIN = 180.0
 """Seconds until Kafka must answer. Its pod is ready when this one starts, but a Service's address takes a moment."""
 DATA_WITHIN = 300.0
 """Seconds until `python -m demo run` must have uploaded the data: eight megabytes."""
@@ -91,6 +91,8 @@ def _feed(report: Report, bootstrap: str, source: str, target: str, plan: Plan) 
         if time.monotonic() > deadline:
             raise TimeoutError(f"the flights did not arrive within {DATA_WITHIN:.0f} s")
         time.sleep(0.1)
+    report.step = "preparing"
+    report.write()
     # Another process writes the events, so that its memory is free before the producer needs as much.
     command = [sys.executable, "-m", "demo.client", "prepare", str(plan.flights)]
     report.planned = int(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)

