@@ -13,9 +13,8 @@ from pathlib import Path
 from confluent_kafka import Message, Producer
 
 from demo.flights import read_events
+from demo.plan import SAVE_INTERVAL
 
-SAVE_INTERVAL = 10_000
-"""Events between two saves of the position: eleven days of flights."""
 REPORT_INTERVAL = 500
 """Events between two lines on stdout. A line is the number of events that Kafka has stored."""
 EVENTS_PER_SECOND = 12_000

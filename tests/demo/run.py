@@ -93,7 +93,7 @@ def render_verdict(verdict: Verdict, kills: int, first_commit: float) -> str:
         ("flights missing", f"{verdict.missing:,}"),
         ("flights repeated", f"{verdict.repeated:,}"),
         ("records never sent", f"{verdict.unknown:,}"),
-        ("producer killed", f"{kills} times"),
+        ("producer killed", f"{kills} time" if kills == 1 else f"{kills} times"),
         ("apply to first committed batch", f"{first_commit:.1f} s"),
     ]
     width = max(len(name) for name, _ in rows)

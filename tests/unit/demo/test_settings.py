@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.plan import ALL_FLIGHTS, FEWEST_FLIGHTS, Plan
-from demo.producer import SAVE_INTERVAL
+from demo.plan import ALL_FLIGHTS, FEWEST_FLIGHTS, SAVE_INTERVAL, Plan
 from demo.settings import Settings, SettingsError, choose_context
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,7 +59,7 @@ def test_without_variables_the_demo_uses_the_test_bed() -> None:
         ({"LOAD": "kind", "CONTEXT": "kind-kind"}, "CONTEXT and LOAD need KUBECONFIG"),
         ({"KUBECONFIG": "k", "LOAD": "docker"}, "LOAD=docker is unknown. Use one of kind, k3d, minikube, docker-desktop"),
         ({"KUBECONFIG": "k", "LOAD": "kind", "REGISTRY": "r"}, "Both LOAD and REGISTRY are set"),
-        ({"FLIGHTS": "many"}, "FLIGHTS must be a number from 40000 to 336776"),
+        ({"FLIGHTS": "many"}, "FLIGHTS must be a number from 45000 to 336776"),
         ({"FLIGHTS": str(FEWEST_FLIGHTS - 1)}, "FLIGHTS must be a number"),
     ],
 )
@@ -109,7 +108,7 @@ def test_a_doubtful_context_is_asked_for(contexts: list[str], variables: dict[st
         choose_context(contexts, read(KUBECONFIG="k", **variables))
 
 
-@pytest.mark.parametrize(("flights", "kills"), [(FEWEST_FLIGHTS, 1), (72_000, 2), (ALL_FLIGHTS, 8)])
+@pytest.mark.parametrize(("flights", "kills"), [(FEWEST_FLIGHTS, 1), (90_000, 2), (ALL_FLIGHTS, 8)])
 def test_the_plan_kills_the_producer_at_least_once(flights: int, kills: int) -> None:
     plan = Plan(flights)
     assert len(plan.kills) == kills
