@@ -52,7 +52,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def open_users_cluster(settings: Settings) -> Iterator[Cluster]:
-    """Refuses a cluster that has the CRD: the tests delete it, and with it all DedupJobs. They remove all that they make."""
+    """Refuses a cluster that has the CRD, because the tests delete it, and with it all DedupJobs."""
     access = open_named_cluster(settings)
     preflight.announce(access)
     settings.raise_without_images(["operator", "fake_driver"])

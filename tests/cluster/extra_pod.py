@@ -24,7 +24,7 @@ class ExtraPod:
     name: str
 
     def create(self, *, node: str | None = None, entry: str | None = None, arguments: tuple[str, ...] = ()) -> ExtraPod:
-        """With `node` the scheduler is not involved. `entry`: a ConfigMap with an `entry.py` to run instead of the driver."""
+        """With `node` the scheduler is not involved. `entry`: a ConfigMap whose `entry.py` replaces the driver."""
         template = self.jobs.get_object("statefulset", names.driver_name(self.job))["spec"]["template"]["spec"]
         spec = build_pod_spec(template, node)
         if entry is not None:
@@ -113,7 +113,7 @@ class ExtraPod:
 
 
 def build_pod_spec(template: Json, node: str | None) -> Json:
-    """The StatefulSet's pod without restarts, because a test reads the exit code, and without probes, because tests freeze it."""
+    """The StatefulSet's pod, but without restarts and probes: tests read its exit code, and freeze it."""
     spec = {**copy.deepcopy(template), "restartPolicy": "Never"}
     for probe in PROBES:
         spec["containers"][0].pop(probe, None)

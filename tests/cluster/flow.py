@@ -16,7 +16,7 @@ from dedup_api import names
 
 DRIVER = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1536Mi"}}}
 RECOVERY = 240
-"""Seconds from a fault to the next event in the output, on a busy machine with two cores. An idle one needs 15 to 30."""
+"""Seconds from a fault to the next event in the output on a busy machine; an idle one needs 15 to 30."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Cluster:
         return "Never" if self.test_bed is not None or self.settings.load else "IfNotPresent"
 
     def load_image(self, name: str) -> str:
-        """Builds `operator`, `job` or `fake_driver` and brings it into the cluster, once per test run. Returns the reference."""
+        """Builds an image of `SOURCES` and brings it into the cluster, once per test run. Returns the reference."""
         if name not in self._images:
             if self.test_bed is not None and name in images.IMAGES:
                 self._images[name] = self.test_bed.load_images([name])[name]
@@ -266,7 +266,7 @@ class Jobs:
         wait_until(lambda: self.find(kind, name) is None, f"{kind} {name} is gone", seconds)
 
     def read_versions(self) -> str:
-        """The resource versions of the jobs and their objects: every write changes one. Without pods, which kubelet writes."""
+        """The resource versions of the jobs and their objects, without pods, which kubelet writes."""
         columns = "custom-columns=:kind,:metadata.name,:metadata.resourceVersion"
         return self.cluster.kubectl("get", WRITTEN, "-n", self.namespace, "-o", columns, "--no-headers")
 

@@ -43,7 +43,7 @@ PATCHES = (
 
 
 def change(folder: Path, patches: tuple[Patch, ...] = PATCHES) -> list[str]:
-    """Edits the files below `folder`. Returns the patches that do not apply, because their text exists not exactly once."""
+    """Edits the files below `folder`. Returns the patches whose text does not exist exactly once."""
     return [patch.what for patch in patches if not _apply(folder, patch)]
 
 

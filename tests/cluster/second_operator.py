@@ -1,4 +1,4 @@
-"""A second operator beside the one that the chart has installed, as a process of this machine; and a watch on what both do."""
+"""A second operator, as a process of this machine beside the installed one, and a watch on what both do."""
 
 from __future__ import annotations
 

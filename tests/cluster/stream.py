@@ -19,7 +19,7 @@ NEAR, FAR = 40, 700
 
 
 def list_due(number: int) -> list[int]:
-    """The events to send at step `number`: the new one and copies of earlier ones. One event of six is sent three times."""
+    """The events to send at step `number`: the new one and copies of earlier ones; one of six is sent thrice."""
     due = [number]
     if number >= NEAR and number % 2 == 0:
         due.append(number - NEAR)

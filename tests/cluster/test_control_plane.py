@@ -79,7 +79,8 @@ def test_a_blocked_edit_leaves_the_driver_alone(jobs: Jobs) -> None:
     jobs.wait_reason("kept", "Running", "True")
     assert jobs.find_condition("kept", "Stalled") is None
     assert jobs.pod_uid("kept") == uid
-    # The default of parallelism depends on the CPU limit. The parallelism of an existing checkpoint must not change with it.
+    # The default of parallelism depends on the CPU limit. The parallelism of an existing checkpoint must not change
+    # with it.
     jobs.patch("kept", driver={"resources": {"limits": {"cpu": "2"}}})
     wait_until(lambda: jobs.is_replaced("kept", uid), "the driver restarts with more CPU")
     jobs.wait_reason("kept", "Running", "True")

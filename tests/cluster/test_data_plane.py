@@ -54,7 +54,8 @@ def test_every_event_is_in_the_output_once_whatever_happens_to_operator_and_driv
     wait_until(lambda: len(read_ids(kafka, sink)) == 500, "the first events are in the output", 120, lambda: jobs.describe("main"))
     uid = jobs.pod_uid("main")
 
-    # The operator's pod is deleted, and invalid records arrive, which this job only counts. Neither disturbs the driver.
+    # The operator's pod is deleted, and invalid records arrive, which this job only counts. Neither disturbs the
+    # driver.
     cluster.kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=dedup-operator", "--wait=false")
     kafka.produce(source, [*JUNK, *make_events(400, 900)])
     wait_until(lambda: len(read_ids(kafka, sink)) == 900, "the second events are in the output", 120, lambda: jobs.describe("main"))

@@ -29,8 +29,8 @@ FLIGHTS, NEVER_LEFT = 336_776, 8_255
 COPIES, FARTHEST_COPY, SEED = 30_000, 200, 11
 """A copy stands at most so many flights behind the original: that is about five hours."""
 WATERMARK = timedelta(hours=48)
-"""The test sends flights in the order of their scheduled hours. The most delayed one left 22 hours after its hour, so later
-records of its partition are up to 22 hours older, and copies another five hours. `measure_disorder` checks this.
+"""The test sends flights in the order of their scheduled hours. The most delayed one left 22 hours after its hour, so
+later records of its partition are up to 22 hours older, and copies another five hours. `measure_disorder` checks this.
 
 Only the order inside a partition matters. All records are in the topic before the job starts, so each micro-batch but the
 last leaves a backlog, and the watermark follows the slowest partition."""
@@ -74,7 +74,7 @@ Departures = dict[bytes | None, datetime | None]
 
 
 def plan_sending(flights: list[Flight], departures: Departures) -> list[Flight]:
-    """Every flight once, in order, and copies of some that left. Invalid records have no copies: dead letters are not deduplicated."""
+    """Every flight once, in order, and copies of some that left. The driver does not deduplicate dead letters."""
     choice = random.Random(SEED)
     order = [(float(number), number) for number in range(len(flights))]
     left = [number for number, flight in enumerate(flights) if departures[flight.value] is not None]
@@ -96,7 +96,7 @@ def measure_disorder(source: list[Stored], departures: Departures) -> timedelta:
 
 @pytest.fixture
 def create_topics(kafka: Kafka, jobs: Jobs) -> Iterator[Callable[..., list[str]]]:
-    """`create_topics(job, in=4, out=2)` returns the names of new topics. The test's end deletes them and the progress topic."""
+    """`create_topics(job, in=4, out=2)` returns the names of new topics, which the test's end deletes."""
     created: list[str] = []
 
     def create(job: str, **partitions: int) -> list[str]:

@@ -1,7 +1,8 @@
-"""`make demo` on a cluster that the user names. The test bed's cluster plays that cluster: a kubeconfig, images, no more.
+"""`make demo` on a cluster that the user names. The test bed's cluster plays that cluster: a kubeconfig, images, no
+more.
 
-Each run is a process of its own with the variables that the Makefile sets, and with KUBECONFIG of the environment set to
-a file that does not exist.
+Each run is a process of its own with the variables that the Makefile sets, and with KUBECONFIG of the environment set
+to a file that does not exist.
 """
 
 from __future__ import annotations

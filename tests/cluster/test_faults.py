@@ -24,7 +24,8 @@ REFUSAL = "ReadWriteOncePod"
 
 @pytest.fixture(scope="module")
 def storage_class(cluster: Cluster) -> Iterator[str]:
-    """A storage class of `local` volumes: kubelet enforces ReadWriteOncePod for them. The test bed's default is host paths."""
+    """A storage class of `local` volumes: kubelet enforces ReadWriteOncePod for them. The test bed's default is host
+    paths."""
     name = f"local-{uuid4().hex[:8]}"
     cluster.copy_default_storage_class(name, {"defaultVolumeType": "local"})
     yield name

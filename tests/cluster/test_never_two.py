@@ -1,7 +1,9 @@
-"""Two drivers of the shipped image on one checkpoint, on a claim that several pods may mount. The last test checks the output.
+"""Two drivers of the shipped image on one checkpoint, on a claim that several pods may mount. The last test checks the
+output.
 
-A claim is like this with `accessMode: ReadWriteOnce`. With ReadWriteOncePod it is when the volume is a host path and the
-pod names its node, because kubelet mounts host paths for every pod. `test_faults` tests what the access mode prevents.
+A claim is like this with `accessMode: ReadWriteOnce`. With ReadWriteOncePod it is when the volume is a host path and
+the pod names its node, because kubelet mounts host paths for every pod. `test_faults` tests what the access mode
+prevents.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def test_a_second_driver_waits_at_the_lock(shared: Stream) -> None:
 
 
 def test_the_next_driver_waits_for_a_driver_that_outlives_its_pod(shared: Stream) -> None:
-    """The pod is deleted by force while its node does not react. The frozen driver has the lock, and continues later."""
+    """The pod is deleted by force while its node does not react. The frozen driver has the lock, and continues
+    later."""
     uid, attempt = shared.pod_uid, shared.read_attempt()
     driver = list_driver(uid)
     with freeze([find_shim(uid)]):

@@ -1,4 +1,5 @@
-"""Jobs with runs, jobs that share a claim, and what is left when a namespace or the CRD is deleted. The drivers are fake."""
+"""Jobs with runs, jobs that share a claim, and what is left when a namespace or the CRD is deleted. The drivers are
+fake."""
 
 from __future__ import annotations
 
@@ -138,7 +139,8 @@ def test_a_namespace_with_jobs_can_be_deleted(jobs: Jobs, cluster: Cluster) -> N
 
 
 def test_the_crd_is_deleted_and_installed_again(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
-    """The DedupJobs and their objects are deleted with the CRD. The running operator works again when the CRD is back."""
+    """The DedupJobs and their objects are deleted with the CRD. The running operator works again when the CRD is
+    back."""
     jobs.apply("kept", "ok")
     jobs.wait_reason("kept", "Running", "True")
     try:

@@ -1,7 +1,8 @@
-"""Two operators at the same time, as after a network partition. No job ever has two drivers, and they do not undo each other's writes.
+"""Two operators at the same time, as after a network partition. No job ever has two drivers, and they do not undo each
+other's writes.
 
-The second operator is a process of this machine with the settings of the first. The drivers are fake. Each one raises the
-attempt on its volume, so a surplus start shows in two places.
+The second operator is a process of this machine with the settings of the first. The drivers are fake. Each one raises
+the attempt on its volume, so a surplus start shows in two places.
 """
 
 from __future__ import annotations
@@ -187,8 +188,8 @@ def test_a_late_first_start_leaves_the_driver_of_the_next_job_alone(
 def test_a_late_first_start_of_a_deleted_job_is_garbage_collected(
     jobs: Jobs, pods: Watch, sets: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]
 ) -> None:
-    """The API server accepts the write. Its StatefulSet has an owner that no longer exists, so the garbage collector deletes it,
-    and the next job of the same name waits for that."""
+    """The API server accepts the write. Its StatefulSet has an owner that no longer exists, so the garbage collector
+    deletes it, and the next job of the same name waits for that."""
     with frozen.hold():
         jobs.apply("gone", "ok")
         frozen.wait_until_frozen()
@@ -204,8 +205,9 @@ def test_a_late_first_start_of_a_deleted_job_is_garbage_collected(
 def test_a_late_first_start_across_a_change_of_the_trigger_is_undone(
     jobs: Jobs, pods: Watch, sets: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]
 ) -> None:
-    """The API server accepts the write: a creation has no resource version, and a StatefulSet may have the name of a Kubernetes Job.
-    So for a while there are two workloads. The claim's access mode keeps the second pod waiting; otherwise the lock would."""
+    """The API server accepts the write: a creation has no resource version, and a StatefulSet may have the name of a
+    Kubernetes Job. So for a while there are two workloads. The claim's access mode keeps the second pod waiting;
+    otherwise the lock would."""
     with frozen.hold():
         jobs.apply("turned", "busy")
         frozen.wait_until_frozen()
@@ -227,8 +229,8 @@ def test_a_late_first_start_across_a_change_of_the_trigger_is_undone(
 
 
 TAKEN_OVER_SECONDS = 30
-"""The number in docs/operations.md. The standby sees the last renewal within one pause, waits for the Lease's duration, and
-checks again within one more pause: 21 s. The rest is for slow requests on a busy machine."""
+"""The number in docs/operations.md. The standby sees the last renewal within one pause, waits for the Lease's duration,
+and checks again within one more pause: 21 s. The rest is for slow requests on a busy machine."""
 
 
 def test_a_standby_takes_over(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:

@@ -16,8 +16,8 @@ from testbed import images
 pytestmark = [pytest.mark.timeout(900), pytest.mark.testbed("it builds an image of the previous version there")]
 
 PREVIOUS = os.environ.get("DEDUP_PREVIOUS", "")
-"""The commit to upgrade from. It must support the triggers and checkpoints of the jobs below. Empty: the last commit, or the
-one before it when the checkout has no uncommitted changes."""
+"""The commit to upgrade from. It must support the triggers and checkpoints of the jobs below. Empty: the last commit,
+or the one before it when the checkout has no uncommitted changes."""
 CHILDREN = "statefulsets,jobs,cronjobs,pods,configmaps,services,persistentvolumeclaims"
 READY = {
     "plain": "Running",
@@ -48,7 +48,8 @@ def previous(cluster: Cluster) -> Path:
 
 
 def unpack_previous(folder: Path) -> Path:
-    """Every patch must apply to the last commit. An older commit, which differs anyway, may lack the text of some patches."""
+    """Every patch must apply to the last commit. An older commit, which differs anyway, may lack the text of some
+    patches."""
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     folder.mkdir(parents=True)
     subprocess.run(["tar", "-x", "-C", str(folder)], input=git("archive", find_previous()), check=True)
@@ -130,7 +131,8 @@ def check_restart(jobs: Jobs, name: str, uid: str) -> None:
 
 
 def check_edits(jobs: Jobs, before: dict[str, tuple[str, Json]], new: Json) -> None:
-    """The new operator acts on edits of the old operator's jobs, with its own pod template, and changes no other job."""
+    """The new operator acts on edits of the old operator's jobs, with its own pod template, and changes no other
+    job."""
     jobs.patch("blocked", key={"fields": ["id"]})
     jobs.wait_reason("blocked", "Running", "True")
     for name in ("plain", "shared"):

@@ -106,7 +106,8 @@ def parse_version(program: str, text: str) -> tuple[int, int] | None:
 
 
 def find_tool(program: str) -> Path:
-    """The program on the PATH when its version serves, else the test bed's own, which is fetched or built on first use."""
+    """The program on the PATH when its version serves, else the test bed's own, which is fetched or built on first
+    use."""
     least = {"kubectl": KUBECTL_AT_LEAST, "helm": HELM_AT_LEAST}[program]
     found = shutil.which(program)
     if found and (version := read_version(program, found)) and version >= least:

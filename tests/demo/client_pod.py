@@ -1,4 +1,5 @@
-"""The pod that sends the flights and checks the output (`client.py`), from outside: start it, give it the data, ask it."""
+"""The pod that sends the flights and checks the output (`client.py`), from outside: start it, give it the data, ask
+it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from testbed.layout import CHECKOUT, Layout
 from testbed.shell import run
 
 BUILDERS = {"docker": ("docker", "version"), "podman": ("podman", "info"), "buildah": ("buildah", "info")}
-"""Each with a command that succeeds only when the builder can work: docker's program is often there without its daemon."""
+"""Each with a command that succeeds only when the builder can work: docker's program is often there without its
+daemon."""
 LOCAL_REGISTRIES = ("localhost", "127.0.0.1", "[::1]")
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64", "AMD64": "amd64"}
 LOAD_COMMANDS = {
@@ -56,7 +57,8 @@ class Built:
 
 
 def provide_images(names: Iterable[str], settings: Settings, context: str, architecture: str) -> dict[str, Built]:
-    """Builds and hands over the images that the user has not named. `architecture`: that of the cluster's nodes, or empty."""
+    """Builds and hands over the images that the user has not named. `architecture`: that of the cluster's nodes, or
+    empty."""
     names = list(names)
     settings.raise_without_images(names)
     found = {name: Built(settings.given_image(name), "IfNotPresent") for name in names if settings.given_image(name)}

@@ -61,7 +61,8 @@ def describe_progress(status: DriverStatus | None, report: Report, ready: str) -
 
 
 def follow(cluster: DemoCluster, client: ClientPod, applied: float) -> tuple[float, Report]:
-    """Prints the progress until the driver has read every record that was sent. Returns the seconds to the first commit."""
+    """Prints the progress until the driver has read every record that was sent. Returns the seconds to the first
+    commit."""
     seen = Following(applied, moved=applied)
     while True:
         status, report = cluster.read_driver_status(JOB), client.read_report()
