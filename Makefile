@@ -60,8 +60,8 @@ test-kafka: setup cluster ## The driver with real Kafka and Spark
 test-cluster: setup cluster images ## CRD, operator and chart on the test bed
 	$(PYTEST) tests/cluster
 
-.PHONY: test-plane
-test-plane: setup ## The operator killed and lied to at a sample of its writes; DEDUP_SEED=n repeats a sample
+.PHONY: test-fault-injection
+test-fault-injection: setup ## The operator against a real API server through a proxy that injects faults; DEDUP_SEED=n repeats a sample
 	@$(PY) -c 'from fault_injection.control_plane import ensure_programs; ensure_programs()'
 	$(PYTEST) tests/fault_injection
 
