@@ -31,37 +31,37 @@ status_module: Any = import_module("dedup_operator.domain.status")
 workload_module: Any = import_module("dedup_operator.domain.observe.workload")
 reconcile_module: Any = import_module("dedup_operator.reconcile")
 
-_memory: dict[Any, Any] = {}
-MANY = 20_000
+_across_seeds: dict[Any, Any] = {}
+LIMIT = 20_000
 _of_this_seed: dict[Any, Any] = {}
 """By ids. What they stand for is kept with the answer, so no id comes twice."""
 
 
-def forget() -> None:
-    _memory.clear()
+def clear_cache() -> None:
+    _across_seeds.clear()
 
 
-def _recall(key: Any, make: Callable[[], Any]) -> Any:
-    if key not in _memory:
-        if len(_memory) > MANY:
-            _memory.clear()
-        _memory[key] = make()
-    return _memory[key]
+def _get_or_call(key: Any, make: Callable[[], Any]) -> Any:
+    if key not in _across_seeds:
+        if len(_across_seeds) > LIMIT:
+            _across_seeds.clear()
+        _across_seeds[key] = make()
+    return _across_seeds[key]
 
 
 def _by_identity(function: Callable[..., Any]) -> Callable[..., Any]:
-    def remembered(*arguments: Any) -> Any:
+    def cached(*arguments: Any) -> Any:
         key = (function, *map(id, arguments))
         known = _of_this_seed.get(key)
         if known is None:
             known = _of_this_seed[key] = (function(*arguments), arguments)
         return known[0]
 
-    return remembered
+    return cached
 
 
 def _observe_by_identity(observe_world: Callable[[Snapshot], World]) -> Callable[[Snapshot], World]:
-    def remembered(snapshot: Snapshot) -> World:
+    def cached(snapshot: Snapshot) -> World:
         parts = [getattr(snapshot, field) for field in Snapshot.__dataclass_fields__]
         key = (observe_world, *(tuple(map(id, part)) if isinstance(part, tuple) else id(part) for part in parts))
         known = _of_this_seed.get(key)
@@ -70,11 +70,11 @@ def _observe_by_identity(observe_world: Callable[[Snapshot], World]) -> Callable
         found: World = known[0]
         return found
 
-    return remembered
+    return cached
 
 
 @contextmanager
-def remembering() -> Iterator[None]:
+def cached_functions() -> Iterator[None]:
     """For one seed."""
     real_validate, real_status = reconcile_module.validate, reconcile_module.parse_status
     real_inputs, real_children = reconcile_module.build_inputs, reconcile_module.build_children
@@ -83,35 +83,35 @@ def remembering() -> Iterator[None]:
     def validate(resource: Json) -> ValidJob | Invalid:
         metadata = resource["metadata"]
         key = ("job", metadata["namespace"], metadata["name"], marshal.dumps(resource.get("spec")))
-        found: ValidJob | Invalid = _recall(key, lambda: real_validate(resource))
+        found: ValidJob | Invalid = _get_or_call(key, lambda: real_validate(resource))
         if isinstance(found, Invalid):
             return found
-        described: ValidJob = _recall(
+        described: ValidJob = _get_or_call(
             (*key, metadata["uid"], metadata["generation"]),
             lambda: replace(found, uid=metadata["uid"], generation=metadata["generation"]),
         )
         return described
 
     def parse_status(resource: Json) -> DedupJobStatus:
-        found: DedupJobStatus = _recall(("status", marshal.dumps(resource.get("status"))), lambda: real_status(resource))
+        found: DedupJobStatus = _get_or_call(("status", marshal.dumps(resource.get("status"))), lambda: real_status(resource))
         return found
 
     def build_inputs(namespace: str, name: str, spec: DedupJobSpec, pinned: JobConfig | None) -> DriverInputs:
         key = ("inputs", namespace, name, id(spec), id(pinned))
-        found: DriverInputs = _recall(key, lambda: (real_inputs(namespace, name, spec, pinned), spec, pinned))[0]
+        found: DriverInputs = _get_or_call(key, lambda: (real_inputs(namespace, name, spec, pinned), spec, pinned))[0]
         return found
 
     def build_children(job: ValidJob, inputs: DriverInputs, image: JobImage) -> Children:
         key = ("children", job.namespace, job.name, job.uid, job.generation, id(job.spec), id(inputs), image)
-        found: Children = _recall(key, lambda: (real_children(job, inputs, image), job.spec, inputs))[0]
+        found: Children = _get_or_call(key, lambda: (real_children(job, inputs, image), job.spec, inputs))[0]
         return found
 
     def parse_spec(text: str | None) -> DedupJobSpec | None:
-        found: DedupJobSpec | None = _recall(("spec", text), lambda: real_spec(text))
+        found: DedupJobSpec | None = _get_or_call(("spec", text), lambda: real_spec(text))
         return found
 
     def parse_config(text: str | None) -> JobConfig | None:
-        found: JobConfig | None = _recall(("config", text), lambda: real_config(text))
+        found: JobConfig | None = _get_or_call(("config", text), lambda: real_config(text))
         return found
 
     def add_kind(item: Json, kind: str) -> Json:
