@@ -1,4 +1,5 @@
-"""`python -m simulation --seed N`: plays one seed and prints its history; `--seeds A:B` runs a range and prints those that fail."""
+"""`python -m simulation --seed N` runs one seed and prints its history; `--seeds A:B` runs a range and prints the seeds
+that fail."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ def replay(seed: int) -> int:
     simulation = Simulation(seed, trace=True)
     try:
         simulation.run()
-        verdict, code = "all laws hold", 0
+        verdict, code = "no invariant is violated", 0
     except Violation as violation:
-        verdict, code = f"VIOLATION {violation}", 1
+        verdict, code = f"VIOLATED INVARIANT: {violation}", 1
     print("\n".join(simulation.history or []))
     print(f"seed {seed}: {', '.join(sorted(fault.name for fault in simulation.faults.kinds)) or 'no faults'}")
     print(f"seed {seed}: {verdict}")
@@ -40,8 +41,8 @@ def run_range(first: int, end: int) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
-    parser.add_argument("--seed", type=int, help="play this one and print its history")
-    parser.add_argument("--seeds", default="0:5000", help="a range; default 0:5000")
+    parser.add_argument("--seed", type=int, help="run this seed and print its history")
+    parser.add_argument("--seeds", default="0:5000", help="run these seeds, as first:end without the end; default 0:5000")
     found = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if found.seed is not None:

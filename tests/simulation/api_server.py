@@ -1,7 +1,6 @@
-"""The API server as far as the control plane leans on it: names as locks, versions, immutable fields, deletion in stages.
+"""The simulated API server: unique names, resourceVersions, immutable fields, finalizers, and deletion in stages.
 
-It is one instant of truth: each call happens at once and whole. That answers come late, old or not at all is the network's doing
-(`network.py`).
+Each call happens at one moment and completely. The network (`network`) makes answers late, old or lost.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ PROTECTION = "kubernetes.io/pvc-protection"
 
 
 class Kind(StrEnum):
-    """By the plural in the path, as `adapters.kube.Resource` has it."""
+    """A kind, named by the plural in its API path, as in `dedup_operator.adapters.kube.Resource`."""
 
     DEDUP_JOBS = "dedupjobs"
     STATEFUL_SETS = "statefulsets"
@@ -35,11 +34,12 @@ class Kind(StrEnum):
     CLAIMS = "persistentvolumeclaims"
     SERVICES = "services"
     CONFIG_MAPS = "configmaps"
-    CORE_EVENTS = "warnings"
-    """core/v1 events about children; what the operator itself reports is not kept."""
+    CORE_EVENTS = "core-events"
+    """core/v1 events about children, which nobody creates here. The events that the operator reports are not stored."""
 
     __hash__ = str.__hash__
-    """Equal to what it is anyway; enum's own is written in Python, and most look-ups here are by kind."""
+    """The same value as Enum's own hash, which is slower because it is written in Python. Most lookups here are by
+    kind."""
 
 
 NAMES = {
@@ -79,7 +79,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """`old` and `new` are the server's own: to be read only."""
+    """`old` and `new` are the stored objects: nobody may change them."""
 
     event: Event
     address: Address
@@ -94,10 +94,10 @@ class Version(NamedTuple):
 
 
 def copy_body(body: Json) -> Json:
-    """As it comes out at the other end of a connection."""
+    """A deep copy, as after a transfer as JSON."""
     try:
         duplicate: Json = marshal.loads(marshal.dumps(body))
-    except ValueError:  # an enum: the wire has its value
+    except ValueError:  # it contains an enum, which JSON transfers as its value
         duplicate = json.loads(json.dumps(body))
     return duplicate
 
@@ -118,15 +118,18 @@ def _find_version(versions: list[Version], moment: float) -> Json | None:
 
 
 class ApiServer:
-    """Objects go out as they are stored, to the operator too, and are stored as they come in: those who change one make a copy first.
-    Copies of every answer would be a fifth of a seed; `test_nobody_changes_what_was_read` looks after it instead."""
+    """Stores all objects and tells its listeners about every change.
+
+    It returns and takes objects without copying them, because copies would take a fifth of the CPU time. Who changes an
+    object must copy it first. `test_nobody_changes_a_stored_object` checks that.
+    """
 
     def __init__(self, time: Callable[[], float]) -> None:
         self.time = time
         self.listeners: list[Callable[[Change], None]] = []
         self._objects: dict[Address, Json] = {}
         self._by_kind: dict[Kind, dict[Address, Json]] = {kind: {} for kind in Kind}
-        """The same objects."""
+        """The same objects by kind, for fast lists."""
         self._history: dict[Kind, dict[Address, list[Version]]] = {kind: {} for kind in Kind}
         self._revision = 0
 
@@ -134,7 +137,7 @@ class ApiServer:
         return self._objects.get(Address(kind, namespace, name))
 
     def peek_at(self, kind: Kind, namespace: str, name: str, moment: float) -> Json | None:
-        """As it stood at an earlier moment."""
+        """The object as it was at an earlier moment."""
         versions = self._history[kind].get(Address(kind, namespace, name))
         return _find_version(versions, moment) if versions else None
 
@@ -170,7 +173,7 @@ class ApiServer:
         return created
 
     def replace(self, kind: Kind, body: Json, subresource: str, actor: str) -> Json:
-        """The body's UID and resourceVersion, where it has them, must be those of the stored object."""
+        """If the body has a UID or a resourceVersion, they must be those of the stored object."""
         metadata = body["metadata"]
         address = Address(kind, metadata["namespace"], metadata["name"])
         old = self._objects.get(address)
@@ -191,7 +194,7 @@ class ApiServer:
         return self._update(address, old, new, actor)
 
     def change(self, kind: Kind, namespace: str, name: str, edit: Callable[[Json], None], actor: str) -> Json | None:
-        """For those around the operator: read and write in one instant. None where there is no such object."""
+        """For users and controllers: reads and writes at one moment. Returns None if the object does not exist."""
         address = Address(kind, namespace, name)
         old = self._objects.get(address)
         if old is None:
@@ -201,8 +204,8 @@ class ApiServer:
         self._count_generation(kind, old, new)
         return self._update(address, old, new, actor)
 
-    def report(self, kind: Kind, namespace: str, name: str, edit: Callable[[Json], None], actor: str) -> None:
-        """`change`, of the status alone."""
+    def change_status(self, kind: Kind, namespace: str, name: str, edit: Callable[[Json], None], actor: str) -> None:
+        """Like `change`, but only for the status."""
         address = Address(kind, namespace, name)
         old = self._objects.get(address)
         if old is not None:
@@ -222,7 +225,7 @@ class ApiServer:
         grace: int | None = None,
         actor: str,
     ) -> None:
-        """`grace`: of pods; 0 removes the object whatever its process does."""
+        """`grace` is the grace period of a pod. With 0 the pod is deleted at once, even if its process still runs."""
         address = Address(kind, namespace, name)
         old = self._objects.get(address)
         if old is None:

@@ -1,6 +1,8 @@
-"""The driver's process: takes the checkpoint's lock, works in batches that commit, and ends as the real one does.
+"""The simulated driver process: it takes the checkpoint's lock, runs micro-batches that commit, and ends with the real
+exit codes.
 
-What lives on the volume outlives process, pod and node. The lock is the last fence, and `Volume.holder` is who has it.
+The checkpoint is on the volume, so it outlives process, pod and node. Its lock is the last protection against a second
+driver.
 """
 
 from __future__ import annotations
@@ -23,16 +25,18 @@ if TYPE_CHECKING:
     from simulation.run import Simulation
 
 FAILING_CONSUMER_GROUP = "poison"
-"""A consumer group that the driver never gets along with: a permanent end, until the spec changes."""
+"""With this consumer group the driver always ends with an exit code after which a restart does not help."""
 CRASH_CODES = (70, 69, 1, 137)
 
 
 @dataclass
 class Volume:
-    """The checkpoint."""
+    """The checkpoint on a volume."""
 
     lock_owner: DriverProcess | None = None
+    """The process that holds the lock."""
     state_config: JobConfig | None = None
+    """The settings with which the first key was stored; None if no key is stored yet."""
     attempt: int = 0
     batches: int = 0
 
@@ -43,7 +47,7 @@ def parse_job_json(text: str) -> JobConfig:
 
 
 class DriverProcess:
-    """`ended` is told the exit code and the reason once; after `kill` too."""
+    """A driver process. It calls `on_exit` once, with its exit code and reason, also after `kill`."""
 
     def __init__(
         self,
@@ -67,9 +71,9 @@ class DriverProcess:
         self.attempt: int | None = None
         self.committed = False
         self.all_read = False
-        """It has taken all there was, and ends by itself."""
+        """Whether it has read the whole topic and therefore ends."""
         self.batch_since: float | None = None
-        self.since = simulation.loop.now
+        self.started_at = simulation.loop.now
         self._last_status: tuple[tuple[object, ...], DriverStatus] | None = None
         self.batches_left = simulation.rng.randint(2, 3)
         self._at(simulation.rng.uniform(1.0, 6.0), self._take_lock)
@@ -126,7 +130,7 @@ class DriverProcess:
         self.batch_since = self.simulation.loop.now
         if self.volume.state_config is None:
             self.volume.state_config = self.config
-            self.simulation.log(f"the checkpoint of {self.config.name} begins as {state_identity(self.config)}")
+            self.simulation.log(f"{self.config.name} stores its first keys, with identity {state_identity(self.config)}")
         self._at(self.simulation.rng.uniform(0.2, 4.0), self._commit_batch)
 
     def _commit_batch(self) -> None:
@@ -145,7 +149,7 @@ class DriverProcess:
             self._end(ExitCode.DONE, "")
 
     def terminate(self) -> None:
-        """SIGTERM: the batch that runs is finished first."""
+        """SIGTERM: the driver finishes the running batch, then ends."""
         if not self.alive or self.stopping:
             return
         self.stopping = True
@@ -176,7 +180,7 @@ class DriverProcess:
         return self.alive and not self.hangs and self.simulation.loop.now >= self.unreachable_until
 
     def describe(self) -> DriverStatus:
-        """The same object while there is nothing new."""
+        """The answer to /status. Returns the same object while nothing changes, which lets the function cache work."""
         volume = self.volume
         known = (
             self.phase,
@@ -200,7 +204,7 @@ class DriverProcess:
             checkpoint_begun=self.attempt is not None and self.volume.state_config is not None,
             committed_in_this_run=self.committed,
             batch_running_since=render_time(self.batch_since) if self.batch_since is not None else None,
-            pending_since=render_time(self.since) if self.phase is Phase.STARTING else None,
+            pending_since=render_time(self.started_at) if self.phase is Phase.STARTING else None,
             progress=self._describe_progress(),
         )
 

@@ -1,7 +1,8 @@
-"""Remembers what the operator's pure functions said, so that five thousand seeds take minutes.
+"""Caches the results of the operator's pure functions, so that five thousand seeds take minutes.
 
-Only functions without time or state, by the whole of their input: by its content where that comes again in other seeds, else by the very
-objects, which nobody changes once they are there. A mutant starts with an empty memory (`forget`).
+It caches only functions that depend on nothing but their arguments. The key is the content of the arguments if other
+seeds have the same content, and otherwise the identity of the objects, which nobody changes after they are created. The
+tests with a deliberately broken operator call `clear_cache` first.
 """
 
 from __future__ import annotations
@@ -31,30 +32,33 @@ status_module: Any = import_module("dedup_operator.domain.status")
 workload_module: Any = import_module("dedup_operator.domain.observe.workload")
 reconcile_module: Any = import_module("dedup_operator.reconcile")
 
-_across_seeds: dict[Any, Any] = {}
+_by_content: dict[Any, Any] = {}
+"""Results by the content of the arguments. They stay for all seeds of the process."""
 LIMIT = 20_000
-_of_this_seed: dict[Any, Any] = {}
-"""By ids. What they stand for is kept with the answer, so no id comes twice."""
+"""The cache is cleared when it has more results than this."""
+_by_ids: dict[Any, Any] = {}
+"""Results by the ids of the arguments, for one seed. The arguments are kept with the result, so no other object gets
+their ids."""
 
 
 def clear_cache() -> None:
-    _across_seeds.clear()
+    _by_content.clear()
 
 
 def _get_or_call(key: Any, make: Callable[[], Any]) -> Any:
-    if key not in _across_seeds:
-        if len(_across_seeds) > LIMIT:
-            _across_seeds.clear()
-        _across_seeds[key] = make()
-    return _across_seeds[key]
+    if key not in _by_content:
+        if len(_by_content) > LIMIT:
+            _by_content.clear()
+        _by_content[key] = make()
+    return _by_content[key]
 
 
 def _by_identity(function: Callable[..., Any]) -> Callable[..., Any]:
     def cached(*arguments: Any) -> Any:
         key = (function, *map(id, arguments))
-        known = _of_this_seed.get(key)
+        known = _by_ids.get(key)
         if known is None:
-            known = _of_this_seed[key] = (function(*arguments), arguments)
+            known = _by_ids[key] = (function(*arguments), arguments)
         return known[0]
 
     return cached
@@ -64,9 +68,9 @@ def _observe_by_identity(observe_world: Callable[[Snapshot], World]) -> Callable
     def cached(snapshot: Snapshot) -> World:
         parts = [getattr(snapshot, field) for field in Snapshot.__dataclass_fields__]
         key = (observe_world, *(tuple(map(id, part)) if isinstance(part, tuple) else id(part) for part in parts))
-        known = _of_this_seed.get(key)
+        known = _by_ids.get(key)
         if known is None:
-            known = _of_this_seed[key] = (observe_world(snapshot), snapshot)
+            known = _by_ids[key] = (observe_world(snapshot), snapshot)
         found: World = known[0]
         return found
 
@@ -75,7 +79,7 @@ def _observe_by_identity(observe_world: Callable[[Snapshot], World]) -> Callable
 
 @contextmanager
 def cached_functions() -> Iterator[None]:
-    """For one seed."""
+    """Replaces the operator's functions by cached ones while one seed runs."""
     real_validate, real_status = reconcile_module.validate, reconcile_module.parse_status
     real_inputs, real_children = reconcile_module.build_inputs, reconcile_module.build_children
     real_spec, real_config, real_kind = workload_module.parse_spec, checkpoint_module.parse_config, fetch_module._with_kind
@@ -135,7 +139,7 @@ def cached_functions() -> Iterator[None]:
         (checkpoint_module, "parse_config"): parse_config,
     }
     before = {place: getattr(*place) for place in replaced}
-    _of_this_seed.clear()
+    _by_ids.clear()
     for (module, name), function in replaced.items():
         setattr(module, name, function)
     try:

@@ -1,4 +1,5 @@
-"""What removes objects: the garbage collector with its owner references, and the protection of claims that a pod still uses."""
+"""The controllers that delete objects: the garbage collector, which follows owner references, and the one that protects
+a claim until no pod uses it any more."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from simulation.checkpoint_location import find_claim_name
 if TYPE_CHECKING:
     from simulation.run import Simulation
 
-ACTOR = "gc"
+GC_ACTOR = "gc"
 OWNERS = {Kind.DEDUP_JOBS, Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS}
 
 
@@ -23,15 +24,15 @@ class GarbageCollector:
         address, rng = change.address, self.simulation.rng
         if change.event is Event.DELETED and change.old is not None:
             if address.kind in OWNERS:
-                self._collect_children(change.old)
+                self._check_children_later(change.old)
             if change.old["metadata"].get("ownerReferences"):
-                self._check_owners(change.old)
+                self._finish_owners_later(change.old)
         elif change.new is not None:
-            told = change.event is Event.ADDED or change.actor not in {ACTOR, "kubelet"}
-            if told and change.new["metadata"].get("ownerReferences"):
-                self._run_later(rng.uniform(0.05, 3.0), address)
+            may_be_orphan = change.event is Event.ADDED or change.actor not in {GC_ACTOR, "kubelet"}
+            if may_be_orphan and change.new["metadata"].get("ownerReferences"):
+                self._check_later(rng.uniform(0.05, 3.0), address)
             if FOREGROUND in change.new["metadata"].get("finalizers", ()):
-                self._collect_children(change.new)
+                self._check_children_later(change.new)
                 self.simulation.loop.after(rng.uniform(0.05, 1.0), self._finish_foreground, address)
         if address.kind in {Kind.PODS, Kind.CLAIMS}:
             namespace = address.namespace
@@ -39,16 +40,16 @@ class GarbageCollector:
             if change.new is None or "deletionTimestamp" in change.new["metadata"]:
                 self.simulation.loop.after(rng.uniform(0.05, 0.5), self._release_claim, namespace, name)
 
-    def _run_later(self, delay: float, address: Address) -> None:
-        self.simulation.loop.after(delay, self._collect, address)
+    def _check_later(self, delay: float, address: Address) -> None:
+        self.simulation.loop.after(delay, self._delete_orphan, address)
 
-    def _collect_children(self, owner: Json) -> None:
+    def _check_children_later(self, owner: Json) -> None:
         uid = owner["metadata"]["uid"]
         for address, body in self.simulation.server.list_all():
             if any(reference["uid"] == uid for reference in body["metadata"].get("ownerReferences", ())):
-                self._run_later(self.simulation.rng.uniform(0.02, 2.0), address)
+                self._check_later(self.simulation.rng.uniform(0.02, 2.0), address)
 
-    def _check_owners(self, child: Json) -> None:
+    def _finish_owners_later(self, child: Json) -> None:
         for reference in child["metadata"]["ownerReferences"]:
             address = Address(KINDS[reference["kind"]], child["metadata"]["namespace"], reference["name"])
             self.simulation.loop.after(self.simulation.rng.uniform(0.02, 0.5), self._finish_foreground, address)
@@ -57,7 +58,7 @@ class GarbageCollector:
         owner = self.simulation.server.peek(KINDS[reference["kind"]], namespace, reference["name"])
         return owner if owner is not None and owner["metadata"]["uid"] == reference["uid"] else None
 
-    def _collect(self, address: Address) -> None:
+    def _delete_orphan(self, address: Address) -> None:
         server = self.simulation.server
         body = server.peek(address.kind, address.namespace, address.name)
         if body is None:
@@ -67,7 +68,7 @@ class GarbageCollector:
         if not references or any(owner is not None and not _waits_for_children(owner) for owner in owners):
             return
         try:
-            server.delete(address.kind, address.namespace, address.name, uid=body["metadata"]["uid"], actor=ACTOR)
+            server.delete(address.kind, address.namespace, address.name, uid=body["metadata"]["uid"], actor=GC_ACTOR)
         except ApiConflict:
             return
 
@@ -85,7 +86,7 @@ class GarbageCollector:
         def release(found: Json) -> None:
             found["metadata"]["finalizers"].remove(FOREGROUND)
 
-        server.change(address.kind, address.namespace, address.name, release, ACTOR)
+        server.change(address.kind, address.namespace, address.name, release, GC_ACTOR)
 
     def _release_claim(self, namespace: str, name: str) -> None:
         server = self.simulation.server
@@ -98,7 +99,7 @@ class GarbageCollector:
         def release(body: Json) -> None:
             body["metadata"]["finalizers"] = [entry for entry in body["metadata"].get("finalizers", []) if entry != PROTECTION]
 
-        server.change(Kind.CLAIMS, namespace, name, release, ACTOR)
+        server.change(Kind.CLAIMS, namespace, name, release, GC_ACTOR)
 
 
 def _waits_for_children(owner: Json) -> bool:

@@ -1,7 +1,7 @@
-"""What must hold after every step, and of every write that the operator makes.
+"""The invariants: what must be true after every step of the simulated cluster, and for every write of the operator.
 
-Written against the objects, not against the operator's own decisions. A write is judged by what its writer had read: an edit that comes
-between a read and a write is nobody's fault.
+The checks use only the stored objects, never the operator's own decisions. A write is judged by what the operator
+process had read before it issued the write: the operator cannot know an edit that comes between its read and its write.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from simulation.api_server import Address, Change, Event, Json, Kind, find_contr
 from simulation.checkpoint_location import (
     SHARED_CLAIM,
     build_checkpoint_object_address,
-    find_checkpoint_object,
+    find_checkpoint_object_address,
     find_claim_name,
     find_mounted_location,
     is_folder_record,
 )
 from simulation.driver import DriverProcess, parse_job_json
 from simulation.faults import Fault
+from simulation.garbage_collector import GC_ACTOR
 from simulation.nodes import find_config_name
-from simulation.users import is_invalid_spec
+from simulation.users import USER_ACTOR, is_invalid_spec
 from simulation.writes import Write
 
 if TYPE_CHECKING:
@@ -41,47 +42,51 @@ WORKLOADS = (Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS)
 
 
 class Invariant(StrEnum):
-    ONE_LIVE_DRIVER = "at most one live driver per checkpoint"
-    ONE_DRIVER_CONTAINER = "at most one running driver container per checkpoint, by the control plane alone"
-    ONE_RUNNING_TEMPLATE = "never two templates running at once"
-    TEMPLATE_KEPT_WHILE_POD_RUNS = "a template never changes beside a pod that may still live"
-    CLAIM_KEPT = "the claim is never deleted unless asked"
-    UNUSABLE_SPEC_KEEPS_DRIVER = "an edit that is invalid or blocked never stops or changes a driver"
-    OBSERVED_GENERATION_NOT_AHEAD = "observedGeneration is never ahead of what was acted on"
-    FOLDER_HAS_ONE_OWNER = "no driver is started in a folder that another job has taken, and what is noted of a folder stays"
-    LOST_KEYS_ARE_REPORTED = "keys that are known to be lost are never begun anew in silence"
-    SETTINGS_FIT_KEYS = "a checkpoint that is known to have begun is never continued with settings that it does not fit"
-    STARTS_USE_CURRENT_IMAGE = "every start takes the job image that its operator has"
-    UPGRADE_STOPS_NO_DRIVER = "an operator with another job image ends no driver"
-    ONLY_STATUS_IS_WRITTEN = "nothing but status is ever written on a DedupJob"
-    WRITES_NAME_READ_VERSION = "a replaced object is in a version that its writer has read"
-    OTHER_OBJECTS_UNCHANGED = "objects of others are never changed"
-    DEPENDENCIES_FIRST = "a StatefulSet is made after all that its pod needs"
-    DESIRED_STATE_REACHED = "the desired state is reached"
-    DESIRED_STATE_STABLE = "the desired state stays, without a write"
-    NO_BUG = "the operator raises only its own errors"
+    """By name: the sentence that must always be true."""
+
+    ONE_LIVE_DRIVER = "Only the driver that holds the checkpoint's lock works on the checkpoint."
+    ONE_DRIVER_CONTAINER = "At most one driver container runs on a checkpoint, even without the checkpoint's lock."
+    ONE_RUNNING_TEMPLATE = "Two driver containers with different settings never run on one checkpoint at the same time."
+    TEMPLATE_KEPT_WHILE_POD_RUNS = "The operator changes no pod template while a pod made from it may still run."
+    CLAIM_KEPT = "A claim is deleted only by a user, or with its DedupJob if reclaimPolicy is Delete."
+    UNUSABLE_SPEC_KEEPS_DRIVER = "A spec that is invalid or blocked never stops or changes a running driver."
+    OBSERVED_GENERATION_NOT_AHEAD = "status.observedGeneration is never higher than the generation that the operator has read."
+    FOLDER_HAS_ONE_OWNER = "A folder of a shared claim belongs to one DedupJob, and its record keeps owner and settings."
+    LOST_KEYS_ARE_REPORTED = "When stored keys are known to be lost, the operator reports it and starts no driver."
+    SETTINGS_FIT_KEYS = "A driver is never started with settings that do not fit the stored keys."
+    STARTS_USE_CURRENT_IMAGE = "Every start uses the job image of the operator that starts it."
+    UPGRADE_STOPS_NO_DRIVER = "An upgrade of the operator stops no driver."
+    ONLY_STATUS_IS_WRITTEN = "The operator writes nothing but the status of a DedupJob."
+    WRITES_NAME_READ_VERSION = "The operator replaces an object only in a version that it has read."
+    OTHER_OBJECTS_UNCHANGED = "The operator never changes an object that it does not own."
+    DEPENDENCIES_FIRST = "The operator creates a workload only after claim, ConfigMap and Service exist."
+    DESIRED_STATE_REACHED = "After the faults end, the cluster reaches the desired state."
+    DESIRED_STATE_STABLE = "The desired state stays, and the operator stops writing."
 
 
 class Violation(AssertionError):
+    """An invariant is violated. The message names the invariant and says what happened."""
+
     def __init__(self, invariant: Invariant, detail: str) -> None:
-        super().__init__(f"{invariant}: {detail}")
+        super().__init__(f"{invariant.name}: {invariant} But: {detail}")
         self.invariant = invariant
 
 
 def check_processes(simulation: Simulation) -> None:
+    """Checks the running driver processes, after every step."""
     if len(simulation.processes) < 2:
         return
     for process in simulation.processes:
         volume = process.volume
         if process.attempt is not None and volume.lock_owner is not process:
-            raise Violation(Invariant.ONE_LIVE_DRIVER, f"{process.pod_uid} works without the lock")
+            raise Violation(Invariant.ONE_LIVE_DRIVER, f"the driver in pod {process.pod_uid} works without the lock")
         beside = [other for other in simulation.processes if other.volume is volume]
         if len(beside) < 2:
             continue
         if _started_by_two_kinds(simulation, beside):
             continue
         with_pod = [other for other in beside if simulation.has_pod(other.pod_uid)]
-        described = " and ".join(other.pod_uid for other in beside)
+        described = f"drivers run in the pods {' and '.join(other.pod_uid for other in beside)}"
         if len({other.text for other in with_pod}) > 1:
             raise Violation(Invariant.ONE_RUNNING_TEMPLATE, described)
         if len(with_pod) > 1 or volume not in simulation.force_deleted_volumes:
@@ -89,8 +94,12 @@ def check_processes(simulation: Simulation) -> None:
 
 
 def _started_by_two_kinds(simulation: Simulation, processes: list[DriverProcess]) -> bool:
-    """A name is a lock within one kind only. Where a read is older than an answer that somebody got, or a write arrives long after it was
-    given up, a Job can so come up beside a StatefulSet, and only the checkpoint's lock is left. A real API server's reads are current."""
+    """Whether a StatefulSet and a Kubernetes Job of one DedupJob both run a driver, which two faults make possible.
+
+    The API server lets only one object of a kind have a name, but a StatefulSet and a Job may have the same name. If a
+    read returns old objects, or if a write arrives long after the operator gave it up, both can exist, and only the
+    checkpoint's lock keeps the drivers apart. A real API server does not return old objects to the operator's reads.
+    """
     if not {Fault.STALE_READ, Fault.LATE_WRITE} & simulation.faults.kinds:
         return False
     of_one_job = len({process.config.name for process in processes}) == 1
@@ -98,14 +107,14 @@ def _started_by_two_kinds(simulation: Simulation, processes: list[DriverProcess]
 
 
 def check_change(simulation: Simulation, change: Change) -> None:
-    """Of anybody's change."""
-    if change.address.kind is not Kind.CLAIMS or change.actor == "people" or change.old is None:
+    """Checks a change of an object, whoever makes it."""
+    if change.address.kind is not Kind.CLAIMS or change.actor == USER_ACTOR or change.old is None:
         return
     metadata = change.old["metadata"]
-    going = change.event is Event.DELETED or (change.new is not None and "deletionTimestamp" in change.new["metadata"])
-    if not going or "deletionTimestamp" in metadata:
+    is_deletion = change.event is Event.DELETED or (change.new is not None and "deletionTimestamp" in change.new["metadata"])
+    if not is_deletion or "deletionTimestamp" in metadata:
         return
-    if change.actor != "gc":
+    if change.actor != GC_ACTOR:
         raise Violation(Invariant.CLAIM_KEPT, f"{change.actor} deletes {change.address}")
     for user in simulation.users:
         if change.address.name != names.claim_name(user.name) or metadata["uid"] in user.deleted_claims:
@@ -113,31 +122,33 @@ def check_change(simulation: Simulation, change: Change) -> None:
         owners = metadata.get("ownerReferences", [])
         user.claim_deleted_with_job = True
         if not any(_was_deletion_requested(simulation, user.policy_history.get(owner["uid"], []), owner["uid"]) for owner in owners):
-            raise Violation(Invariant.CLAIM_KEPT, f"{change.address} goes with its DedupJob")
+            raise Violation(Invariant.CLAIM_KEPT, f"{change.address} is deleted with its DedupJob, whose reclaimPolicy is Retain")
 
 
 def _was_deletion_requested(simulation: Simulation, policy_history: list[tuple[int, str, bool]], uid: str) -> bool:
-    """Whether the last spec that was acted on, or one after it, says Delete."""
+    """Whether the last valid spec that the operator has observed says Delete, or any spec that it has not observed
+    yet."""
     observed = simulation.observed_generations.get(uid, -1)
-    acted = [policy for generation, policy, legible in policy_history if generation <= observed and legible][-1:]
-    return "Delete" in [*acted, *(policy for generation, policy, _ in policy_history if generation > observed)]
+    applied = [policy for generation, policy, is_valid in policy_history if generation <= observed and is_valid][-1:]
+    return "Delete" in [*applied, *(policy for generation, policy, _ in policy_history if generation > observed)]
 
 
 def check_write(simulation: Simulation, write: Write, old: Json | None, new: Json | None, image: str) -> None:
-    """Of a write by the operator that the API server has carried out. `new` is None where the object is gone."""
+    """Checks a write of the operator that the API server has applied. `new` is None if the object no longer exists."""
     address = write.address
     if address is None:
         return
     if old is not None and _requires_version(write) and not write.has_read(old):
-        raise Violation(Invariant.WRITES_NAME_READ_VERSION, str(write))
+        version = old["metadata"]["resourceVersion"]
+        raise Violation(Invariant.WRITES_NAME_READ_VERSION, f"it never read version {version} before this write: {write}")
     if address.kind is Kind.CLAIMS and address.name == SHARED_CLAIM:
-        raise Violation(Invariant.OTHER_OBJECTS_UNCHANGED, str(write))
+        raise Violation(Invariant.OTHER_OBJECTS_UNCHANGED, f"it changes the users' shared claim: {write}")
     if address.kind is Kind.CONFIG_MAPS and old is not None and is_folder_record(old):
         _check_record(write, old, new)
     if address.kind in WORKLOADS and new is not None and write.verb != "delete":
         _check_start(simulation, write, old, new, image)
     if old is not None and any(old["metadata"]["uid"] in user.conflicting_objects for user in simulation.users):
-        raise Violation(Invariant.OTHER_OBJECTS_UNCHANGED, str(write))
+        raise Violation(Invariant.OTHER_OBJECTS_UNCHANGED, f"it changes an object that a user created under a child's name: {write}")
     if address.kind is Kind.DEDUP_JOBS:
         _check_job_write(simulation, write, old, new)
     elif address.kind is Kind.STATEFUL_SETS and write.verb == "replace" and old is not None and new is not None:
@@ -149,60 +160,71 @@ def check_write(simulation: Simulation, write: Write, old: Json | None, new: Jso
     elif address.kind in {Kind.JOBS, Kind.CRON_JOBS} and write.verb == "replace" and old is not None and new is not None:
         stops = bool(new["spec"].get("suspend")) and not old["spec"].get("suspend")
         if stops and must_keep_driver(write, address.namespace, find_job_name(old)):
-            raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, str(write))
+            raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, f"this write suspends the workload: {write}")
 
 
 def _requires_version(write: Write) -> bool:
-    """A deletion may mean the object, whatever has become of it."""
+    """A deletion without a resourceVersion deletes the object in any version, which is allowed."""
     return write.verb in {"replace", "status"} or (write.verb == "delete" and "resourceVersion" in write.body)
 
 
 def _check_record(write: Write, old: Json, new: Json | None) -> None:
-    """Name and label are whose folder it is; what it says is about that job's keys, and once there are any it stays."""
+    """Checks a write to the record of a folder. Its label names the owner, its annotations describe the owner's keys.
+    After the folder has keys, these annotations must not change."""
     if new is None or find_job_name(new) != find_job_name(old):
-        raise Violation(Invariant.FOLDER_HAS_ONE_OWNER, str(write))
-    noted = parse_job_json(new["metadata"]["annotations"][CHECKPOINT_CONFIG])
-    if noted.name != find_job_name(new):
-        raise Violation(Invariant.FOLDER_HAS_ONE_OWNER, f"{write} notes the settings of {noted.name}")
+        raise Violation(Invariant.FOLDER_HAS_ONE_OWNER, f"this write deletes the folder's record or changes its owner: {write}")
+    recorded = parse_job_json(new["metadata"]["annotations"][CHECKPOINT_CONFIG])
+    if recorded.name != find_job_name(new):
+        raise Violation(
+            Invariant.FOLDER_HAS_ONE_OWNER, f"this write records the settings of {recorded.name}, which is not the owner: {write}"
+        )
     before, after = (body["metadata"].get("annotations", {}) for body in (old, new))
-    if CHECKPOINT_BEGUN in before and any(before.get(mark) != after.get(mark) for mark in (CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID)):
-        raise Violation(Invariant.FOLDER_HAS_ONE_OWNER, str(write))
+    changed = [key for key in (CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID) if before.get(key) != after.get(key)]
+    if CHECKPOINT_BEGUN in before and changed:
+        raise Violation(Invariant.FOLDER_HAS_ONE_OWNER, f"the folder has keys, and this write changes {' and '.join(changed)}: {write}")
 
 
 def _check_start(simulation: Simulation, write: Write, old: Json | None, new: Json, image: str) -> None:
-    """Of a template that the operator has written."""
+    """Checks a pod template that the operator has written."""
     template, namespace, job = find_template(new), new["metadata"]["namespace"], find_job_name(new)
     if old is not None and find_template(old) == template:
         return
-    if template["spec"]["containers"][0]["image"] != image:
-        raise Violation(Invariant.STARTS_USE_CURRENT_IMAGE, str(write))
+    written_image = template["spec"]["containers"][0]["image"]
+    if written_image != image:
+        raise Violation(Invariant.STARTS_USE_CURRENT_IMAGE, f"the operator has {image}, and this write says {written_image}: {write}")
     claim, folder = find_mounted_location(template)
     checkpoint_object = build_checkpoint_object_address(namespace, claim, folder)
     record = simulation.server.peek(*checkpoint_object)
     if folder and (record is None or find_job_name(record) != job):
-        raise Violation(Invariant.FOLDER_HAS_ONE_OWNER, str(write))
-    known = write.last_reads.get(checkpoint_object)
-    annotations = known["metadata"].get("annotations", {}) if known is not None else {}
-    there = write.last_reads.get(Address(Kind.CLAIMS, namespace, claim))
-    if folder and CHECKPOINT_BEGUN in annotations and there is not None and annotations.get(CLAIM_UID) != there["metadata"]["uid"]:
-        raise Violation(Invariant.LOST_KEYS_ARE_REPORTED, str(write))
+        owner = find_job_name(record) if record is not None else "nobody"
+        raise Violation(Invariant.FOLDER_HAS_ONE_OWNER, f"the folder {folder} belongs to {owner}, and this write starts {job}: {write}")
+    last_read = write.last_reads.get(checkpoint_object)
+    annotations = last_read["metadata"].get("annotations", {}) if last_read is not None else {}
+    claim_read = write.last_reads.get(Address(Kind.CLAIMS, namespace, claim))
+    if (
+        folder
+        and CHECKPOINT_BEGUN in annotations
+        and claim_read is not None
+        and annotations.get(CLAIM_UID) != claim_read["metadata"]["uid"]
+    ):
+        raise Violation(Invariant.LOST_KEYS_ARE_REPORTED, f"claim {claim} was recreated, and this write starts a driver: {write}")
     config = simulation.server.peek(Kind.CONFIG_MAPS, namespace, find_config_name(template))
     if CHECKPOINT_BEGUN not in annotations or CHECKPOINT_CONFIG not in annotations or config is None:
         return
     changes = list_state_changes(parse_job_json(annotations[CHECKPOINT_CONFIG]), parse_job_json(config["data"]["job.json"]))
     if changes:
-        raise Violation(Invariant.SETTINGS_FIT_KEYS, f"{write}: {', '.join(changes)}")
+        raise Violation(Invariant.SETTINGS_FIT_KEYS, f"the keys were stored with another {', '.join(changes)}: {write}")
 
 
 def _check_job_write(simulation: Simulation, write: Write, old: Json | None, new: Json | None) -> None:
     if write.verb != "status" or old is None or new is None:
-        raise Violation(Invariant.ONLY_STATUS_IS_WRITTEN, str(write))
+        raise Violation(Invariant.ONLY_STATUS_IS_WRITTEN, f"it sent this write: {write}")
     assert write.address is not None
     versions = (write.last_reads.get(write.address), write.previous_reads.get(write.address))
     known = max((version["metadata"]["generation"] for version in versions if version is not None), default=-1)
     observed = new["status"]["observedGeneration"]
     if observed > min(known, new["metadata"]["generation"]):
-        raise Violation(Invariant.OBSERVED_GENERATION_NOT_AHEAD, f"{observed}")
+        raise Violation(Invariant.OBSERVED_GENERATION_NOT_AHEAD, f"it writes {observed} and has read {known}: {write}")
     simulation.observed_generations[new["metadata"]["uid"]] = observed
 
 
@@ -211,42 +233,41 @@ def _check_set_write(simulation: Simulation, write: Write, address: Address, old
     if changed:
         pod = simulation.server.peek(Kind.PODS, address.namespace, f"{address.name}-0")
         owner = find_controller(pod) if pod is not None and not has_ended(pod) else None
-        by_hand = any(old["metadata"]["uid"] in user.changed_workloads for user in simulation.users)  # set right for the next start
-        if owner is not None and owner["uid"] == old["metadata"]["uid"] and not by_hand:
-            raise Violation(Invariant.TEMPLATE_KEPT_WHILE_POD_RUNS, str(write))
+        repairs = any(old["metadata"]["uid"] in user.changed_workloads for user in simulation.users)  # allowed: the pod keeps running
+        if owner is not None and owner["uid"] == old["metadata"]["uid"] and not repairs:
+            raise Violation(Invariant.TEMPLATE_KEPT_WHILE_POD_RUNS, f"pod {address.name}-0 has not ended: {write}")
     stops = new["spec"]["replicas"] < old["spec"]["replicas"]
     if (stops or changed) and must_keep_driver(write, address.namespace, find_job_name(old)):
-        raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, str(write))
+        effect = "stops the driver" if stops else "changes the template"
+        raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, f"this write {effect}: {write}")
 
 
 def _check_removal(simulation: Simulation, write: Write, old: Json) -> None:
     assert write.address is not None
     namespace, job = write.address.namespace, find_job_name(old)
     if write.address.name != names.driver_name(job):
-        return  # a run of a schedule
+        return  # a Kubernetes Job that a CronJob created
     beside = [kind for kind in WORKLOADS if kind is not write.address.kind and simulation.server.peek(kind, namespace, write.address.name)]
     if not beside and must_keep_driver(write, namespace, job):
-        raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, str(write))
+        raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, f"this write deletes the only workload: {write}")
 
 
 def _check_dependencies(simulation: Simulation, write: Write, new: Json) -> None:
-    """Each is there, or was as far as the writer knew, before the object that makes the pods."""
+    """Checks that everything a new workload's pods need exists, or existed when the operator read it."""
     namespace, job = new["metadata"]["namespace"], find_job_name(new)
     template = find_template(new)
-    wanted = [
+    needed = [
         Address(Kind.CLAIMS, namespace, find_claim_name(template)),
         Address(Kind.CONFIG_MAPS, namespace, find_config_name(template)),
         Address(Kind.SERVICES, namespace, names.driver_name(job)),
     ]
-    there = [
-        address for address in wanted if write.last_reads.get(address) or simulation.server.peek(address.kind, namespace, address.name)
-    ]
-    if len(there) < len(wanted):
-        raise Violation(Invariant.DEPENDENCIES_FIRST, str(write))
+    missing = [str(address) for address in needed if not (write.last_reads.get(address) or simulation.server.peek(*address))]
+    if missing:
+        raise Violation(Invariant.DEPENDENCIES_FIRST, f"{' and '.join(missing)} does not exist: {write}")
 
 
 def find_template(workload: Json) -> Json:
-    """Of the pods that a StatefulSet, Job or CronJob makes."""
+    """The pod template of a StatefulSet, Job or CronJob."""
     spec: Json = workload["spec"]
     template: Json = spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
     return template
@@ -257,10 +278,14 @@ def find_job_name(child: Json) -> str:
 
 
 def must_keep_driver(write: Write, namespace: str, job: str) -> bool:
-    """Whether the spec that the writer saw must leave a driver as it is."""
+    """Whether the spec that the operator had read forbids it to stop or change a driver: the spec is invalid, or its
+    change is blocked.
+
+    The operator reads a DedupJob twice in a reconciliation, and may act on either of the two; both must forbid it.
+    """
     address = Address(Kind.DEDUP_JOBS, namespace, job)
     versions = (write.last_reads.get(address), write.previous_reads.get(address))
-    return all(last_reads is not None and _must_keep_driver(write, namespace, job, last_reads["spec"]) for last_reads in versions)
+    return all(version is not None and _must_keep_driver(write, namespace, job, version["spec"]) for version in versions)
 
 
 def _must_keep_driver(write: Write, namespace: str, job: str, spec: Json) -> bool:
@@ -268,14 +293,14 @@ def _must_keep_driver(write: Write, namespace: str, job: str, spec: Json) -> boo
         return False
     if is_invalid_spec(spec):
         return True
-    checkpoint_object = write.last_reads.get(find_checkpoint_object(spec, namespace, job))
+    checkpoint_object = write.last_reads.get(find_checkpoint_object_address(spec, namespace, job))
     if checkpoint_object is None or "deletionTimestamp" in checkpoint_object["metadata"]:
         return False
     annotations = checkpoint_object["metadata"].get("annotations", {})
     if CHECKPOINT_BEGUN not in annotations or CHECKPOINT_CONFIG not in annotations:
         return False
-    begun = parse_job_json(annotations[CHECKPOINT_CONFIG])
-    return bool(list_state_changes(begun, build_desired_config(namespace, job, spec, begun)))
+    recorded = parse_job_json(annotations[CHECKPOINT_CONFIG])
+    return bool(list_state_changes(recorded, build_desired_config(namespace, job, spec, recorded)))
 
 
 def build_desired_config(namespace: str, job: str, spec: Json, pinned: JobConfig | None) -> JobConfig:

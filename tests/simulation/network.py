@@ -1,7 +1,7 @@
-"""Between the operator and the cluster: requests that take time, get lost, are repeated, arrive late, or are answered with old news.
+"""The network between the operator and the cluster: requests take time, fail, arrive late, or return old objects.
 
-`SimKube` and `SimDrivers` are what the operator is given in place of its clients; each call becomes one event in the loop, so that
-everything else can happen between any two requests of a round.
+The operator gets `SimulatedKube` and `SimulatedDrivers` in place of its clients. Each request becomes one event in the
+loop. So everything else can happen between any two requests of a reconciliation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from simulation.operators import OperatorProcess
     from simulation.run import Simulation
 
-REFUSABLE = {Kind.CLAIMS, Kind.CONFIG_MAPS, Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS}
+COUNTED_BY_QUOTA = {Kind.CLAIMS, Kind.CONFIG_MAPS, Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS}
 
 
 KINDS: dict[Resource, Kind] = {
@@ -44,15 +44,16 @@ def matches(body: Json, selector: str) -> bool:
 
 
 class SimulatedKube(Kube):
-    """Of one operator process."""
+    """The API client of one operator process."""
 
     def __init__(self, simulation: Simulation, process: OperatorProcess) -> None:
         super().__init__(api=None)
         self.simulation, self.process = simulation, process
         self.last_reads: dict[Address, Json | None] = {}
-        """What this process read last: an invariant judges a write by what its writer could know."""
+        """By address: the object that this process read last. The invariants judge a write by what the process could
+        know."""
         self.previous_reads: dict[Address, Json | None] = {}
-        self.versions: dict[tuple[str, str], int] = {}
+        self.read_versions: dict[tuple[str, str], int] = {}
 
     def _read(self, moment: float, address: Address) -> Json | None:
         body = self.simulation.server.peek_at(*address, moment)
@@ -76,9 +77,10 @@ class SimulatedKube(Kube):
         return chosen
 
     def _record_version(self, body: Json) -> None:
-        """All are kept, not the last alone: of an object that two rounds read at once, either may write what it read."""
+        """Remembers every version, not only the last: two reconciliations may read an object at the same time, and each
+        may write what it read."""
         metadata = body["metadata"]
-        self.versions.setdefault((metadata["uid"], metadata["resourceVersion"]), len(self.versions))
+        self.read_versions.setdefault((metadata["uid"], metadata["resourceVersion"]), len(self.read_versions))
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
         found: Json | None = await self._send(self._serve_read, self._read, Address(KINDS[resource], namespace, name))
@@ -115,7 +117,7 @@ class SimulatedKube(Kube):
         await self._write(self._issue("delete", Address(kind, namespace, name), preconditions), act)
 
     def _issue(self, verb: str, address: Address | None, body: Json) -> Write:
-        return Write(verb, address, body, dict(self.last_reads), dict(self.previous_reads), self.versions, len(self.versions))
+        return Write(verb, address, body, dict(self.last_reads), dict(self.previous_reads), self.read_versions, len(self.read_versions))
 
     async def _send(self, serve: Callable[..., None], *request: Any) -> Any:
         simulation = self.simulation
@@ -148,13 +150,13 @@ class SimulatedKube(Kube):
         faults, rng, loop = self.simulation.faults, self.simulation.rng, self.simulation.loop
         error = self._draw_error(write)
         if error is not None:
-            self.simulation.log(f"{self.process.name}: {write} is answered: {error or type(error).__name__}")
+            self.simulation.log(f"{self.process.name}: {write} fails: {error or type(error).__name__}")
             future.set_exception(error)
             return
         if faults.occurs(Fault.LATE_WRITE, write.weight):
             loop.after(rng.uniform(1.0, 40.0), self._apply, None, write, act)
             loop.after(30.0, self._fail, future)
-            self.simulation.log(f"{self.process.name}: {write} is on its way for long")
+            self.simulation.log(f"{self.process.name}: {write} is delayed")
             return
         if faults.occurs(Fault.CRASH_AFTER_WRITE, write.weight):
             self._apply(None, write, act)
@@ -174,14 +176,14 @@ class SimulatedKube(Kube):
             return ApiUnavailable("HTTP 429", float(self.simulation.rng.randint(1, 5)))
         if faults.occurs(Fault.SERVER_ERROR):
             return ApiUnavailable("HTTP 500")
-        refused = write.verb == "create" and write.address is not None and write.address.kind in REFUSABLE
-        if refused and faults.has(Fault.QUOTA_EXCEEDED) and self.simulation.loop.now < self.simulation.quota_exceeded_until:
+        is_counted = write.verb == "create" and write.address is not None and write.address.kind in COUNTED_BY_QUOTA
+        if is_counted and faults.has(Fault.QUOTA_EXCEEDED) and self.simulation.loop.now < self.simulation.quota_exceeded_until:
             faults.record(Fault.QUOTA_EXCEEDED)
             return ApiRefused("exceeded quota")
         return None
 
     def _apply(self, future: asyncio.Future[Any] | None, write: Write, act: Callable[[], Json]) -> None:
-        """The instant in which the API server carries it out."""
+        """The moment at which the API server applies the write."""
         before = self.simulation.begin_write(self.process, write)
         try:
             answer = act()
@@ -194,7 +196,7 @@ class SimulatedKube(Kube):
         if future is not None:
             if "metadata" in answer:
                 self._record_version(answer)
-            future.set_result(copy_body(answer) if write.verb == "replace" else answer)  # the operator goes on from what a replace gave
+            future.set_result(copy_body(answer) if write.verb == "replace" else answer)  # the operator changes the answer of a replace
 
     def _fail(self, future: asyncio.Future[Any]) -> None:
         if not self.process.dead and not future.done():
@@ -202,7 +204,7 @@ class SimulatedKube(Kube):
 
 
 class SimulatedDrivers(Drivers):
-    """Only the request is simulated: what silence means is the operator's own code."""
+    """Simulates only the request. The operator's own code decides what a missing answer means."""
 
     def __init__(self, simulation: Simulation) -> None:
         super().__init__(session=None)  # type: ignore[arg-type]

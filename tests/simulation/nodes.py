@@ -1,7 +1,7 @@
-"""Scheduler, volume binder and kubelet: from a pod's object to a process, and from a deletion to its end.
+"""Scheduler, volume binder and kubelet: they start a process for a pod, and end it after the pod is deleted.
 
-kubelet acts only while its node is within reach; processes live on without it.
-What stands in a pod's status is always a little older than what is.
+kubelet acts only while its node is connected; without it, processes keep running. A pod's status always lags a little
+behind its process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simulation.faults import Fault
 if TYPE_CHECKING:
     from simulation.run import Simulation
 
-ACTOR = "kubelet"
+KUBELET = "kubelet"
 CONFIG_KEY = "job.json"
 LONGEST_BACKOFF = 300.0
 BACKOFF_RESET = 600.0
@@ -31,12 +31,12 @@ BACKOFF_RESET = 600.0
 class Node:
     name: str
     reachable_at: float = 0.0
-    """Out of reach until then."""
+    """The node is disconnected until this time."""
 
 
 @dataclass
 class PodRun:
-    """What kubelet knows of a pod."""
+    """What kubelet knows about a pod. After `is_over` nothing more happens for it."""
 
     address: Address
     uid: str
@@ -49,7 +49,7 @@ class PodRun:
     started: float = 0.0
     terminating: bool = False
     evicted: bool = False
-    finished: bool = False
+    is_over: bool = False
 
 
 class Nodes:
@@ -79,11 +79,11 @@ class Nodes:
             if run.process is not None and run.process.alive:
                 self._run_later(run, rng.uniform(0.1, 1.0), self._stop_orphaned_process)
             else:
-                run.finished = True
+                run.is_over = True
 
     def _run_later(self, run: PodRun, delay: float, action: Callable[[PodRun], None]) -> None:
         def act() -> None:
-            if run.finished:
+            if run.is_over:
                 return
             now = self.simulation.loop.now
             if run.node is not None and run.node.reachable_at > now:
@@ -93,18 +93,18 @@ class Nodes:
 
         self.simulation.loop.after(delay, act)
 
-    def _pod(self, run: PodRun) -> Json | None:
+    def _find_pod(self, run: PodRun) -> Json | None:
         pod = self.simulation.server.peek(Kind.PODS, run.address.namespace, run.address.name)
         return pod if pod is not None and pod["metadata"]["uid"] == run.uid else None
 
     def _report(self, run: PodRun, edit: Callable[[Json], None]) -> None:
-        if self._pod(run) is not None:
-            self.simulation.server.report(Kind.PODS, run.address.namespace, run.address.name, edit, ACTOR)
+        if self._find_pod(run) is not None:
+            self.simulation.server.change_status(Kind.PODS, run.address.namespace, run.address.name, edit, KUBELET)
 
     def _schedule(self, run: PodRun) -> None:
-        pod = self._pod(run)
+        pod = self._find_pod(run)
         if pod is None:
-            run.finished = True
+            run.is_over = True
             return
         server, rng, namespace = self.simulation.server, self.simulation.rng, run.address.namespace
         claim = server.peek(Kind.CLAIMS, namespace, find_claim_name(pod))
@@ -125,7 +125,7 @@ class Nodes:
             body["spec"]["nodeName"] = node
             _set_scheduled(body, None)
 
-        self.simulation.server.change(Kind.PODS, run.address.namespace, run.address.name, assign, ACTOR)
+        self.simulation.server.change(Kind.PODS, run.address.namespace, run.address.name, assign, KUBELET)
         self._run_later(run, rng.uniform(0.05, 2.0), self._start)
 
     def _bind(self, namespace: str, name: str, uid: str) -> None:
@@ -133,10 +133,10 @@ class Nodes:
             if body["metadata"]["uid"] == uid:
                 body["status"]["phase"] = "Bound"
 
-        self.simulation.server.report(Kind.CLAIMS, namespace, name, bind, "binder")
+        self.simulation.server.change_status(Kind.CLAIMS, namespace, name, bind, "binder")
 
     def _start(self, run: PodRun) -> None:
-        pod = self._pod(run)
+        pod = self._find_pod(run)
         if pod is None or run.terminating or run.evicted:
             return
         server, now = self.simulation.server, self.simulation.loop.now
@@ -168,7 +168,7 @@ class Nodes:
         run = self.runs[process.pod_uid]
         self.simulation.log(f"container of {run.address.name} ({run.uid}) ends with {code}")
         finished = render_time(self.simulation.loop.now)
-        message = f'{{"reason": "{reason}", "message": "as told"}}' if reason else ""
+        message = f'{{"reason": "{reason}", "message": "the simulation says so"}}' if reason else ""
         if process.all_read:
             message = TerminationMessage(reason=Reason.COMPLETED, message="all read", status=process.describe()).model_dump_json(
                 by_alias=True
@@ -177,8 +177,8 @@ class Nodes:
         self._run_later(run, self.simulation.rng.uniform(0.01, 0.5), lambda _: self._report_exit(run, end))
 
     def _report_exit(self, run: PodRun, end: Json) -> None:
-        if self._pod(run) is None:
-            run.finished = True
+        if self._find_pod(run) is None:
+            run.is_over = True
             return
         if run.evicted:
             return
@@ -205,9 +205,9 @@ class Nodes:
             self._run_later(run, self.simulation.rng.uniform(0.05, 0.5), self._remove)
 
     def _remove(self, run: PodRun) -> None:
-        if self._pod(run) is not None:
-            self.simulation.server.delete(Kind.PODS, run.address.namespace, run.address.name, uid=run.uid, grace=0, actor=ACTOR)
-        run.finished = True
+        if self._find_pod(run) is not None:
+            self.simulation.server.delete(Kind.PODS, run.address.namespace, run.address.name, uid=run.uid, grace=0, actor=KUBELET)
+        run.is_over = True
 
     def _stop_orphaned_process(self, run: PodRun) -> None:
         if run.process is not None:
@@ -252,7 +252,7 @@ class Nodes:
 
     def disconnect(self, node: Node, seconds: float) -> None:
         self.simulation.faults.record(Fault.NODE_OUTAGE)
-        self.simulation.log(f"node {node.name} is out of reach for {seconds:.0f} s")
+        self.simulation.log(f"node {node.name} is disconnected for {seconds:.0f} s")
         node.reachable_at = self.simulation.loop.now + seconds
 
 

@@ -1,7 +1,7 @@
-"""An operator process: the real reconciler, work queue and relist, with a clock that may be wrong and a memory that ends with it.
+"""An operator process: the real reconciler, work queue and relist, with a clock that may be wrong.
 
-Only kopf's part is played here: which events reach the process, late, twice, in another order or not at all, and the list with which
-a new or broken watch begins.
+Only kopf's part is simulated: the watches, whose events may arrive late, twice, in another order or never, and the list
+of all objects with which a new watch begins. When the process dies, its memory is lost.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ WATCHED = {Kind.DEDUP_JOBS, *(Kind(plural) for _, _, plural in CHILDREN)}
 
 
 class NoMetrics(Metrics):
-    """Nobody reads them here, and a registry costs more than a round."""
+    """Records nothing. Nobody reads the metrics here, and a Prometheus registry takes more CPU time than a
+    reconciliation."""
 
     def __init__(self) -> None:
-        """Without a registry."""
+        """Creates no registry."""
 
     @contextmanager
     def observe_round(self) -> Iterator[None]:
@@ -78,7 +79,7 @@ class OperatorProcess:
         return START_TIME + timedelta(seconds=self.simulation.loop.now + self.clock_error)
 
     def crash(self) -> None:
-        """Nothing of it runs any more; another one starts after a while."""
+        """Ends the process at once. Another process of the same name starts after some seconds."""
         if self.dead:
             return
         self.dead = True
@@ -101,13 +102,14 @@ class OperatorProcess:
             loop.after(delay + rng.uniform(0.01, 3.0), self._deliver, change.address.kind, body)
 
     def _list_all(self) -> None:
-        """As a watch begins: everything there is, nothing of what went meanwhile."""
+        """Delivers every object that exists, as at the start of a watch. Deletions that happened before are not
+        reported."""
         for address, body in self.simulation.server.list_all():
             if address.kind is Kind.DEDUP_JOBS or (address.kind in WATCHED and matches(body, OWN_SELECTOR)):
                 self._deliver(address.kind, body)
 
     def _deliver(self, kind: Kind, body: Json) -> None:
-        """What `handlers.py` does with an event."""
+        """Does what `dedup_operator.handlers` does with an event."""
         if self.dead:
             return
         metadata = body["metadata"]

@@ -1,6 +1,7 @@
-"""One seed: puts a cluster, operators and people together, lets them run, breaks them, and looks after every step.
+"""Runs one seed: builds the simulated cluster, starts operators and users, injects faults, and checks the invariants.
 
-All chance comes from one `random.Random(seed)`, in the order in which things happen, so the same seed on the same code is the same history.
+All random numbers come from two generators that are seeded with the seed. They are drawn in the order in which things
+happen. So the same seed with the same code always gives the same history.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
 from dedup_operator.domain.decide import Refuse
 from dedup_operator.domain.manifests import JobImage
@@ -28,7 +30,7 @@ from simulation.invariants import Invariant, Violation, check_change, check_proc
 from simulation.loop import VirtualTimeLoop
 from simulation.nodes import Nodes
 from simulation.operators import OperatorProcess
-from simulation.users import NAMESPACE, Action, User
+from simulation.users import NAMESPACE, USER_ACTOR, Action, User
 from simulation.workload_controllers import WorkloadControllers
 from simulation.writes import Write
 
@@ -36,30 +38,36 @@ queue_module: Any = import_module("dedup_operator.queue")
 reconcile_module: Any = import_module("dedup_operator.reconcile")
 
 CONVERGENCE_SECONDS = 2400.0
-"""kubelet's longest pause, a few times over, and the operator's own."""
+"""After the faults end, the desired state must be reached within this time. It is several times kubelet's longest
+restart delay."""
 IDLE_SECONDS = 140.0
-"""Without a write: longer than it takes a driver to count as recovered, or progress to be told, and the look after that."""
+"""The operator counts as finished when it has written nothing for so long. It is longer than the operator waits until a
+driver counts as recovered or until it reports progress again, plus one resync."""
 STABILITY_SECONDS = 300.0
-"""In which nothing may be written any more."""
+"""After it has finished, the operator must write nothing for so long."""
 CHECK_INTERVAL_SECONDS = 10.0
 UPGRADE_SECONDS = 80.0
-"""For the new operator to come, and to look at each job more than once."""
+"""Enough for the new operator to start and to reconcile every job more than once."""
 SHARED_CLAIM_PROBABILITY = 0.1
-"""Of the seeds; each has two jobs, and costs nearly twice as much."""
+"""Probability that the jobs of a seed share a claim. Such a seed has two jobs and takes nearly twice the CPU time."""
 UPGRADE_PROBABILITY = 0.15
 FINAL_UPGRADE_PROBABILITY = 0.06
-"""A second life after the first: half as much again."""
+"""Probability of an upgrade after everything is stable. Such a seed takes half as much CPU time again."""
+
+
+PERMANENT_EXIT_CODES = {ExitCode.CONFIGURATION, ExitCode.INVALID_RECORD, ExitCode.SOURCE_DATA_LOST}
+"""The exit codes of the simulated driver after which a restart does not help."""
 
 
 @dataclass
 class Coverage:
-    """What seeds have met, for the check that they meet everything."""
+    """Counts what happened in one or more seeds. A test checks that everything that can happen did happen."""
 
     faults: Counter[Fault] = field(default_factory=Counter)
     actions: Counter[Action] = field(default_factory=Counter)
     decisions: Counter[str] = field(default_factory=Counter)
     crashes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(write, before or after)."""
+    """By (write, "before" or "after"): how often the operator died before or after a write of this kind."""
     refusals: Counter[Reason] = field(default_factory=Counter)
     upgrades: int = 0
 
@@ -73,17 +81,20 @@ class Coverage:
 
 
 class Simulation:
+    """The simulated cluster of one seed, with everything that runs in it. `run` raises Violation when an invariant is
+    violated."""
+
     def __init__(self, seed: int, *, trace: bool = False) -> None:
         self.rng = random.Random(seed)
         self.extra_rng = random.Random(f"{seed}: shared claims and upgrades")
-        """Apart, so that a seed without them is the history that it would be anyway."""
+        """A second generator, so that shared claims and upgrades do not change the draws of everything else."""
         self.shares_claim = self.extra_rng.random() < SHARED_CLAIM_PROBABILITY
         self.claim_recreated = False
         self.image = JobImage("job:1")
-        """Of the operators that start."""
+        """The job image of each operator that starts from now on."""
         self.history: list[str] | None = [] if trace else None
         self.coverage = Coverage()
-        self.met_actions = self.coverage.actions
+
         self.loop = VirtualTimeLoop(lambda: check_processes(self))
         self.faults = Faults(self.rng, draw_faults(self.rng), self.coverage.faults)
         self.resync_seconds = self.rng.choice((15.0, 30.0, 60.0, 60.0))
@@ -91,18 +102,21 @@ class Simulation:
         self.processes: list[DriverProcess] = []
         self.volumes: dict[str, Volume] = {}
         self.force_deleted_volumes: list[Volume] = []
-        """Checkpoints of pods that were removed by force: there only the lock is left."""
+        """Checkpoints of pods that a user force-deleted while the driver ran. There only the lock keeps a second driver
+        out."""
         self.permanently_failed: set[str] = set()
-        """UIDs of DedupJobs whose driver ended for good."""
+        """UIDs of DedupJobs whose driver ended with an exit code after which a restart does not help."""
         self.completed_runs: dict[str, tuple[str, float]] = {}
-        """By DedupJob: job.json and start of the last run that took all there was."""
+        """By DedupJob: job.json and start time of the last run that read the whole topic."""
         self.observed_generations: dict[str, int] = {}
         self.operators: dict[str, OperatorProcess] = {}
-        self._buried: list[OperatorProcess] = []
+        self._dead_operators: list[OperatorProcess] = []
+        """Referenced until the seed ends: else Python would finalize their frozen tasks while the seed still runs."""
         self.quota_exceeded_until = 0.0
         self.last_write = 0.0
         self.last_driver_exit = 0.0
-        """When a driver last ended by itself: that is told, also when nothing else may be written."""
+        """When a driver last ended without being asked to. The operator reports this exit, so a write after it is no
+        violation."""
         self.nodes = Nodes(self)
         self.workload_controllers = WorkloadControllers(self)
         self.garbage_collector = GarbageCollector(self)
@@ -112,8 +126,8 @@ class Simulation:
             self.nodes.on_change,
             self.garbage_collector.on_change,
         ]
-        alone = self.rng.random() < 0.8 and not self.shares_claim
-        self.users = [User(self, name) for name in ("a", "b")[: 1 if alone else 2]]
+        one_job = self.rng.random() < 0.8 and not self.shares_claim
+        self.users = [User(self, name) for name in ("a", "b")[: 1 if one_job else 2]]
 
     def log(self, text: str) -> None:
         if self.history is not None:
@@ -139,35 +153,35 @@ class Simulation:
         self.loop.close()
 
     def _wait_for_desired_state(self) -> None:
-        """What is missing is asked only where it would be the end: working it out costs more than the ten seconds that it is about."""
+        """Compares with the desired state only when the operator is idle: the comparison takes more CPU time than ten
+        virtual seconds."""
         limit = self.loop.now + CONVERGENCE_SECONDS
         while self.loop.now < limit:
             self.loop.run_until(self.loop.now + CHECK_INTERVAL_SECONDS)
             if self.loop.now - self.last_write >= IDLE_SECONDS and not self._find_deviations():
                 return
         deviation = self._find_deviations()
-        raise (
-            Violation(Invariant.DESIRED_STATE_REACHED, deviation)
-            if deviation
-            else Violation(Invariant.DESIRED_STATE_STABLE, "the operator never stops writing")
-        )
+        if deviation:
+            raise Violation(Invariant.DESIRED_STATE_REACHED, deviation)
+        raise Violation(Invariant.DESIRED_STATE_STABLE, f"the operator still writes {CONVERGENCE_SECONDS:.0f} s after the last fault")
 
     def _check_stability(self) -> None:
         written, began = self.last_write, self.loop.now
         self.loop.run_until(self.loop.now + max(STABILITY_SECONDS, 3 * self.resync_seconds))
         if self.last_write != written and self.last_driver_exit <= began:
-            raise Violation(Invariant.DESIRED_STATE_STABLE, "the operator writes, and nothing has happened")
+            raise Violation(Invariant.DESIRED_STATE_STABLE, f"the operator wrote at {self.last_write:.3f}, although nothing had changed")
         deviation = self._find_deviations()
         if deviation:
             raise Violation(Invariant.DESIRED_STATE_STABLE, deviation)
 
     def _check_final_upgrade(self) -> None:
-        """Drivers that are at work stay at work; each start that comes after it has the new image."""
+        """An upgrade of the operator must stop no driver, and each later start must take the new job image."""
         running = {process.pod_uid for process in self.processes}
         self._upgrade("job:3")
         self.loop.run_until(self.loop.now + UPGRADE_SECONDS)
         if {process.pod_uid for process in self.processes} != running:
-            raise Violation(Invariant.UPGRADE_STOPS_NO_DRIVER, f"{sorted(running)} ran before")
+            now = sorted(process.pod_uid for process in self.processes)
+            raise Violation(Invariant.UPGRADE_STOPS_NO_DRIVER, f"pods with a driver before: {sorted(running)}, after: {now}")
         for user in self.users:
             user.increase_nonce()
         self._wait_for_desired_state()
@@ -176,7 +190,7 @@ class Simulation:
             pod = self.server.peek(*address)
             image = pod["spec"]["containers"][0]["image"] if pod is not None else ""
             if process.pod_uid not in running and image != self.image.reference:
-                raise Violation(Invariant.STARTS_USE_CURRENT_IMAGE, f"{address} was started with {image}")
+                raise Violation(Invariant.STARTS_USE_CURRENT_IMAGE, f"{address} has {image} instead of {self.image.reference}")
 
     def _upgrade(self, image: str) -> None:
         self.log(f"the operator is upgraded to {image}")
@@ -197,13 +211,14 @@ class Simulation:
 
     def _create_shared_claim(self) -> None:
         spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
-        self.server.create(Kind.CLAIMS, NAMESPACE, {"metadata": {"name": SHARED_CLAIM}, "spec": spec}, "people")
+        self.server.create(Kind.CLAIMS, NAMESPACE, {"metadata": {"name": SHARED_CLAIM}, "spec": spec}, USER_ACTOR)
 
     def _recreate_shared_claim(self) -> None:
-        """Somebody removes it with all keys, and makes one of the same name as soon as no pod holds the old one any more."""
-        self.log("people: the shared claim is deleted, to be made again")
+        """A user deletes the claim with all keys, and creates a new one of the same name when no pod uses the old one
+        any more."""
+        self.log("users: the shared claim is deleted, to be recreated")
         self.claim_recreated = True
-        self.server.delete(Kind.CLAIMS, NAMESPACE, SHARED_CLAIM, actor="people")
+        self.server.delete(Kind.CLAIMS, NAMESPACE, SHARED_CLAIM, actor=USER_ACTOR)
         self._create_shared_claim_when_free()
 
     def _create_shared_claim_when_free(self) -> None:
@@ -217,7 +232,8 @@ class Simulation:
 
     @contextmanager
     def _patch_operator(self) -> Iterator[None]:
-        """Jitter from the seed, no heartbeat for a probe that nobody sends, and an eye on the decisions."""
+        """Makes the queue's jitter depend on the seed, turns off the heartbeat of its liveness probe, and records each
+        decision."""
         decide: Callable[..., Any] = reconcile_module.decide
         before = (queue_module.random, queue_module.HEARTBEAT_SECONDS)
 
@@ -285,21 +301,21 @@ class Simulation:
     def start_operator(self, name: str) -> None:
         old = self.operators.get(name)
         if old is not None:
-            self._buried.append(old)
+            self._dead_operators.append(old)
         self.operators[name] = OperatorProcess(self, name)
         if old is not None and self.faults.active:
             self.operators[name].clock_error = old.clock_error
 
     def record_crash(self, write: Write, when: str) -> None:
         self.coverage.crashes[f"{write.verb} {write.kind}", when] += 1
-        self.log(f"a crash {when} {write}")
+        self.log(f"the operator dies {when} this write: {write}")
 
     def record_exit(self, process: DriverProcess, code: int) -> None:
         if not process.stopping:
             self.last_driver_exit = self.loop.now
         if process.all_read:
-            self.completed_runs[process.config.name] = (process.text, process.since)
-        if code in {64, 65, 67}:
+            self.completed_runs[process.config.name] = (process.text, process.started_at)
+        if code in PERMANENT_EXIT_CODES:
             job = self.server.peek(Kind.DEDUP_JOBS, process.config.namespace, process.config.name)
             if job is not None:
                 self.permanently_failed.add(job["metadata"]["uid"])
@@ -323,7 +339,7 @@ class Simulation:
         check_write(self, write, old, new, process.reconciler.image.reference)
 
     def _on_change(self, change: Change) -> None:
-        if self.history is not None and change.actor != "people":
+        if self.history is not None and change.actor != USER_ACTOR:
             self._describe(change)
         check_change(self, change)
         for operator in self.operators.values():
@@ -341,25 +357,23 @@ class Simulation:
             ready: Json = next(iter(body["status"].get("conditions", [])), {})
             details.append(f"Ready {ready.get('status')} {ready.get('reason')}, generation {body['status']['observedGeneration']}")
         if "deletionTimestamp" in body["metadata"]:
-            details.append("going")
+            details.append("being deleted")
         self.log(", ".join(details))
 
 
-def run_seed(seed: int, *, trace: bool = False) -> Simulation:
-    """Raises Violation."""
-    simulation = Simulation(seed, trace=trace)
+def run_seed(seed: int) -> Coverage:
+    """Runs one seed. Raises Violation when an invariant is violated."""
+    simulation = Simulation(seed)
     try:
         simulation.run()
-    except Violation as violation:
-        violation.simulation = simulation  # type: ignore[attr-defined]
-        raise
     finally:
         simulation.loop.close()
-    return simulation
+    return simulation.coverage
 
 
 def run_seeds(seeds: Iterable[int]) -> Iterator[tuple[int, Coverage | Violation]]:
-    """Each seed with what it met, or with what it broke. Python's collector is kept for the end of a seed, when all of it can go."""
+    """Yields each seed with its coverage or with its violation. Python's garbage collector runs only between seeds,
+    which saves time."""
     gc.disable()
     try:
         for seed in seeds:
@@ -371,6 +385,6 @@ def run_seeds(seeds: Iterable[int]) -> Iterator[tuple[int, Coverage | Violation]
 
 def _run_seed_and_catch(seed: int) -> Coverage | Violation:
     try:
-        return run_seed(seed).coverage
+        return run_seed(seed)
     except Violation as violation:
         return violation

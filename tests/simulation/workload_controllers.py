@@ -1,7 +1,8 @@
-"""The controllers that make pods: StatefulSet, Job and CronJob.
+"""The controllers that create pods: StatefulSet, Job and CronJob.
 
-Each looks at an object some time after it changed, and at a copy that may be older than the truth, as informers have it. What they do
-is taken from their sources in Kubernetes 1.34: who counts as active, when a pod is replaced, what a finished Job does.
+Each controller reconciles an object some time after it changed, and with a copy that may be older than the stored
+object, like an informer's cache. Which pods count as active, when a pod is replaced, and what a finished Job does, is
+taken from the controllers' sources in Kubernetes 1.34.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 REVISION = "controller-revision-hash"
 SCHEDULE_SECONDS = 30.0
-"""A CronJob's turn comes this often, whatever its schedule says, until the faults end."""
+"""Until the faults end, every CronJob is due this often, whatever its schedule says."""
 TERMINAL = {"Succeeded", "Failed"}
 
 
@@ -32,8 +33,8 @@ class WorkloadControllers:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self._due: dict[Address, float] = {}
-        self._seen: dict[Address, float] = {}
-        """How new the copy was that a controller acted on last: a cache never goes back."""
+        self._cache_times: dict[Address, float] = {}
+        """By object: the time of the copy that its controller acted on last. The next copy must not be older."""
         self._syncs: dict[Kind, Callable[[Address, float], None]] = {
             Kind.STATEFUL_SETS: self._sync_set,
             Kind.JOBS: self._sync_job,
@@ -50,7 +51,7 @@ class WorkloadControllers:
             if owner is not None and owner["kind"] == NAMES[owned]:
                 self._enqueue(Address(owned, change.address.namespace, owner["name"]))
         if kind is Kind.PODS and change.new is None:
-            # The name is free again, for whoever waits for it.
+            # A StatefulSet may wait until this pod's name is free.
             name = change.address.name.removesuffix("-0")
             self._enqueue(Address(Kind.STATEFUL_SETS, change.address.namespace, name))
 
@@ -72,8 +73,8 @@ class WorkloadControllers:
     def _sync(self, address: Address, lag: float) -> None:
         if self._due.get(address, 0.0) <= self.simulation.loop.now:
             self._due.pop(address, None)
-        moment = max(self.simulation.loop.now - lag, self._seen.get(address, 0.0))
-        self._seen[address] = moment
+        moment = max(self.simulation.loop.now - lag, self._cache_times.get(address, 0.0))
+        self._cache_times[address] = moment
         self._syncs[address.kind](address, moment)
 
     def _pods(self, namespace: str, owner_uid: str, moment: float) -> list[Json]:
@@ -111,7 +112,7 @@ class WorkloadControllers:
                     "updateRevision": hash_template(found["spec"]["template"]),
                 }
 
-        self.simulation.server.report(Kind.STATEFUL_SETS, address.namespace, address.name, report, "statefulset")
+        self.simulation.server.change_status(Kind.STATEFUL_SETS, address.namespace, address.name, report, "statefulset")
 
     def _create_pod(self, owner: Json, kind: Kind, name: str) -> None:
         template, metadata = owner["spec"]["template"], owner["metadata"]
@@ -148,8 +149,8 @@ class WorkloadControllers:
             return
         pods = self._pods(address.namespace, job["metadata"]["uid"], moment)
         ended = [pod for pod in pods if pod["status"]["phase"] in TERMINAL]
-        waits_for_the_end = job["spec"].get("podReplacementPolicy") == "Failed"
-        active = [pod for pod in pods if pod not in ended and (waits_for_the_end or "deletionTimestamp" not in pod["metadata"])]
+        counts_terminating = job["spec"].get("podReplacementPolicy") == "Failed"
+        active = [pod for pod in pods if pod not in ended and (counts_terminating or "deletionTimestamp" not in pod["metadata"])]
         succeeded = any(pod["status"]["phase"] == "Succeeded" for pod in ended)
         failed = sum(pod["status"]["phase"] == "Failed" and "deletionTimestamp" not in pod["metadata"] for pod in ended)
         end, suspended = None, bool(job["spec"].get("suspend"))
@@ -175,36 +176,41 @@ class WorkloadControllers:
             if end == "Complete":
                 body["status"]["succeeded"] = 1
 
-        self.simulation.server.report(Kind.JOBS, address.namespace, address.name, report, "job")
+        self.simulation.server.change_status(Kind.JOBS, address.namespace, address.name, report, "job")
 
     def _sync_cron_job(self, address: Address, moment: float) -> None:
         found = self.simulation.server.peek_at(Kind.CRON_JOBS, address.namespace, address.name, moment)
         if found is None or "deletionTimestamp" in found["metadata"]:
             return
         metadata, now = found["metadata"], self.simulation.loop.now
-        turn = int(now // SCHEDULE_SECONDS)
-        self._enqueue(address, (turn + 1) * SCHEDULE_SECONDS - now + 0.01)
+        due_number = int(now // SCHEDULE_SECONDS)
+        self._enqueue(address, (due_number + 1) * SCHEDULE_SECONDS - now + 0.01)
         last = int((found.get("status") or {}).get("turn", -1))
         jobs = [job for job in self.simulation.server.scan(Kind.JOBS, address.namespace) if is_owned(job, metadata["uid"])]
         for job in sorted((job for job in jobs if find_end(job) is not None), key=lambda job: str(job["metadata"]["name"]))[:-1]:
             self.simulation.server.delete(
                 Kind.JOBS, address.namespace, job["metadata"]["name"], uid=job["metadata"]["uid"], actor="cronjob"
             )
-        if not self.simulation.faults.active or found["spec"].get("suspend") or turn <= last or now - turn * SCHEDULE_SECONDS > 5:
+        if (
+            not self.simulation.faults.active
+            or found["spec"].get("suspend")
+            or due_number <= last
+            or now - due_number * SCHEDULE_SECONDS > 5
+        ):
             return
         if any(find_end(job) is None for job in jobs):
             return
         template = copy_body(found["spec"]["jobTemplate"])
         template.setdefault("metadata", {})
-        template["metadata"] |= {"name": f"{address.name}-{turn}", "ownerReferences": [build_owner(found, Kind.CRON_JOBS)]}
+        template["metadata"] |= {"name": f"{address.name}-{due_number}", "ownerReferences": [build_owner(found, Kind.CRON_JOBS)]}
         with contextlib.suppress(AlreadyExists):
             self.simulation.server.create(Kind.JOBS, address.namespace, template, "cronjob")
 
         def report(body: Json) -> None:
             if body["metadata"]["uid"] == metadata["uid"]:
-                body["status"] = {"turn": turn}
+                body["status"] = {"turn": due_number}
 
-        self.simulation.server.report(Kind.CRON_JOBS, address.namespace, address.name, report, "cronjob")
+        self.simulation.server.change_status(Kind.CRON_JOBS, address.namespace, address.name, report, "cronjob")
 
 
 def build_owner(owner: Json, kind: Kind) -> Json:
@@ -218,7 +224,7 @@ def is_owned(body: Json, uid: str) -> bool:
 
 
 def find_end(job: Json) -> str | None:
-    """Complete or Failed; None while it can go on."""
+    """Complete or Failed, or None while the Kubernetes Job can still run."""
     conditions = (job.get("status") or {}).get("conditions", [])
     return next((str(entry["type"]) for entry in conditions if entry["type"] in {"Complete", "Failed"} and entry["status"] == "True"), None)
 

@@ -1,4 +1,5 @@
-"""The small values that network, operators and invariants share."""
+"""One write of an operator process, with what the process had read before it. Network, operators and invariants share
+it."""
 
 from __future__ import annotations
 
@@ -11,31 +12,35 @@ from simulation.api_server import Address, Json
 @dataclass(frozen=True)
 class Write:
     verb: str
-    """create, replace, status, delete; report for an event that the operator tells people."""
+    """create, replace, status, or delete; report for a Kubernetes Event."""
     address: Address | None
+    """None for a Kubernetes Event."""
     body: Json
-    """As it was sent."""
+    """The body as the operator sent it."""
     last_reads: dict[Address, Json | None]
-    """What its writer had read by then."""
+    """By address: the object that the operator had read last when it issued the write."""
     previous_reads: Mapping[Address, Json | None] = field(default_factory=dict)
-    """The read of a DedupJob before the last one: a round reads it twice, and either may be the older."""
-    versions: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """UID and resourceVersion of all that its writer has ever read, numbered as it came. Goes on growing while the write is on its way."""
-    known: int = 0
-    """How many of them when it was issued."""
+    """By address of a DedupJob: the object that it had read before the last one. A reconciliation reads a DedupJob
+    twice, and the second read may return an older object than the first."""
+    read_versions: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By UID and resourceVersion: the number of the read that returned this version first. The operator process adds to
+    it while the write is on its way."""
+    read_count: int = 0
+    """The number of entries in `read_versions` when the operator issued the write."""
 
     @property
     def kind(self) -> str:
         return self.address.kind.value if self.address is not None else "events"
 
     def has_read(self, body: Json) -> bool:
-        """Whether its writer knew this version when it issued the write."""
+        """Whether the operator had read this version of the object when it issued the write."""
         metadata = body["metadata"]
-        return self.versions.get((metadata["uid"], metadata["resourceVersion"]), self.known) < self.known
+        return self.read_versions.get((metadata["uid"], metadata["resourceVersion"]), self.read_count) < self.read_count
 
     @property
     def weight(self) -> float:
-        """How likely something befalls it: a status is written ten times as often as anything else, and less hangs on it."""
+        """Multiplies the probability of a fault at this write. The operator writes a status ten times as often as
+        anything else, and a fault there has less effect."""
         return 0.5 if self.verb in {"status", "report"} else 3.0
 
     def __str__(self) -> str:
