@@ -63,12 +63,9 @@ def _describe(error: ValidationError) -> str:
 def _find_problem(name: str, spec: DedupJobSpec) -> str | None:
     if len(name) > names.MAX_NAME_LENGTH:
         return f"metadata.name is too long: make a new DedupJob with at most {names.MAX_NAME_LENGTH} characters"
-    if (spec.sink.kafka is None) == (spec.sink.console is None):
-        return "spec.sink needs exactly one member: set spec.sink.kafka or spec.sink.console"
-    if (spec.trigger.processing_time is None) == (spec.trigger.available_now is None):
-        return "spec.trigger needs exactly one member: set spec.trigger.processingTime or spec.trigger.availableNow"
-    if spec.checkpoint.claim is not None and spec.checkpoint.existing is not None:
-        return "spec.checkpoint needs at most one of claim and existing: remove one"
+    for union in (spec.sink, spec.trigger, spec.checkpoint):
+        if (problem := union.find_union_problem()) is not None:
+            return problem
     return _find_bad_schedule(spec) or _find_unreadable(spec)
 
 

@@ -1,4 +1,4 @@
-"""Spark's progress as seconds by phase: each batch once, and all of its time."""
+"""Spark's progress reports as seconds by phase: each batch counts once, and with all of its time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def report(batch: int, **durations: int) -> str:
     return json.dumps({"batchId": batch, "durationMs": durations})
 
 
-def test_phases_add_up_to_the_trigger() -> None:
+def test_the_phases_add_up_to_the_whole_trigger() -> None:
     phases = build_phases(
         {"latestOffset": 10, "getBatch": 1, "queryPlanning": 20, "addBatch": 500, "walCommit": 30, "triggerExecution": 600, "new": 5}
     )
@@ -22,7 +22,7 @@ def test_phases_add_up_to_the_trigger() -> None:
     assert build_phases({"addBatch": 5})["other"] == 0
 
 
-def test_each_batch_is_read_once_and_a_trigger_without_a_batch_never() -> None:
+def test_each_batch_is_read_once_and_a_trigger_without_a_batch_is_ignored() -> None:
     reader = PhaseReader()
     assert len(reader.read([report(4, addBatch=1), report(5, addBatch=2)])) == 2
     assert reader.read([report(5, addBatch=2), report(6, latestOffset=3)]) == []

@@ -1,4 +1,4 @@
-"""A driver looks itself whether a checkpoint fits its settings."""
+"""Whether a checkpoint fits the settings and the Spark version of a driver."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
-from dedup_job.checkpoint.identity import Identity, check_identity, read_spark_version, write_identity
-from dedup_job.checkpoint.layout import Checkpoint
+from dedup_job.checkpoint.identity_file import Identity, IdentityFile, read_spark_version
+from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.errors import JobError
 
 CONFIG = JobConfig.model_validate(
@@ -29,8 +29,8 @@ CONFIG = JobConfig.model_validate(
 )
 
 
-def make_checkpoint(root: Path) -> Checkpoint:
-    checkpoint = Checkpoint(root, 1)
+def make_checkpoint(root: Path) -> CheckpointLayout:
+    checkpoint = CheckpointLayout(root, 1)
     checkpoint.folder.mkdir()
     return checkpoint
 
@@ -39,30 +39,30 @@ def build_identity(spark_version: str = "4.2.0") -> Identity:
     return Identity(config=CONFIG, topic_id="Ab-c", spark_version=spark_version)
 
 
-def test_a_new_checkpoint_fits_everything(tmp_path: Path) -> None:
-    assert check_identity(make_checkpoint(tmp_path), CONFIG, "4.2.0") is None
+def test_a_new_checkpoint_fits_any_settings(tmp_path: Path) -> None:
+    assert IdentityFile(make_checkpoint(tmp_path)).check(CONFIG, "4.2.0") is None
 
 
-def test_a_begun_checkpoint_fits_what_does_not_touch_its_keys(tmp_path: Path) -> None:
+def test_a_used_checkpoint_fits_settings_that_do_not_change_its_keys(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
-    write_identity(checkpoint, build_identity())
-    assert check_identity(checkpoint, CONFIG, "4.2.0") == build_identity()
-    assert check_identity(checkpoint, CONFIG.model_copy(update={"watermark": "1h", "cpus": 8}), "4.2.0") == build_identity()
+    IdentityFile(checkpoint).write(build_identity())
+    assert IdentityFile(checkpoint).check(CONFIG, "4.2.0") == build_identity()
+    assert IdentityFile(checkpoint).check(CONFIG.model_copy(update={"watermark": "1h", "cpus": 8}), "4.2.0") == build_identity()
 
 
-def test_a_topic_without_an_id(tmp_path: Path) -> None:
+def test_the_topic_id_is_optional(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     identity = build_identity().model_copy(update={"topic_id": None})
-    write_identity(checkpoint, identity)
-    assert check_identity(checkpoint, CONFIG, "4.2.0") == identity
+    IdentityFile(checkpoint).write(identity)
+    assert IdentityFile(checkpoint).check(CONFIG, "4.2.0") == identity
 
 
-def test_other_keys_are_refused_by_name(tmp_path: Path) -> None:
+def test_settings_that_change_the_keys_are_refused_by_name(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
-    write_identity(checkpoint, build_identity())
+    IdentityFile(checkpoint).write(build_identity())
     other = CONFIG.model_copy(update={"source": CONFIG.source.model_copy(update={"topic": "other"})})
     with pytest.raises(JobError, match=r"spec\.source\.topic") as caught:
-        check_identity(checkpoint, other, "4.2.0")
+        IdentityFile(checkpoint).check(other, "4.2.0")
     assert caught.value.code is ExitCode.CONFIGURATION
 
 
@@ -72,44 +72,44 @@ def test_other_keys_are_refused_by_name(tmp_path: Path) -> None:
 )
 def test_a_checkpoint_of_a_newer_spark_is_refused(tmp_path: Path, made_by: str, driver: str, fits: bool) -> None:
     checkpoint = make_checkpoint(tmp_path)
-    write_identity(checkpoint, build_identity(made_by))
+    IdentityFile(checkpoint).write(build_identity(made_by))
     if fits:
-        assert check_identity(checkpoint, CONFIG, driver) is not None
+        assert IdentityFile(checkpoint).check(CONFIG, driver) is not None
         return
     with pytest.raises(JobError, match=f"Spark {made_by}.*newer job image") as caught:
-        check_identity(checkpoint, CONFIG, driver)
+        IdentityFile(checkpoint).check(CONFIG, driver)
     assert caught.value.code is ExitCode.CONFIGURATION
 
 
-def test_this_driver_has_a_spark() -> None:
+def test_the_spark_version_of_this_driver_is_known() -> None:
     assert read_spark_version().startswith("4.")
 
 
-def test_batches_without_a_record_are_not_taken_for_a_new_checkpoint(tmp_path: Path) -> None:
+def test_batches_without_an_identity_are_damage(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     (checkpoint.spark / "offsets").mkdir(parents=True)
-    assert check_identity(checkpoint, CONFIG, "4.2.0") is None
+    assert IdentityFile(checkpoint).check(CONFIG, "4.2.0") is None
     (checkpoint.spark / "offsets" / "0").write_text("v1")
     with pytest.raises(JobError, match=r"generation-1/job\.json.*restore it") as caught:
-        check_identity(checkpoint, CONFIG, "4.2.0")
+        IdentityFile(checkpoint).check(CONFIG, "4.2.0")
     assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"config":'])
-def test_a_damaged_record_is_not_taken_for_a_new_checkpoint(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_identity_is_damage(tmp_path: Path, content: bytes) -> None:
     checkpoint = make_checkpoint(tmp_path)
     checkpoint.identity_file.write_bytes(content)
     with pytest.raises(JobError, match=r"generation-1/job\.json cannot be understood") as caught:
-        check_identity(checkpoint, CONFIG, "4.2.0")
+        IdentityFile(checkpoint).check(CONFIG, "4.2.0")
     assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
 
 
-def test_a_volume_that_cannot_be_used(tmp_path: Path) -> None:
+def test_a_volume_that_fails_stops_the_driver(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path)
     checkpoint.identity_file.mkdir()
     uses: list[Callable[[], object]] = [
-        lambda: check_identity(checkpoint, CONFIG, "4.2.0"),
-        lambda: write_identity(checkpoint, build_identity()),
+        lambda: IdentityFile(checkpoint).check(CONFIG, "4.2.0"),
+        lambda: IdentityFile(checkpoint).write(build_identity()),
     ]
     for use in uses:
         with pytest.raises(JobError, match="EISDIR") as caught:
