@@ -34,8 +34,10 @@ def run_range(first: int, end: int) -> int:
             failed += 1
             print(f"seed {seed}: {found}", flush=True)
     print(f"{end - first} seeds, {failed} failed, {(time.process_time() - began) / (end - first) * 1000:.0f} ms each")
-    for counter in (coverage.faults, coverage.actions, coverage.decisions, coverage.crashes):
-        print(", ".join(f"{key}: {count}" for key, count in sorted(counter.items())))
+    for title, counter in (("faults", coverage.faults), ("user actions", coverage.actions), ("decisions", coverage.decisions)):
+        print(f"{title}:", "; ".join(f"{key}: {count}" for key, count in sorted(counter.items())))
+    crashes = sorted(coverage.crashes.items())
+    print("operator died:", "; ".join(f"{when} {write}: {count}" for (write, when), count in crashes))
     return 1 if failed else 0
 
 
