@@ -52,7 +52,7 @@ class ForkServer:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             async with asyncio.timeout(IMPORT_SECONDS):
                 answer = await self._process.stdout.readline()
-        assert answer, "the fork server has ended; its error output stands above"
+        assert answer, "the fork server has ended: see its error output above"
         return json.loads(answer)
 
 

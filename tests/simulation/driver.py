@@ -182,7 +182,7 @@ class DriverProcess:
     def describe(self) -> DriverStatus:
         """The answer to /status. Returns the same object while nothing changes, which lets the function cache work."""
         volume = self.volume
-        known = (
+        state = (
             self.phase,
             self.waits_for_lock,
             self.attempt,
@@ -191,8 +191,8 @@ class DriverProcess:
             volume.state_config is None,
             volume.batches,
         )
-        if self._last_status is None or self._last_status[0] != known:
-            self._last_status = (known, self._describe())
+        if self._last_status is None or self._last_status[0] != state:
+            self._last_status = (state, self._describe())
         return self._last_status[1]
 
     def _describe(self) -> DriverStatus:

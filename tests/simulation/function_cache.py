@@ -56,10 +56,10 @@ def _get_or_call(key: Any, make: Callable[[], Any]) -> Any:
 def _by_identity(function: Callable[..., Any]) -> Callable[..., Any]:
     def cached(*arguments: Any) -> Any:
         key = (function, *map(id, arguments))
-        known = _by_ids.get(key)
-        if known is None:
-            known = _by_ids[key] = (function(*arguments), arguments)
-        return known[0]
+        entry = _by_ids.get(key)
+        if entry is None:
+            entry = _by_ids[key] = (function(*arguments), arguments)
+        return entry[0]
 
     return cached
 
@@ -68,10 +68,10 @@ def _observe_by_identity(observe_world: Callable[[Snapshot], World]) -> Callable
     def cached(snapshot: Snapshot) -> World:
         parts = [getattr(snapshot, field) for field in Snapshot.__dataclass_fields__]
         key = (observe_world, *(tuple(map(id, part)) if isinstance(part, tuple) else id(part) for part in parts))
-        known = _by_ids.get(key)
-        if known is None:
-            known = _by_ids[key] = (observe_world(snapshot), snapshot)
-        found: World = known[0]
+        entry = _by_ids.get(key)
+        if entry is None:
+            entry = _by_ids[key] = (observe_world(snapshot), snapshot)
+        found: World = entry[0]
         return found
 
     return cached

@@ -80,13 +80,13 @@ def check_processes(simulation: Simulation) -> None:
         volume = process.volume
         if process.attempt is not None and volume.lock_owner is not process:
             raise Violation(Invariant.ONE_LIVE_DRIVER, f"the driver in pod {process.pod_uid} works without the lock")
-        beside = [other for other in simulation.processes if other.volume is volume]
-        if len(beside) < 2:
+        on_same_volume = [other for other in simulation.processes if other.volume is volume]
+        if len(on_same_volume) < 2:
             continue
-        if _started_by_two_kinds(simulation, beside):
+        if _started_by_two_kinds(simulation, on_same_volume):
             continue
-        with_pod = [other for other in beside if simulation.has_pod(other.pod_uid)]
-        described = f"drivers run in the pods {' and '.join(other.pod_uid for other in beside)}"
+        with_pod = [other for other in on_same_volume if simulation.has_pod(other.pod_uid)]
+        described = f"drivers run in the pods {' and '.join(other.pod_uid for other in on_same_volume)}"
         if len({other.text for other in with_pod}) > 1:
             raise Violation(Invariant.ONE_RUNNING_TEMPLATE, described)
         if len(with_pod) > 1 or volume not in simulation.force_deleted_volumes:
@@ -221,10 +221,10 @@ def _check_job_write(simulation: Simulation, write: Write, old: Json | None, new
         raise Violation(Invariant.ONLY_STATUS_IS_WRITTEN, f"it sent this write: {write}")
     assert write.address is not None
     versions = (write.last_reads.get(write.address), write.previous_reads.get(write.address))
-    known = max((version["metadata"]["generation"] for version in versions if version is not None), default=-1)
+    read_generation = max((version["metadata"]["generation"] for version in versions if version is not None), default=-1)
     observed = new["status"]["observedGeneration"]
-    if observed > min(known, new["metadata"]["generation"]):
-        raise Violation(Invariant.OBSERVED_GENERATION_NOT_AHEAD, f"it writes {observed} and has read {known}: {write}")
+    if observed > min(read_generation, new["metadata"]["generation"]):
+        raise Violation(Invariant.OBSERVED_GENERATION_NOT_AHEAD, f"it writes {observed} and has read {read_generation}: {write}")
     simulation.observed_generations[new["metadata"]["uid"]] = observed
 
 
@@ -247,8 +247,9 @@ def _check_removal(simulation: Simulation, write: Write, old: Json) -> None:
     namespace, job = write.address.namespace, find_job_name(old)
     if write.address.name != names.driver_name(job):
         return  # a Kubernetes Job that a CronJob created
-    beside = [kind for kind in WORKLOADS if kind is not write.address.kind and simulation.server.peek(kind, namespace, write.address.name)]
-    if not beside and must_keep_driver(write, namespace, job):
+    other_kinds = [kind for kind in WORKLOADS if kind is not write.address.kind]
+    other_workloads = [kind for kind in other_kinds if simulation.server.peek(kind, namespace, write.address.name)]
+    if not other_workloads and must_keep_driver(write, namespace, job):
         raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, f"this write deletes the only workload: {write}")
 
 

@@ -53,7 +53,7 @@ def test_only_a_change_of_the_spec_increases_the_generation_and_status_has_its_o
 
 def test_a_user_edit_increases_the_generation(server: ApiServer) -> None:
     create_stateful_set(server)
-    edited = server.change(Kind.STATEFUL_SETS, "ns", "x", lambda body: body["spec"].update(replicas=0), "people")
+    edited = server.change(Kind.STATEFUL_SETS, "ns", "x", lambda body: body["spec"].update(replicas=0), "users")
     assert edited is not None and edited["metadata"]["generation"] == 2
 
 
