@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from dedup_api.field_rules import quantity_rules
 from dedup_api.model import ApiModel, rules
+from dedup_api.unions import UnionModel
 
 
 class AccessMode(StrEnum):
@@ -96,15 +97,16 @@ def _claim_edit(rule: str, field: str, default: str) -> str:
     return f"has(self.existing) || has(oldSelf.existing) || {rule.format(old=old, new=new)}"
 
 
-class Checkpoint(ApiModel):
+class Checkpoint(UnionModel):
     """Where the job keeps which keys it has seen and how far it has read. At most one of claim and existing."""
+
+    union_path = "spec.checkpoint"
+    union_members = ("claim", "existing")
+    union_required = False
+    union_help = ": the operator creates the volume claim that claim describes, and existing names a volume claim that you created"
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            (
-                "!has(self.claim) || !has(self.existing)",
-                "spec.checkpoint has claim and existing: keep claim for a volume that the operator makes, or existing for one of yours",
-            ),
             (
                 "!has(self.existing) || self.reclaimPolicy != 'Delete'",
                 "spec.checkpoint.reclaimPolicy: Delete is not for existing: the claim is yours, and others may use it; set Retain",

@@ -16,6 +16,7 @@ from dedup_api.field_rules import BROKERS, CRON, Topic, duration_rules, quantity
 from dedup_api.model import ApiModel, rules
 from dedup_api.names import MAX_NAME_LENGTH
 from dedup_api.records import DeadLetter, EventTime, Format, Key, OnInvalid, OnLate
+from dedup_api.unions import UnionModel
 
 DEFAULT_MAX_OFFSETS_PER_TRIGGER = 200_000
 """Records: a batch of this size fits the default memory with room to spare, and is seconds of work on two cores."""
@@ -100,8 +101,11 @@ class AvailableNow(ApiModel):
     )
 
 
-class Trigger(ApiModel):
+class Trigger(UnionModel):
     """When a micro-batch runs. Exactly one member."""
+
+    union_path = "spec.trigger"
+    union_help = "; to replace a member, set it to null in the same edit, even when it is only there by default"
 
     processing_time: Annotated[str, StringConstraints(max_length=32)] | None = Field(
         None,
@@ -162,8 +166,10 @@ class ConsoleSink(ApiModel):
     """Prints the deduplicated records to the driver's log: the first thing to try."""
 
 
-class Sink(ApiModel):
+class Sink(UnionModel):
     """Where the deduplicated records go. Exactly one member."""
+
+    union_path = "spec.sink"
 
     kafka: KafkaSink | None = Field(None, description="Write to a Kafka topic on the source's brokers.")
     console: ConsoleSink | None = Field(
@@ -317,20 +323,8 @@ class DedupJobSpec(ApiModel):
     trigger: Trigger = Field(
         Trigger(processing_time="5s"),
         description="When a micro-batch runs. Exactly one member; processingTime 5s when absent.",
-        json_schema_extra=rules(
-            (
-                "has(self.processingTime) != has(self.availableNow)",
-                "spec.trigger needs exactly one member: set spec.trigger.processingTime or spec.trigger.availableNow; the one that was "
-                "there before, also by default, goes with the value null",
-            )
-        ),
     )
-    sink: Sink = Field(
-        description="Where the deduplicated records go: exactly one of kafka and console. Required.",
-        json_schema_extra=rules(
-            ("has(self.kafka) != has(self.console)", "spec.sink needs exactly one member: set spec.sink.kafka or spec.sink.console")
-        ),
-    )
+    sink: Sink = Field(description=f"Where the deduplicated records go: exactly one of {' and '.join(Sink.list_members())}. Required.")
     checkpoint: Checkpoint = Field(
         Checkpoint(claim=Claim()), description="Where the job keeps which keys it has seen and how far it has read."
     )

@@ -194,7 +194,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an empty schedule": ({"spec.trigger": {"availableNow": {"schedule": ""}}}, "schedule must have five fields"),
     "two claims": (
         {"spec.checkpoint": {"claim": {}, "existing": {"claimName": "shared"}}},
-        "spec.checkpoint has claim and existing: keep claim for a volume that the operator makes",
+        "spec.checkpoint takes at most one member: keep spec.checkpoint.claim or spec.checkpoint.existing",
     ),
     "a claim without a name": ({"spec.checkpoint": {"existing": {}}}, "spec.checkpoint.existing.claimName: Required value"),
     "a claim in capitals": ({"spec.checkpoint": {"existing": {"claimName": "Shared"}}}, "existing.claimName must be the name of a claim"),

@@ -19,7 +19,19 @@ from simulation.world import Tally, World, play, run_seed
 
 HERE = Path(__file__).parent
 REPLAY = "PYTHONPATH=tests python -m simulation --seed"
-DECISIONS = {"Start", "Keep", "Roll", "Stop", "Rest", "Wait", "Refuse", "GiveUp", "Update", "Mend", "Remove"}
+DECISIONS = {
+    "Start",
+    "Keep",
+    "ScaleDownForRestart",
+    "Suspend",
+    "Suspended",
+    "Wait",
+    "Refuse",
+    "GiveUp",
+    "UpdateSchedule",
+    "RepairDrift",
+    "RemoveWorkload",
+}
 WRITES = {
     "create persistentvolumeclaims",
     "create configmaps",

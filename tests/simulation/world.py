@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from dedup_api.reasons import Reason
-from dedup_operator.domain.decide import Refuse
+from dedup_operator.domain.decision import Refuse
 from dedup_operator.domain.manifests import JobImage
 from simulation.api_server import ApiServer, Change, Event, Json, Kind
 from simulation.collector import Collector

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,6 +16,7 @@ from dedup_api.durations import parse_duration
 from dedup_api.field_rules import CRON
 from dedup_api.quantities import parse_quantity
 from dedup_api.spec import DedupJobSpec
+from dedup_operator.domain.types import Json
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Invalid:
     """Nor does keeping the claim: a job may be deleted before its spec is valid again."""
 
 
-def validate(resource: dict[str, Any]) -> ValidJob | Invalid:
+def validate(resource: Json) -> ValidJob | Invalid:
     """The job that a DedupJob describes. `message` names the field and the remedy."""
     metadata, document = resource["metadata"], resource.get("spec") or {}
     uid = metadata["uid"]
@@ -52,7 +52,7 @@ def validate(resource: dict[str, Any]) -> ValidJob | Invalid:
     problem = _find_problem(metadata["name"], spec)
     if problem is not None:
         return Invalid(uid, problem, suspend, retain)
-    return ValidJob(metadata["namespace"], metadata["name"], uid, metadata["generation"], spec)
+    return ValidJob(namespace=metadata["namespace"], name=metadata["name"], uid=uid, generation=metadata["generation"], spec=spec)
 
 
 def _describe(error: ValidationError) -> str:
@@ -63,12 +63,9 @@ def _describe(error: ValidationError) -> str:
 def _find_problem(name: str, spec: DedupJobSpec) -> str | None:
     if len(name) > names.MAX_NAME_LENGTH:
         return f"metadata.name is too long: make a new DedupJob with at most {names.MAX_NAME_LENGTH} characters"
-    if (spec.sink.kafka is None) == (spec.sink.console is None):
-        return "spec.sink needs exactly one member: set spec.sink.kafka or spec.sink.console"
-    if (spec.trigger.processing_time is None) == (spec.trigger.available_now is None):
-        return "spec.trigger needs exactly one member: set spec.trigger.processingTime or spec.trigger.availableNow"
-    if spec.checkpoint.claim is not None and spec.checkpoint.existing is not None:
-        return "spec.checkpoint needs at most one of claim and existing: remove one"
+    for union in (spec.sink, spec.trigger, spec.checkpoint):
+        if (problem := union.find_union_problem()) is not None:
+            return problem
     return _find_bad_schedule(spec) or _find_unreadable(spec)
 
 

@@ -17,15 +17,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dedup_job import main
+from dedup_job import main, query_run
 from dedup_job.checkpoint.guards import AttemptGuard
 from dedup_job.checkpoint.lock import CheckpointLock
-from dedup_job.sink import opening as open_sink
+from dedup_job.driver import Driver
+from dedup_job.sink import kafka_opening
 from dedup_job.sink.transactions import Transactions
 from dedup_job.stream.guards import Check, Guards
 
 if TYPE_CHECKING:
-    from dedup_job.sink.sinks import Sink
+    from dedup_job.sink.sink import Sink
 
 FOLDER = Path("/tmp")
 
@@ -35,8 +36,8 @@ def take_no_lock(root: Path, wait: Any) -> CheckpointLock:
 
 
 class OwnTransactions(Transactions):
-    def __init__(self, spark: Any, bootstrap_servers: str, transactional_id: str, *rest: Any) -> None:
-        super().__init__(spark, bootstrap_servers, f"{transactional_id}.{socket.gethostname()}", *rest)
+    def __init__(self, *, transactional_id: str, **rest: Any) -> None:
+        super().__init__(transactional_id=f"{transactional_id}.{socket.gethostname()}", **rest)
 
 
 def hold(point: str) -> Check:
@@ -53,9 +54,9 @@ def is_of_the_attempt(check: Check) -> bool:
 
 
 def leave_out(layers: list[str]) -> None:
-    build_guards = main.build_guards
+    build_guards = query_run.build_guards
 
-    def build_other_guards(driver: main.Driver, sink: Sink) -> Guards:
+    def build_other_guards(driver: Driver, sink: Sink) -> Guards:
         found = build_guards(driver, sink)
 
         def keep(checks: tuple[Check, ...]) -> tuple[Check, ...]:
@@ -63,11 +64,11 @@ def leave_out(layers: list[str]) -> None:
 
         return Guards(before=(*keep(found.before), hold("batch")), after=(*keep(found.after), hold("commit")))
 
-    main.build_guards = build_other_guards
+    query_run.build_guards = build_other_guards
     if "lock" in layers:
         main.take_lock = take_no_lock  # type: ignore[attr-defined, assignment]
     if "fence" in layers:
-        open_sink.Transactions = OwnTransactions  # type: ignore[attr-defined, assignment]
+        kafka_opening.Transactions = OwnTransactions  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from dedup_api.changes import CHANGES, Change
+from dedup_api.checkpoint import Checkpoint
 from dedup_api.crd import build_structural_schema
-from dedup_api.spec import DedupJobSpec
+from dedup_api.spec import DedupJobSpec, Sink, Trigger
 
 EXAMPLE: dict[str, Any] = {
     "source": {"bootstrapServers": "kafka:9092", "topic": "in"},
@@ -16,8 +17,8 @@ EXAMPLE: dict[str, Any] = {
     "watermark": "10m",
     "sink": {"kafka": {"topic": "out"}},
 }
-UNIONS = {"trigger": {"availableNow"}, "sink": {"kafka", "console"}, "checkpoint": {"claim", "existing"}}
-"""Objects whose members are alternatives: to have one or the other is a setting too."""
+UNIONS = {union.union_path.removeprefix("spec."): set(union.list_members()) for union in (Trigger, Sink, Checkpoint)}
+"""Which member of a union is set is a setting too, so the members themselves are in the table."""
 
 
 def list_fields(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
