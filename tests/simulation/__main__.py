@@ -8,32 +8,32 @@ import sys
 import time
 
 from simulation.invariants import Violation
-from simulation.world import Tally, World, play
+from simulation.run import Coverage, Simulation, run_seeds
 
 
 def replay(seed: int) -> int:
-    world = World(seed, trace=True)
+    simulation = Simulation(seed, trace=True)
     try:
-        world.run()
+        simulation.run()
         verdict, code = "all laws hold", 0
     except Violation as violation:
         verdict, code = f"VIOLATION {violation}", 1
-    print("\n".join(world.history or []))
-    print(f"seed {seed}: {', '.join(sorted(fault.name for fault in world.faults.kinds)) or 'no faults'}")
+    print("\n".join(simulation.history or []))
+    print(f"seed {seed}: {', '.join(sorted(fault.name for fault in simulation.faults.kinds)) or 'no faults'}")
     print(f"seed {seed}: {verdict}")
     return code
 
 
 def run_range(first: int, end: int) -> int:
-    tally, failed, began = Tally(), 0, time.process_time()
-    for seed, found in play(range(first, end)):
-        if isinstance(found, Tally):
-            tally.add(found)
+    coverage, failed, began = Coverage(), 0, time.process_time()
+    for seed, found in run_seeds(range(first, end)):
+        if isinstance(found, Coverage):
+            coverage.add(found)
         else:
             failed += 1
             print(f"seed {seed}: {found}", flush=True)
     print(f"{end - first} seeds, {failed} failed, {(time.process_time() - began) / (end - first) * 1000:.0f} ms each")
-    for counter in (tally.faults, tally.actions, tally.decisions, tally.crashes):
+    for counter in (coverage.faults, coverage.actions, coverage.decisions, coverage.crashes):
         print(", ".join(f"{key}: {count}" for key, count in sorted(counter.items())))
     return 1 if failed else 0
 

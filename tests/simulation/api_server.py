@@ -19,7 +19,7 @@ from dedup_operator.adapters.kube import AlreadyExists
 from dedup_operator.domain.errors import ApiConflict, ApiRefused
 
 Json = dict[str, Any]
-BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+START_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 FOREGROUND = "foregroundDeletion"
 PROTECTION = "kubernetes.io/pvc-protection"
 
@@ -35,7 +35,7 @@ class Kind(StrEnum):
     CLAIMS = "persistentvolumeclaims"
     SERVICES = "services"
     CONFIG_MAPS = "configmaps"
-    WARNINGS = "warnings"
+    CORE_EVENTS = "warnings"
     """core/v1 events about children; what the operator itself reports is not kept."""
 
     __hash__ = str.__hash__
@@ -51,7 +51,7 @@ NAMES = {
     Kind.CLAIMS: "PersistentVolumeClaim",
     Kind.SERVICES: "Service",
     Kind.CONFIG_MAPS: "ConfigMap",
-    Kind.WARNINGS: "Event",
+    Kind.CORE_EVENTS: "Event",
 }
 KINDS = {name: kind for kind, name in NAMES.items()}
 WITH_GENERATION = {Kind.DEDUP_JOBS, Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS}
@@ -93,7 +93,7 @@ class Version(NamedTuple):
     body: Json | None
 
 
-def copy(body: Json) -> Json:
+def copy_body(body: Json) -> Json:
     """As it comes out at the other end of a connection."""
     try:
         duplicate: Json = marshal.loads(marshal.dumps(body))
@@ -102,8 +102,8 @@ def copy(body: Json) -> Json:
     return duplicate
 
 
-def render_moment(seconds: float) -> str:
-    return (BEGINNING + timedelta(seconds=int(seconds))).strftime("%Y-%m-%dT%H:%M:%SZ")
+def render_time(seconds: float) -> str:
+    return (START_TIME + timedelta(seconds=int(seconds))).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def find_controller(body: Json) -> Json | None:
@@ -125,7 +125,7 @@ class ApiServer:
         self.time = time
         self.listeners: list[Callable[[Change], None]] = []
         self._objects: dict[Address, Json] = {}
-        self._of_kind: dict[Kind, dict[Address, Json]] = {kind: {} for kind in Kind}
+        self._by_kind: dict[Kind, dict[Address, Json]] = {kind: {} for kind in Kind}
         """The same objects."""
         self._history: dict[Kind, dict[Address, list[Version]]] = {kind: {} for kind in Kind}
         self._revision = 0
@@ -139,9 +139,9 @@ class ApiServer:
         return _find_version(versions, moment) if versions else None
 
     def scan(self, kind: Kind, namespace: str | None = None) -> list[Json]:
-        return [body for address, body in self._of_kind[kind].items() if namespace in (None, address.namespace)]
+        return [body for address, body in self._by_kind[kind].items() if namespace in (None, address.namespace)]
 
-    def everything(self) -> list[tuple[Address, Json]]:
+    def list_all(self) -> list[tuple[Address, Json]]:
         return list(self._objects.items())
 
     def scan_at(self, kind: Kind, namespace: str, moment: float) -> list[Json]:
@@ -152,22 +152,22 @@ class ApiServer:
         address = Address(kind, namespace, body["metadata"]["name"])
         if address in self._objects:
             raise AlreadyExists(f"{address} already exists")
-        made, metadata = body, body["metadata"]
+        created, metadata = body, body["metadata"]
         metadata["namespace"] = namespace
         metadata["uid"] = f"uid-{self._revision + 1}"
-        metadata["creationTimestamp"] = render_moment(self.time())
-        made["kind"] = NAMES[kind]
+        metadata["creationTimestamp"] = render_time(self.time())
+        created["kind"] = NAMES[kind]
         if kind in WITH_GENERATION:
             metadata["generation"] = 1
         if kind is Kind.CLAIMS:
             metadata["finalizers"] = [PROTECTION]
-        made.pop("status", None)
+        created.pop("status", None)
         if kind is Kind.DEDUP_JOBS:
-            made["status"] = {"observedGeneration": -1}
+            created["status"] = {"observedGeneration": -1}
         elif kind in {Kind.CLAIMS, Kind.PODS}:
-            made["status"] = {"phase": "Pending"}
-        self._store(Event.ADDED, address, made, actor)
-        return made
+            created["status"] = {"phase": "Pending"}
+        self._store(Event.ADDED, address, created, actor)
+        return created
 
     def replace(self, kind: Kind, body: Json, subresource: str, actor: str) -> Json:
         """The body's UID and resourceVersion, where it has them, must be those of the stored object."""
@@ -187,7 +187,7 @@ class ApiServer:
             new.pop("status", None)
             if "status" in old:
                 new["status"] = old["status"]
-        self._keep_what_is_the_servers(kind, old, new)
+        self._keep_server_fields(kind, old, new)
         return self._update(address, old, new, actor)
 
     def change(self, kind: Kind, namespace: str, name: str, edit: Callable[[Json], None], actor: str) -> Json | None:
@@ -196,7 +196,7 @@ class ApiServer:
         old = self._objects.get(address)
         if old is None:
             return None
-        new = copy(old)
+        new = copy_body(old)
         edit(new)
         self._count_generation(kind, old, new)
         return self._update(address, old, new, actor)
@@ -206,7 +206,7 @@ class ApiServer:
         address = Address(kind, namespace, name)
         old = self._objects.get(address)
         if old is not None:
-            new = {**old, "metadata": {**old["metadata"]}, "status": copy(old.get("status", {}))}
+            new = {**old, "metadata": {**old["metadata"]}, "status": copy_body(old.get("status", {}))}
             edit(new)
             self._update(address, old, new, actor)
 
@@ -240,14 +240,14 @@ class ApiServer:
         if not finalizers:
             self._remove(address, old, actor)
             return
-        new = copy(old)
+        new = copy_body(old)
         new["metadata"]["finalizers"] = finalizers
         self._mark_deleted(kind, new, self.time())
         self._update(address, old, new, actor)
 
     def _mark_deleted(self, kind: Kind, body: Json, moment: float) -> None:
         if "deletionTimestamp" not in body["metadata"]:
-            body["metadata"]["deletionTimestamp"] = render_moment(moment)
+            body["metadata"]["deletionTimestamp"] = render_time(moment)
             if kind in WITH_GENERATION:
                 body["metadata"]["generation"] += 1
 
@@ -256,12 +256,12 @@ class ApiServer:
         if seconds == 0 or "nodeName" not in old["spec"]:
             self._remove(address, old, actor)
         elif "deletionTimestamp" not in old["metadata"]:
-            new = copy(old)
-            new["metadata"]["deletionTimestamp"] = render_moment(self.time() + seconds)
+            new = copy_body(old)
+            new["metadata"]["deletionTimestamp"] = render_time(self.time() + seconds)
             new["metadata"]["deletionGracePeriodSeconds"] = seconds
             self._update(address, old, new, actor)
 
-    def _keep_what_is_the_servers(self, kind: Kind, old: Json, new: Json) -> None:
+    def _keep_server_fields(self, kind: Kind, old: Json, new: Json) -> None:
         for field in IMMUTABLE.get(kind, ()):
             if old["spec"].get(field) != new["spec"].get(field):
                 raise ApiRefused(
@@ -293,16 +293,16 @@ class ApiServer:
         old = self._objects.get(address)
         self._revision += 1
         body["metadata"]["resourceVersion"] = str(self._revision)
-        self._objects[address] = self._of_kind[address.kind][address] = body
+        self._objects[address] = self._by_kind[address.kind][address] = body
         self._history[address.kind].setdefault(address, []).append(Version(self.time(), body))
-        self._tell(Change(event, address, old, body, actor))
+        self._notify(Change(event, address, old, body, actor))
 
     def _remove(self, address: Address, old: Json, actor: str) -> None:
         self._revision += 1
-        del self._objects[address], self._of_kind[address.kind][address]
+        del self._objects[address], self._by_kind[address.kind][address]
         self._history[address.kind][address].append(Version(self.time(), None))
-        self._tell(Change(Event.DELETED, address, old, None, actor))
+        self._notify(Change(Event.DELETED, address, old, None, actor))
 
-    def _tell(self, change: Change) -> None:
+    def _notify(self, change: Change) -> None:
         for listener in self.listeners:
             listener(change)

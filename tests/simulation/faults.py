@@ -14,16 +14,16 @@ from enum import StrEnum
 class Fault(StrEnum):
     CRASH_BEFORE_WRITE = "the operator dies before a write is sent"
     CRASH_AFTER_WRITE = "the operator dies after a write was applied, before its answer"
-    KILLED = "the operator dies at any moment"
+    OPERATOR_KILLED = "the operator dies at any moment"
     TWO_OPERATORS = "two operators work at once"
     ANSWER_LOST = "a write is applied, and its answer lost"
     LATE_WRITE = "a write is applied long after the operator gave it up"
     CONFLICT = "409 without a reason that can be seen"
-    BUSY = "429"
+    TOO_MANY_REQUESTS = "429"
     SERVER_ERROR = "500"
     READ_ERROR = "a read fails"
-    REFUSED = "a quota or a policy refuses a new object for a while"
-    SLOW = "answers take seconds"
+    QUOTA_EXCEEDED = "a quota or a policy refuses a new object for a while"
+    SLOW_ANSWERS = "answers take seconds"
     STALE_READ = "a read answers what stood there seconds ago"
     STALE_CONTROLLER = "StatefulSet and Job controller act on a cache that is seconds old"
     WATCH_LOST = "a watch breaks, and what happened meanwhile is not told"
@@ -33,7 +33,7 @@ class Fault(StrEnum):
     CLOCK_BACK = "the operator's clock jumps back"
     DRIVER_CRASH = "the driver dies, and can start again"
     DRIVER_PERMANENT = "the driver ends with a code that no restart helps"
-    DRIVER_SILENT = "the driver does not answer for a while"
+    DRIVER_UNREACHABLE = "the driver does not answer for a while"
     DRIVER_HANGS = "the driver hangs until kubelet kills it"
     SLOW_STOP = "the driver does not end within its grace period"
     EVICTION = "kubelet evicts the pod"
@@ -43,7 +43,7 @@ class Fault(StrEnum):
     IMAGE_MISSING = "the image cannot be pulled for a while"
 
 
-SHARES = {
+SEED_PROBABILITIES = {
     Fault.TWO_OPERATORS: 0.2,
     Fault.STALE_READ: 0.2,
     Fault.FORCE_DELETION: 0.12,
@@ -51,16 +51,16 @@ SHARES = {
     Fault.IMAGE_MISSING: 0.15,
 }
 """Of the seeds; 0.3 for all others."""
-RATES = {
+OCCURRENCE_PROBABILITIES = {
     Fault.CRASH_BEFORE_WRITE: 0.12,
     Fault.CRASH_AFTER_WRITE: 0.12,
     Fault.ANSWER_LOST: 0.15,
     Fault.LATE_WRITE: 0.1,
     Fault.CONFLICT: 0.15,
-    Fault.BUSY: 0.1,
+    Fault.TOO_MANY_REQUESTS: 0.1,
     Fault.SERVER_ERROR: 0.15,
     Fault.READ_ERROR: 0.03,
-    Fault.SLOW: 0.1,
+    Fault.SLOW_ANSWERS: 0.1,
     Fault.STALE_READ: 0.25,
     Fault.STALE_CONTROLLER: 0.3,
     Fault.WATCH_LOST: 0.08,
@@ -80,25 +80,25 @@ class Faults:
 
     rng: random.Random
     kinds: frozenset[Fault]
-    met: Counter[Fault]
-    on: bool = True
+    occurred: Counter[Fault]
+    active: bool = True
 
     def has(self, fault: Fault) -> bool:
-        return self.on and fault in self.kinds
+        return self.active and fault in self.kinds
 
-    def strikes(self, fault: Fault, weight: float = 1.0) -> bool:
+    def occurs(self, fault: Fault, weight: float = 1.0) -> bool:
         """Draws only where the seed has the fault. `weight`: of this occasion."""
-        if self.on and fault in self.kinds and self.rng.random() < weight * RATES[fault]:
-            self.met[fault] += 1
+        if self.active and fault in self.kinds and self.rng.random() < weight * OCCURRENCE_PROBABILITIES[fault]:
+            self.occurred[fault] += 1
             return True
         return False
 
-    def note(self, fault: Fault) -> None:
-        self.met[fault] += 1
+    def record(self, fault: Fault) -> None:
+        self.occurred[fault] += 1
 
 
 def draw_faults(rng: random.Random) -> frozenset[Fault]:
     """One seed in ten is spared: the quiet case must hold too."""
     if rng.random() < 0.1:
         return frozenset()
-    return frozenset(fault for fault in Fault if rng.random() < SHARES.get(fault, 0.3))
+    return frozenset(fault for fault in Fault if rng.random() < SEED_PROBABILITIES.get(fault, 0.3))

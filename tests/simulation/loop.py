@@ -18,11 +18,11 @@ from typing import Any, Protocol, TypeVar, cast
 T = TypeVar("T")
 
 
-class Mortal(Protocol):
+class Process(Protocol):
     dead: bool
 
 
-OWNER: contextvars.ContextVar[Mortal] = contextvars.ContextVar("simulation_owner")
+OWNER: contextvars.ContextVar[Process] = contextvars.ContextVar("simulation_owner")
 """The process that a callback belongs to."""
 
 
@@ -46,7 +46,7 @@ class Call:
             self.context.run(self.callback, *self.arguments)
 
 
-class SimLoop:
+class VirtualTimeLoop:
     """As much of an event loop as futures, tasks, timeouts and `gather` ask for.
 
     `after_step` is called after everything that happens around the operator. What the operator's own code does between two requests

@@ -8,7 +8,7 @@ import pytest
 
 from dedup_operator.adapters.kube import AlreadyExists
 from dedup_operator.domain.errors import ApiConflict, ApiRefused
-from simulation.api_server import FOREGROUND, ApiServer, Json, Kind, copy
+from simulation.api_server import FOREGROUND, ApiServer, Json, Kind, copy_body
 
 
 def make_set(server: ApiServer) -> Json:
@@ -29,23 +29,23 @@ def test_a_name_is_a_lock(server: ApiServer) -> None:
 
 @pytest.mark.parametrize("field", ["uid", "resourceVersion"])
 def test_a_write_says_which_object_it_means(server: ApiServer, field: str) -> None:
-    body = copy(make_set(server))
+    body = copy_body(make_set(server))
     body["metadata"][field] = "another"
     with pytest.raises(ApiConflict):
         server.replace(Kind.STATEFUL_SETS, body, "", "me")
 
 
 def test_generation_counts_changes_of_the_spec_and_status_is_apart(server: ApiServer) -> None:
-    body = copy(make_set(server))
+    body = copy_body(make_set(server))
     body["status"] = {"replicas": 5}
     body["metadata"]["annotations"] = {"a": "b"}
     written = server.replace(Kind.STATEFUL_SETS, body, "", "me")
     assert written["metadata"]["generation"] == 1 and "status" not in written
-    body = copy(written)
+    body = copy_body(written)
     body["spec"]["replicas"] = 0
     written = server.replace(Kind.STATEFUL_SETS, body, "", "me")
     assert written["metadata"]["generation"] == 2
-    body = {**copy(written), "status": {"replicas": 1}, "spec": {"replicas": 7}}
+    body = {**copy_body(written), "status": {"replicas": 1}, "spec": {"replicas": 7}}
     written = server.replace(Kind.STATEFUL_SETS, body, "status", "me")
     assert (written["status"], written["spec"]["replicas"]) == ({"replicas": 1}, 0)
 
@@ -57,18 +57,21 @@ def test_an_edit_by_people_counts_too(server: ApiServer) -> None:
 
 
 def test_what_changes_nothing_is_no_new_version(server: ApiServer) -> None:
-    made = make_set(server)
-    assert server.replace(Kind.STATEFUL_SETS, copy(made), "", "me")["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    created = make_set(server)
+    assert (
+        server.replace(Kind.STATEFUL_SETS, copy_body(created), "", "me")["metadata"]["resourceVersion"]
+        == created["metadata"]["resourceVersion"]
+    )
 
 
 def test_selectors_and_templates_of_jobs_are_immutable(server: ApiServer) -> None:
-    body = copy(make_set(server))
+    body = copy_body(make_set(server))
     body["spec"]["selector"] = {}
     with pytest.raises(ApiRefused):
         server.replace(Kind.STATEFUL_SETS, body, "", "me")
-    job = copy(server.create(Kind.JOBS, "ns", {"metadata": {"name": "x"}, "spec": {"suspend": False, "template": {}}}, "me"))
+    job = copy_body(server.create(Kind.JOBS, "ns", {"metadata": {"name": "x"}, "spec": {"suspend": False, "template": {}}}, "me"))
     job["spec"]["suspend"] = True
-    job = copy(server.replace(Kind.JOBS, job, "", "me"))
+    job = copy_body(server.replace(Kind.JOBS, job, "", "me"))
     job["spec"]["template"] = {"other": 1}
     with pytest.raises(ApiRefused):
         server.replace(Kind.JOBS, job, "", "me")
@@ -101,8 +104,8 @@ def test_a_pod_that_runs_goes_gracefully(server: ApiServer, scheduled: bool, gra
 def test_the_past_can_be_read() -> None:
     now = 0.0
     server = ApiServer(lambda: now)
-    made = make_set(server)
+    created = make_set(server)
     now = 5.0
     server.delete(Kind.STATEFUL_SETS, "ns", "x", actor="me")
-    assert server.peek_at(Kind.STATEFUL_SETS, "ns", "x", 4.0) == made
+    assert server.peek_at(Kind.STATEFUL_SETS, "ns", "x", 4.0) == created
     assert server.peek_at(Kind.STATEFUL_SETS, "ns", "x", 5.0) is None

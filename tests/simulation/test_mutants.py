@@ -30,9 +30,9 @@ from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.types import Json
 from dedup_operator.domain.updates import checkpoint as checkpoint_updates
 from dedup_operator.reconcile import Reconciler
-from simulation import memo
-from simulation.invariants import Law, Violation
-from simulation.world import play
+from simulation import function_cache
+from simulation.invariants import Invariant, Violation
+from simulation.run import run_seeds
 
 Patch = pytest.MonkeyPatch
 
@@ -227,7 +227,7 @@ def keep_the_old_image(patch: Patch) -> None:
 @dataclass(frozen=True)
 class Mutant:
     breaks: Callable[[Patch], None]
-    laws: frozenset[Law]
+    invariants: frozenset[Invariant]
     within: int
     """Seeds."""
 
@@ -236,45 +236,45 @@ SLOW = 400
 """Seeds, a quarter of a minute: what needs more is among the long tests."""
 
 
-def mutant(breaks: Callable[[Patch], None], *laws: Law, within: int = 200) -> Any:
+def mutant(breaks: Callable[[Patch], None], *invariants: Invariant, within: int = 200) -> Any:
     slow = [pytest.mark.full] if within > SLOW else []
-    return pytest.param(Mutant(breaks, frozenset(laws), within), id=breaks.__name__, marks=slow)
+    return pytest.param(Mutant(breaks, frozenset(invariants), within), id=breaks.__name__, marks=slow)
 
 
 MUTANTS = [
-    mutant(start_without_waiting, Law.TEMPLATE_BESIDE_POD),
-    mutant(start_whatever_was_read, Law.SEEN_BEFORE_WRITTEN),
-    mutant(own_every_claim, Law.CLAIM_KEPT, Law.REACHED),
-    mutant(stop_for_an_invalid_edit, Law.EDIT_STOPS_NOTHING),
-    mutant(roll_for_a_blocked_edit, Law.EDIT_STOPS_NOTHING, Law.KEYS_FIT),
-    mutant(forget_to_come_back, Law.REACHED, within=400),
-    mutant(make_the_set_first, Law.SURROUNDINGS_FIRST),
-    mutant(report_ahead, Law.GENERATION_NOT_AHEAD),
-    mutant(report_always, Law.STAYS),
-    mutant(believe_an_event, Law.TEMPLATE_BESIDE_POD, Law.REACHED),
-    mutant(sweep_too_much, Law.REACHED, Law.STAYS),
-    mutant(take_any_name, Law.FOREIGN_UNTOUCHED, Law.FOLDER_TAKEN, Law.REACHED, within=400),
-    mutant(share_every_folder, Law.FOLDER_TAKEN),
-    mutant(take_a_folder_without_looking, Law.FOLDER_TAKEN, within=400),
-    mutant(note_in_the_record_of_others, Law.FOLDER_TAKEN),
-    mutant(forget_which_claim_it_was, Law.NEVER_ANEW, Law.REACHED, within=400),
-    mutant(continue_where_no_driver_runs, Law.KEYS_FIT, Law.EDIT_STOPS_NOTHING),
-    mutant(roll_for_a_new_image, Law.UPGRADE_IS_QUIET),
-    mutant(keep_the_old_image, Law.IMAGE_OF_TODAY),
-    mutant(ask_the_next_run, Law.REACHED, within=2000),
+    mutant(start_without_waiting, Invariant.TEMPLATE_KEPT_WHILE_POD_RUNS),
+    mutant(start_whatever_was_read, Invariant.WRITES_NAME_READ_VERSION),
+    mutant(own_every_claim, Invariant.CLAIM_KEPT, Invariant.DESIRED_STATE_REACHED),
+    mutant(stop_for_an_invalid_edit, Invariant.UNUSABLE_SPEC_KEEPS_DRIVER),
+    mutant(roll_for_a_blocked_edit, Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, Invariant.SETTINGS_FIT_KEYS),
+    mutant(forget_to_come_back, Invariant.DESIRED_STATE_REACHED, within=400),
+    mutant(make_the_set_first, Invariant.DEPENDENCIES_FIRST),
+    mutant(report_ahead, Invariant.OBSERVED_GENERATION_NOT_AHEAD),
+    mutant(report_always, Invariant.DESIRED_STATE_STABLE),
+    mutant(believe_an_event, Invariant.TEMPLATE_KEPT_WHILE_POD_RUNS, Invariant.DESIRED_STATE_REACHED),
+    mutant(sweep_too_much, Invariant.DESIRED_STATE_REACHED, Invariant.DESIRED_STATE_STABLE),
+    mutant(take_any_name, Invariant.OTHER_OBJECTS_UNCHANGED, Invariant.FOLDER_HAS_ONE_OWNER, Invariant.DESIRED_STATE_REACHED, within=400),
+    mutant(share_every_folder, Invariant.FOLDER_HAS_ONE_OWNER),
+    mutant(take_a_folder_without_looking, Invariant.FOLDER_HAS_ONE_OWNER, within=400),
+    mutant(note_in_the_record_of_others, Invariant.FOLDER_HAS_ONE_OWNER),
+    mutant(forget_which_claim_it_was, Invariant.LOST_KEYS_ARE_REPORTED, Invariant.DESIRED_STATE_REACHED, within=400),
+    mutant(continue_where_no_driver_runs, Invariant.SETTINGS_FIT_KEYS, Invariant.UNUSABLE_SPEC_KEEPS_DRIVER),
+    mutant(roll_for_a_new_image, Invariant.UPGRADE_STOPS_NO_DRIVER),
+    mutant(keep_the_old_image, Invariant.STARTS_USE_CURRENT_IMAGE),
+    mutant(ask_the_next_run, Invariant.DESIRED_STATE_REACHED, within=2000),
 ]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_operator_is_found(mutant: Mutant, monkeypatch: Patch) -> None:
     mutant.breaks(monkeypatch)
-    memo.forget()
+    function_cache.clear_cache()
     try:
-        for seed, found in play(range(mutant.within)):
+        for seed, found in run_seeds(range(mutant.within)):
             if isinstance(found, Violation):
                 print(f"{mutant.breaks.__name__}: seed {seed}: {found}")
-                assert found.law in mutant.laws, f"seed {seed}: {found}"
+                assert found.invariant in mutant.invariants, f"seed {seed}: {found}"
                 return
         pytest.fail(f"not found in {mutant.within} seeds")
     finally:
-        memo.forget()
+        function_cache.clear_cache()

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from dedup_api.reasons import Reason
-from simulation.api_server import Address, ApiServer, Event, Json, copy
+from simulation.api_server import Address, ApiServer, Event, Json, copy_body
 from simulation.faults import Fault
 from simulation.invariants import Violation
+from simulation.run import Coverage, Simulation, run_seed, run_seeds
 from simulation.users import WEIGHTS, Action
-from simulation.world import Tally, World, play, run_seed
 
 HERE = Path(__file__).parent
 REPLAY = "PYTHONPATH=tests python -m simulation --seed"
@@ -50,32 +50,32 @@ RARE_WRITES = {"delete statefulsets", "delete jobs", "delete cronjobs", "replace
 
 
 def test_all_laws_hold(chunk: range) -> None:
-    failed = [f"seed {seed}: {found}\n    {REPLAY} {seed}" for seed, found in play(chunk) if isinstance(found, Violation)]
+    failed = [f"seed {seed}: {found}\n    {REPLAY} {seed}" for seed, found in run_seeds(chunk) if isinstance(found, Violation)]
     assert not failed, "\n".join(failed)
 
 
 @pytest.fixture(scope="module")
-def tally() -> Tally:
+def coverage() -> Coverage:
     """Of some hundred seeds."""
-    found = Tally()
-    for seed, of_seed in play(range(600)):
-        assert isinstance(of_seed, Tally), f"seed {seed}: {of_seed}"
+    found = Coverage()
+    for seed, of_seed in run_seeds(range(600)):
+        assert isinstance(of_seed, Coverage), f"seed {seed}: {of_seed}"
         found.add(of_seed)
     return found
 
 
-def test_every_fault_every_action_and_every_decision_happens(tally: Tally) -> None:
-    assert [fault.name for fault in Fault if not tally.faults[fault]] == []
-    assert [action.name for action in (Action.CREATE, Action.FOREIGN, *WEIGHTS) if not tally.actions[action]] == []
-    assert DECISIONS - tally.decisions.keys() == set()
-    assert {Reason.CHECKPOINT_TAKEN, Reason.CHECKPOINT_PENDING} <= tally.refusals.keys()
-    assert tally.upgrades > 0
+def test_every_fault_every_action_and_every_decision_happens(coverage: Coverage) -> None:
+    assert [fault.name for fault in Fault if not coverage.faults[fault]] == []
+    assert [action.name for action in (Action.CREATE, Action.CREATE_CONFLICTING_OBJECT, *WEIGHTS) if not coverage.actions[action]] == []
+    assert DECISIONS - coverage.decisions.keys() == set()
+    assert {Reason.CHECKPOINT_TAKEN, Reason.CHECKPOINT_PENDING} <= coverage.refusals.keys()
+    assert coverage.upgrades > 0
 
 
-def test_the_operator_dies_before_and_after_every_kind_of_write(tally: Tally) -> None:
-    missed = [(write, when) for write in sorted(WRITES) for when in ("before", "after") if not tally.crashes[write, when]]
+def test_the_operator_dies_before_and_after_every_kind_of_write(coverage: Coverage) -> None:
+    missed = [(write, when) for write in sorted(WRITES) for when in ("before", "after") if not coverage.crashes[write, when]]
     assert missed == []
-    assert [write for write in sorted(RARE_WRITES) if not (tally.crashes[write, "before"] or tally.crashes[write, "after"])] == []
+    assert [write for write in sorted(RARE_WRITES) if not (coverage.crashes[write, "before"] or coverage.crashes[write, "after"])] == []
 
 
 def test_nobody_changes_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_nobody_changes_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def store(server: ApiServer, event: Event, address: Address, body: Json, actor: str) -> None:
         real(server, event, address, body, actor)
-        kept.append((body, copy(body)))
+        kept.append((body, copy_body(body)))
 
     monkeypatch.setattr(ApiServer, "_store", store)
     for seed in range(100):
@@ -102,6 +102,6 @@ def test_a_seed_is_one_history() -> None:
             environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])}
             histories[subprocess.run([*command, seed], env=environment, capture_output=True, text=True, check=True).stdout] += 1
         assert len(histories) == 1
-        world = World(int(seed), trace=True)
-        world.run()
-        assert "\n".join(world.history or []) in next(iter(histories))
+        simulation = Simulation(int(seed), trace=True)
+        simulation.run()
+        assert "\n".join(simulation.history or []) in next(iter(histories))

@@ -15,9 +15,9 @@ class Write:
     address: Address | None
     body: Json
     """As it was sent."""
-    seen: dict[Address, Json | None]
+    last_reads: dict[Address, Json | None]
     """What its writer had read by then."""
-    earlier: Mapping[Address, Json | None] = field(default_factory=dict)
+    previous_reads: Mapping[Address, Json | None] = field(default_factory=dict)
     """The read of a DedupJob before the last one: a round reads it twice, and either may be the older."""
     versions: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """UID and resourceVersion of all that its writer has ever read, numbered as it came. Goes on growing while the write is on its way."""

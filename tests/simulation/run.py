@@ -18,41 +18,41 @@ from dedup_api.reasons import Reason
 from dedup_operator.domain.decision import Refuse
 from dedup_operator.domain.manifests import JobImage
 from simulation.api_server import ApiServer, Change, Event, Json, Kind
-from simulation.collector import Collector
+from simulation.checkpoint_location import SHARED_CLAIM
+from simulation.desired_state import find_deviation
 from simulation.driver import DriverProcess, Volume
 from simulation.faults import Fault, Faults, draw_faults
-from simulation.folders import SHARED
-from simulation.goal import find_shortfall
-from simulation.invariants import Law, Violation, check_change, check_processes, check_write
-from simulation.loop import SimLoop
-from simulation.memo import remembering
+from simulation.function_cache import cached_functions
+from simulation.garbage_collector import GarbageCollector
+from simulation.invariants import Invariant, Violation, check_change, check_processes, check_write
+from simulation.loop import VirtualTimeLoop
 from simulation.nodes import Nodes
 from simulation.operators import OperatorProcess
-from simulation.users import NAMESPACE, Action, Person
-from simulation.watch import Write
-from simulation.workloads import Workloads
+from simulation.users import NAMESPACE, Action, User
+from simulation.workload_controllers import WorkloadControllers
+from simulation.writes import Write
 
 queue_module: Any = import_module("dedup_operator.queue")
 reconcile_module: Any = import_module("dedup_operator.reconcile")
 
-SETTLE_SECONDS = 2400.0
+CONVERGENCE_SECONDS = 2400.0
 """kubelet's longest pause, a few times over, and the operator's own."""
-REST_SECONDS = 140.0
+IDLE_SECONDS = 140.0
 """Without a write: longer than it takes a driver to count as recovered, or progress to be told, and the look after that."""
-QUIET_SECONDS = 300.0
+STABILITY_SECONDS = 300.0
 """In which nothing may be written any more."""
-GLANCE_SECONDS = 10.0
+CHECK_INTERVAL_SECONDS = 10.0
 UPGRADE_SECONDS = 80.0
 """For the new operator to come, and to look at each job more than once."""
-SHARE_OF_SHARED_CLAIMS = 0.1
+SHARED_CLAIM_PROBABILITY = 0.1
 """Of the seeds; each has two jobs, and costs nearly twice as much."""
-SHARE_OF_UPGRADES = 0.15
-SHARE_OF_UPGRADES_AT_REST = 0.06
+UPGRADE_PROBABILITY = 0.15
+FINAL_UPGRADE_PROBABILITY = 0.06
 """A second life after the first: half as much again."""
 
 
 @dataclass
-class Tally:
+class Coverage:
     """What seeds have met, for the check that they meet everything."""
 
     faults: Counter[Fault] = field(default_factory=Counter)
@@ -63,7 +63,7 @@ class Tally:
     refusals: Counter[Reason] = field(default_factory=Counter)
     upgrades: int = 0
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: Coverage) -> None:
         self.faults.update(other.faults)
         self.actions.update(other.actions)
         self.decisions.update(other.decisions)
@@ -72,43 +72,48 @@ class Tally:
         self.upgrades += other.upgrades
 
 
-class World:
+class Simulation:
     def __init__(self, seed: int, *, trace: bool = False) -> None:
         self.rng = random.Random(seed)
-        self.more = random.Random(f"{seed}: shared claims and upgrades")
+        self.extra_rng = random.Random(f"{seed}: shared claims and upgrades")
         """Apart, so that a seed without them is the history that it would be anyway."""
-        self.shares = self.more.random() < SHARE_OF_SHARED_CLAIMS
-        self.exchanged = False
+        self.shares_claim = self.extra_rng.random() < SHARED_CLAIM_PROBABILITY
+        self.claim_recreated = False
         self.image = JobImage("job:1")
         """Of the operators that start."""
         self.history: list[str] | None = [] if trace else None
-        self.tally = Tally()
-        self.met_actions = self.tally.actions
-        self.loop = SimLoop(lambda: check_processes(self))
-        self.faults = Faults(self.rng, draw_faults(self.rng), self.tally.faults)
+        self.coverage = Coverage()
+        self.met_actions = self.coverage.actions
+        self.loop = VirtualTimeLoop(lambda: check_processes(self))
+        self.faults = Faults(self.rng, draw_faults(self.rng), self.coverage.faults)
         self.resync_seconds = self.rng.choice((15.0, 30.0, 60.0, 60.0))
         self.server = ApiServer(lambda: self.loop.now)
         self.processes: list[DriverProcess] = []
         self.volumes: dict[str, Volume] = {}
-        self.forced: list[Volume] = []
+        self.force_deleted_volumes: list[Volume] = []
         """Checkpoints of pods that were removed by force: there only the lock is left."""
-        self.permanent: set[str] = set()
+        self.permanently_failed: set[str] = set()
         """UIDs of DedupJobs whose driver ended for good."""
-        self.completed: dict[str, tuple[str, float]] = {}
+        self.completed_runs: dict[str, tuple[str, float]] = {}
         """By DedupJob: job.json and start of the last run that took all there was."""
-        self.observed: dict[str, int] = {}
+        self.observed_generations: dict[str, int] = {}
         self.operators: dict[str, OperatorProcess] = {}
         self._buried: list[OperatorProcess] = []
-        self.refusal_until = 0.0
+        self.quota_exceeded_until = 0.0
         self.last_write = 0.0
-        self.last_end = 0.0
+        self.last_driver_exit = 0.0
         """When a driver last ended by itself: that is told, also when nothing else may be written."""
         self.nodes = Nodes(self)
-        self.workloads = Workloads(self)
-        self.collector = Collector(self)
-        self.server.listeners += [self._on_change, self.workloads.on_change, self.nodes.on_change, self.collector.on_change]
-        alone = self.rng.random() < 0.8 and not self.shares
-        self.people = [Person(self, name) for name in ("a", "b")[: 1 if alone else 2]]
+        self.workload_controllers = WorkloadControllers(self)
+        self.garbage_collector = GarbageCollector(self)
+        self.server.listeners += [
+            self._on_change,
+            self.workload_controllers.on_change,
+            self.nodes.on_change,
+            self.garbage_collector.on_change,
+        ]
+        alone = self.rng.random() < 0.8 and not self.shares_claim
+        self.users = [User(self, name) for name in ("a", "b")[: 1 if alone else 2]]
 
     def log(self, text: str) -> None:
         if self.history is not None:
@@ -116,112 +121,116 @@ class World:
 
     def run(self) -> None:
         until = self.rng.uniform(30.0, 110.0)
-        with remembering(), self._in_place_of_chance():
+        with cached_functions(), self._patch_operator():
             self.start_operator("one")
             if self.faults.has(Fault.TWO_OPERATORS):
-                self.faults.note(Fault.TWO_OPERATORS)
+                self.faults.record(Fault.TWO_OPERATORS)
                 self.start_operator("two")
-            for person in self.people:
-                person.plan(until)
+            for user in self.users:
+                user.plan(until)
             self._plan_faults(until)
-            self._plan_more(until)
+            self._plan_extra_events(until)
             self.loop.run_until(until)
             self._end_faults()
-            self._settle()
-            self._rest()
-            if self.more.random() < SHARE_OF_UPGRADES_AT_REST:
-                self._upgrade_at_rest()
+            self._wait_for_desired_state()
+            self._check_stability()
+            if self.extra_rng.random() < FINAL_UPGRADE_PROBABILITY:
+                self._check_final_upgrade()
         self.loop.close()
 
-    def _settle(self) -> None:
+    def _wait_for_desired_state(self) -> None:
         """What is missing is asked only where it would be the end: working it out costs more than the ten seconds that it is about."""
-        limit = self.loop.now + SETTLE_SECONDS
+        limit = self.loop.now + CONVERGENCE_SECONDS
         while self.loop.now < limit:
-            self.loop.run_until(self.loop.now + GLANCE_SECONDS)
-            if self.loop.now - self.last_write >= REST_SECONDS and not self._find_shortfall():
+            self.loop.run_until(self.loop.now + CHECK_INTERVAL_SECONDS)
+            if self.loop.now - self.last_write >= IDLE_SECONDS and not self._find_deviations():
                 return
-        shortfall = self._find_shortfall()
-        raise Violation(Law.REACHED, shortfall) if shortfall else Violation(Law.STAYS, "the operator never stops writing")
+        deviation = self._find_deviations()
+        raise (
+            Violation(Invariant.DESIRED_STATE_REACHED, deviation)
+            if deviation
+            else Violation(Invariant.DESIRED_STATE_STABLE, "the operator never stops writing")
+        )
 
-    def _rest(self) -> None:
+    def _check_stability(self) -> None:
         written, began = self.last_write, self.loop.now
-        self.loop.run_until(self.loop.now + max(QUIET_SECONDS, 3 * self.resync_seconds))
-        if self.last_write != written and self.last_end <= began:
-            raise Violation(Law.STAYS, "the operator writes, and nothing has happened")
-        shortfall = self._find_shortfall()
-        if shortfall:
-            raise Violation(Law.STAYS, shortfall)
+        self.loop.run_until(self.loop.now + max(STABILITY_SECONDS, 3 * self.resync_seconds))
+        if self.last_write != written and self.last_driver_exit <= began:
+            raise Violation(Invariant.DESIRED_STATE_STABLE, "the operator writes, and nothing has happened")
+        deviation = self._find_deviations()
+        if deviation:
+            raise Violation(Invariant.DESIRED_STATE_STABLE, deviation)
 
-    def _upgrade_at_rest(self) -> None:
+    def _check_final_upgrade(self) -> None:
         """Drivers that are at work stay at work; each start that comes after it has the new image."""
         running = {process.pod_uid for process in self.processes}
         self._upgrade("job:3")
         self.loop.run_until(self.loop.now + UPGRADE_SECONDS)
         if {process.pod_uid for process in self.processes} != running:
-            raise Violation(Law.UPGRADE_IS_QUIET, f"{sorted(running)} ran before")
-        for person in self.people:
-            person.raise_nonce()
-        self._settle()
+            raise Violation(Invariant.UPGRADE_STOPS_NO_DRIVER, f"{sorted(running)} ran before")
+        for user in self.users:
+            user.increase_nonce()
+        self._wait_for_desired_state()
         for process in self.processes:
             address = self.nodes.runs[process.pod_uid].address
             pod = self.server.peek(*address)
             image = pod["spec"]["containers"][0]["image"] if pod is not None else ""
             if process.pod_uid not in running and image != self.image.reference:
-                raise Violation(Law.IMAGE_OF_TODAY, f"{address} was started with {image}")
+                raise Violation(Invariant.STARTS_USE_CURRENT_IMAGE, f"{address} was started with {image}")
 
     def _upgrade(self, image: str) -> None:
         self.log(f"the operator is upgraded to {image}")
-        self.tally.upgrades += 1
+        self.coverage.upgrades += 1
         self.image = JobImage(image)
         for operator in self.operators.values():
             operator.crash()
 
-    def _plan_more(self, until: float) -> None:
-        more, loop = self.more, self.loop
-        if self.shares:
-            loop.after(more.choice((0.0, 0.0, 0.0, more.uniform(0.0, 30.0))), self._make_shared_claim)
-            if more.random() < 0.3:
-                loop.after(more.uniform(30.0, until), self._exchange_shared_claim)
-        if more.random() < SHARE_OF_UPGRADES:
-            for image in ("job:2", "job:1")[: more.randint(1, 2)]:
-                loop.after(more.uniform(1.0, until), self._upgrade, image)
+    def _plan_extra_events(self, until: float) -> None:
+        extra_rng, loop = self.extra_rng, self.loop
+        if self.shares_claim:
+            loop.after(extra_rng.choice((0.0, 0.0, 0.0, extra_rng.uniform(0.0, 30.0))), self._create_shared_claim)
+            if extra_rng.random() < 0.3:
+                loop.after(extra_rng.uniform(30.0, until), self._recreate_shared_claim)
+        if extra_rng.random() < UPGRADE_PROBABILITY:
+            for image in ("job:2", "job:1")[: extra_rng.randint(1, 2)]:
+                loop.after(extra_rng.uniform(1.0, until), self._upgrade, image)
 
-    def _make_shared_claim(self) -> None:
+    def _create_shared_claim(self) -> None:
         spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
-        self.server.create(Kind.CLAIMS, NAMESPACE, {"metadata": {"name": SHARED}, "spec": spec}, "people")
+        self.server.create(Kind.CLAIMS, NAMESPACE, {"metadata": {"name": SHARED_CLAIM}, "spec": spec}, "people")
 
-    def _exchange_shared_claim(self) -> None:
+    def _recreate_shared_claim(self) -> None:
         """Somebody removes it with all keys, and makes one of the same name as soon as no pod holds the old one any more."""
         self.log("people: the shared claim is deleted, to be made again")
-        self.exchanged = True
-        self.server.delete(Kind.CLAIMS, NAMESPACE, SHARED, actor="people")
-        self._make_shared_claim_again()
+        self.claim_recreated = True
+        self.server.delete(Kind.CLAIMS, NAMESPACE, SHARED_CLAIM, actor="people")
+        self._create_shared_claim_when_free()
 
-    def _make_shared_claim_again(self) -> None:
-        if self.server.peek(Kind.CLAIMS, NAMESPACE, SHARED) is None:
-            self._make_shared_claim()
-        elif self.faults.on:
-            self.loop.after(2.0, self._make_shared_claim_again)
+    def _create_shared_claim_when_free(self) -> None:
+        if self.server.peek(Kind.CLAIMS, NAMESPACE, SHARED_CLAIM) is None:
+            self._create_shared_claim()
+        elif self.faults.active:
+            self.loop.after(2.0, self._create_shared_claim_when_free)
 
-    def _find_shortfall(self) -> str:
-        return "; ".join(f"{person.name}: {text}" for person in self.people if (text := find_shortfall(self, person)))
+    def _find_deviations(self) -> str:
+        return "; ".join(f"{user.name}: {text}" for user in self.users if (text := find_deviation(self, user)))
 
     @contextmanager
-    def _in_place_of_chance(self) -> Iterator[None]:
+    def _patch_operator(self) -> Iterator[None]:
         """Jitter from the seed, no heartbeat for a probe that nobody sends, and an eye on the decisions."""
         decide: Callable[..., Any] = reconcile_module.decide
         before = (queue_module.random, queue_module.HEARTBEAT_SECONDS)
 
-        def watched(*arguments: Any) -> Any:
+        def decide_and_record(*arguments: Any) -> Any:
             decision = decide(*arguments)
-            self.tally.decisions[type(decision).__name__] += 1
+            self.coverage.decisions[type(decision).__name__] += 1
             if isinstance(decision, Refuse):
-                self.tally.refusals[decision.reason] += 1
+                self.coverage.refusals[decision.reason] += 1
             if self.history is not None:
                 self.log(f"decision: {decision}")
             return decision
 
-        reconcile_module.decide, queue_module.random, queue_module.HEARTBEAT_SECONDS = watched, self.rng, 3600.0
+        reconcile_module.decide, queue_module.random, queue_module.HEARTBEAT_SECONDS = decide_and_record, self.rng, 3600.0
         try:
             yield
         finally:
@@ -231,69 +240,69 @@ class World:
     def _plan_faults(self, until: float) -> None:
         rng, loop, faults = self.rng, self.loop, self.faults
 
-        def at_random(fault: Fault, times: int, action: Callable[[], object]) -> None:
+        def schedule_at_random(fault: Fault, times: int, action: Callable[[], object]) -> None:
             if faults.has(fault):
                 for _ in range(rng.randint(1, times)):
-                    loop.after(rng.uniform(1.0, until), lambda: action() if faults.on else None)
+                    loop.after(rng.uniform(1.0, until), lambda: action() if faults.active else None)
 
-        person = rng.choice(self.people)
-        at_random(Fault.KILLED, 3, self._kill_operator)
-        at_random(Fault.CLOCK_FORWARD, 2, lambda: self._move_clock(Fault.CLOCK_FORWARD, rng.choice((30.0, 600.0, 86400.0))))
-        at_random(Fault.CLOCK_BACK, 2, lambda: self._move_clock(Fault.CLOCK_BACK, -rng.choice((30.0, 600.0, 86400.0))))
-        at_random(Fault.NODE_OUTAGE, 2, lambda: self.nodes.go_out_of_reach(rng.choice(self.nodes.nodes), rng.uniform(5.0, 60.0)))
-        at_random(Fault.FORCE_DELETION, 2, person.remove_by_force)
-        at_random(Fault.DRAIN, 3, person.drain)
-        at_random(Fault.EVICTION, 2, person.evict)
-        at_random(Fault.IMAGE_MISSING, 2, lambda: self._lose_image(rng.uniform(5.0, 40.0)))
-        at_random(Fault.REFUSED, 2, lambda: self._refuse(rng.uniform(2.0, 30.0)))
-        if faults.has(Fault.REFUSED):
-            self._refuse(rng.uniform(2.0, 15.0))
+        user = rng.choice(self.users)
+        schedule_at_random(Fault.OPERATOR_KILLED, 3, self._kill_operator)
+        schedule_at_random(Fault.CLOCK_FORWARD, 2, lambda: self._move_clock(Fault.CLOCK_FORWARD, rng.choice((30.0, 600.0, 86400.0))))
+        schedule_at_random(Fault.CLOCK_BACK, 2, lambda: self._move_clock(Fault.CLOCK_BACK, -rng.choice((30.0, 600.0, 86400.0))))
+        schedule_at_random(Fault.NODE_OUTAGE, 2, lambda: self.nodes.disconnect(rng.choice(self.nodes.nodes), rng.uniform(5.0, 60.0)))
+        schedule_at_random(Fault.FORCE_DELETION, 2, user.force_delete_pods)
+        schedule_at_random(Fault.DRAIN, 3, user.drain)
+        schedule_at_random(Fault.EVICTION, 2, user.evict)
+        schedule_at_random(Fault.IMAGE_MISSING, 2, lambda: self._remove_image(rng.uniform(5.0, 40.0)))
+        schedule_at_random(Fault.QUOTA_EXCEEDED, 2, lambda: self._exceed_quota(rng.uniform(2.0, 30.0)))
+        if faults.has(Fault.QUOTA_EXCEEDED):
+            self._exceed_quota(rng.uniform(2.0, 15.0))
 
     def _kill_operator(self) -> None:
-        self.faults.note(Fault.KILLED)
+        self.faults.record(Fault.OPERATOR_KILLED)
         self.rng.choice(list(self.operators.values())).crash()
 
     def _move_clock(self, fault: Fault, seconds: float) -> None:
-        self.faults.note(fault)
+        self.faults.record(fault)
         operator = self.rng.choice(list(self.operators.values()))
         operator.clock_error += seconds
         self.log(f"the clock of {operator.name} jumps by {seconds:.0f} s")
 
-    def _lose_image(self, seconds: float) -> None:
-        self.nodes.image_back_at = self.loop.now + seconds
+    def _remove_image(self, seconds: float) -> None:
+        self.nodes.image_missing_until = self.loop.now + seconds
 
-    def _refuse(self, seconds: float) -> None:
-        self.refusal_until = self.loop.now + seconds
+    def _exceed_quota(self, seconds: float) -> None:
+        self.quota_exceeded_until = self.loop.now + seconds
 
     def _end_faults(self) -> None:
         self.log("faults end")
-        self.faults.on = False
+        self.faults.active = False
         for operator in self.operators.values():
             operator.clock_error = 0.0
         for node in self.nodes.nodes:
-            node.back_at = min(node.back_at, self.loop.now)
+            node.reachable_at = min(node.reachable_at, self.loop.now)
 
     def start_operator(self, name: str) -> None:
         old = self.operators.get(name)
         if old is not None:
             self._buried.append(old)
         self.operators[name] = OperatorProcess(self, name)
-        if old is not None and self.faults.on:
+        if old is not None and self.faults.active:
             self.operators[name].clock_error = old.clock_error
 
-    def note_crash(self, write: Write, when: str) -> None:
-        self.tally.crashes[f"{write.verb} {write.kind}", when] += 1
+    def record_crash(self, write: Write, when: str) -> None:
+        self.coverage.crashes[f"{write.verb} {write.kind}", when] += 1
         self.log(f"a crash {when} {write}")
 
-    def note_exit(self, process: DriverProcess, code: int) -> None:
+    def record_exit(self, process: DriverProcess, code: int) -> None:
         if not process.stopping:
-            self.last_end = self.loop.now
-        if process.through:
-            self.completed[process.config.name] = (process.text, process.since)
+            self.last_driver_exit = self.loop.now
+        if process.all_read:
+            self.completed_runs[process.config.name] = (process.text, process.since)
         if code in {64, 65, 67}:
             job = self.server.peek(Kind.DEDUP_JOBS, process.config.namespace, process.config.name)
             if job is not None:
-                self.permanent.add(job["metadata"]["uid"])
+                self.permanently_failed.add(job["metadata"]["uid"])
 
     def has_pod(self, uid: str) -> bool:
         address = self.nodes.runs[uid].address
@@ -309,7 +318,7 @@ class World:
         address = write.address
         new = self.server.peek(address.kind, address.namespace, address.name) if address is not None else None
         if address is not None and write.verb != "delete":
-            process.kube.seen[address] = new
+            process.kube.last_reads[address] = new
         self.log(f"{process.name}: {write}")
         check_write(self, write, old, new, process.reconciler.image.reference)
 
@@ -336,32 +345,32 @@ class World:
         self.log(", ".join(details))
 
 
-def run_seed(seed: int, *, trace: bool = False) -> World:
+def run_seed(seed: int, *, trace: bool = False) -> Simulation:
     """Raises Violation."""
-    world = World(seed, trace=trace)
+    simulation = Simulation(seed, trace=trace)
     try:
-        world.run()
+        simulation.run()
     except Violation as violation:
-        violation.world = world  # type: ignore[attr-defined]
+        violation.simulation = simulation  # type: ignore[attr-defined]
         raise
     finally:
-        world.loop.close()
-    return world
+        simulation.loop.close()
+    return simulation
 
 
-def play(seeds: Iterable[int]) -> Iterator[tuple[int, Tally | Violation]]:
+def run_seeds(seeds: Iterable[int]) -> Iterator[tuple[int, Coverage | Violation]]:
     """Each seed with what it met, or with what it broke. Python's collector is kept for the end of a seed, when all of it can go."""
     gc.disable()
     try:
         for seed in seeds:
-            yield seed, _play(seed)
+            yield seed, _run_seed_and_catch(seed)
             gc.collect(0)
     finally:
         gc.enable()
 
 
-def _play(seed: int) -> Tally | Violation:
+def _run_seed_and_catch(seed: int) -> Coverage | Violation:
     try:
-        return run_seed(seed).tally
+        return run_seed(seed).coverage
     except Violation as violation:
         return violation
