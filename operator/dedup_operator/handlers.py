@@ -14,10 +14,10 @@ import kopf
 
 from dedup_api import names
 from dedup_operator.domain.annotations import OWN_SELECTOR
-from dedup_operator.queue import Key
+from dedup_operator.domain.types import Json, Key
 
 Add = Callable[[Key], None]
-NoteDeparture = Callable[[Key, dict[str, Any]], None]
+RecordPodDeletion = Callable[[Key, Json], None]
 
 PODS = ("", "v1", "pods")
 CHILDREN = (
@@ -30,8 +30,8 @@ CHILDREN = (
 )
 
 
-def build_registry(add: Add, note_departure: NoteDeparture) -> kopf.OperatorRegistry:
-    """Watches for DedupJobs and for their children; `add` puts a job into the work queue, `note_departure` takes a pod that goes."""
+def build_registry(add: Add, record_pod_deletion: RecordPodDeletion) -> kopf.OperatorRegistry:
+    """Watches for DedupJobs and for their children; `add` puts a job into the work queue, `record_pod_deletion` takes a pod that goes."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(login)
 
@@ -44,12 +44,12 @@ def build_registry(add: Add, note_departure: NoteDeparture) -> kopf.OperatorRegi
         if namespace and job:
             add(Key(namespace, job))
 
-    async def on_leaving_pod(namespace: str | None, labels: kopf.Labels, body: kopf.Body, **_: Any) -> None:
+    async def on_pod_deletion(namespace: str | None, labels: kopf.Labels, body: kopf.Body, **_: Any) -> None:
         job = labels.get(names.LABEL_JOB)
         if namespace and job and "deletionTimestamp" in body["metadata"]:
-            note_departure(Key(namespace, job), dict(body))
+            record_pod_deletion(Key(namespace, job), dict(body))
 
-    kopf.on.event(*PODS, registry=registry)(on_leaving_pod)  # before the look that it is for
+    kopf.on.event(*PODS, registry=registry)(on_pod_deletion)  # before the look that it is for
     for group, version, plural in CHILDREN:
         kopf.on.event(group, version, plural, registry=registry)(on_child)
     return registry
@@ -79,10 +79,10 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     return settings
 
 
-async def run_kopf(add: Add, note_departure: NoteDeparture, namespaces: tuple[str, ...]) -> None:
+async def run_kopf(add: Add, record_pod_deletion: RecordPodDeletion, namespaces: tuple[str, ...]) -> None:
     """Until the process is asked to end, or a watch fails for good."""
     await kopf.operator(
-        registry=build_registry(add, note_departure),
+        registry=build_registry(add, record_pod_deletion),
         settings=build_kopf_settings(),
         standalone=True,
         clusterwide=not namespaces,

@@ -15,10 +15,12 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from dedup_operator.domain.types import Key
+
 FIRST_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 120.0
 """An API server that was away for long is found again within this."""
-ROUND_TIMEOUT_SECONDS = 120.0
+RECONCILE_TIMEOUT_SECONDS = 120.0
 """A round is a dozen requests; one that takes longer hangs."""
 HEARTBEAT_SECONDS = 1.0
 JITTER = 0.1
@@ -27,22 +29,13 @@ JITTER = 0.1
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, order=True)
-class Key:
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-Round = Callable[[Key], Awaitable[float | None]]
+Reconcile = Callable[[Key], Awaitable[float | None]]
 """Looks at one job once; returns the seconds until the next look, or None to forget the job. Raises to be repeated."""
 
 
 @dataclass
 class WorkQueue:
-    work: Round
+    reconcile: Reconcile
     workers: int
     heartbeat: float = 0.0
     """Loop time at which the dispatcher last went round; stands still when the loop or the dispatcher does."""
@@ -101,13 +94,13 @@ class WorkQueue:
             if self._due.get(key) != moment:
                 continue
             del self._due[key]
-            self._running[key] = asyncio.create_task(self._look(key), name=f"look {key}")
+            self._running[key] = asyncio.create_task(self._reconcile(key), name=f"reconcile {key}")
 
-    async def _look(self, key: Key) -> None:
+    async def _reconcile(self, key: Key) -> None:
         pause: float | None = None
         try:
-            async with asyncio.timeout(ROUND_TIMEOUT_SECONDS):
-                pause = await self.work(key)
+            async with asyncio.timeout(RECONCILE_TIMEOUT_SECONDS):
+                pause = await self.reconcile(key)
             self._failures.pop(key, None)
         except asyncio.CancelledError:
             raise

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-BUILD, CRD = "operator/dedup_operator/domain/*/*.py", "charts/dedup-operator/files/*.yaml"
+BUILD, CRD = "operator/dedup_operator/domain/**/*.py", "charts/dedup-operator/files/*.yaml"
 
 
 @dataclass(frozen=True)

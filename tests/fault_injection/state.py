@@ -13,12 +13,12 @@ import re
 from typing import Any
 
 from dedup_api import names
-from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.annotations import CHECKPOINT_CONFIG, CHECKPOINT_IDENTITY, CLAIM_UID
 from fault_injection.api import Json
 
 VOLATILE_FIELDS = {
     "uid",
-    marks.CLAIM_UID,
+    CLAIM_UID,
     "resourceVersion",
     "creationTimestamp",
     "managedFields",
@@ -65,9 +65,9 @@ def normalize(found: Json, namespace: str) -> Json:
         if path.startswith("configmaps/"):
             name = item["metadata"]["name"]
             text = text.replace(name, f"{name.rsplit('-', 1)[0]}-{_digest(item['data'])}")
-        identity = item["metadata"].get("annotations", {}).get(marks.CHECKPOINT_IDENTITY)
+        identity = item["metadata"].get("annotations", {}).get(CHECKPOINT_IDENTITY)
         if identity:
-            text = text.replace(identity, _digest(item["metadata"]["annotations"].get(marks.CHECKPOINT_CONFIG)))
+            text = text.replace(identity, _digest(item["metadata"]["annotations"].get(CHECKPOINT_CONFIG)))
     comparable: Json = json.loads(text)
     return comparable
 

@@ -20,7 +20,7 @@ import pytest
 from dedup_api import names
 from dedup_api.changes import CHANGES, Change
 from dedup_api.reasons import Reason
-from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.annotations import APPLIED_GENERATION, CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CHECKPOINT_IDENTITY, CLAIM_UID
 from fault_injection.api import ApiError, Json
 from fault_injection.drivers import WAITING
 from fault_injection.environment import JOB, SPEC, Environment, wait_until
@@ -119,8 +119,8 @@ class EditComparison:
     def remove_history(self, item: Json) -> Json:
         """Removes the annotations that depend on the job's history: how often the object was written, which claim was
         used, and the settings that the first keys were stored with."""
-        of_keys = (marks.CHECKPOINT_BEGUN, marks.CHECKPOINT_CONFIG, marks.CHECKPOINT_IDENTITY) if self.has_state else ()
-        history = {marks.APPLIED_GENERATION, marks.CLAIM_UID, *of_keys}
+        of_keys = (CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CHECKPOINT_IDENTITY) if self.has_state else ()
+        history = {APPLIED_GENERATION, CLAIM_UID, *of_keys}
         annotations = {key: value for key, value in item["metadata"].get("annotations", {}).items() if key not in history}
         return {**item, "metadata": {**item["metadata"], "annotations": annotations}}
 

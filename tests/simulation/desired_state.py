@@ -15,9 +15,10 @@ from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID, GIVEN_UP, ROLLING, parse_given_up
+from dedup_operator.domain.driver_objects import Kind as WorkloadKind
+from dedup_operator.domain.driver_objects import choose_kind
 from dedup_operator.domain.observe.pod import has_ended
-from dedup_operator.domain.observe.workload import Kind as WorkloadKind
-from dedup_operator.domain.observe.workload import choose_kind, find_replicas
+from dedup_operator.domain.observe.workload import find_replicas
 from simulation.api_server import Json, Kind, render_time
 from simulation.checkpoint_location import build_volume_key, find_checkpoint_location, find_checkpoint_object_address, is_folder_record
 from simulation.driver import FAILING_CONSUMER_GROUP, Volume, parse_job_json

@@ -17,9 +17,9 @@ from typing import Any
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DedupJobStatus
-from dedup_operator.domain.driver_settings import DriverInputs
+from dedup_operator.domain.driver_settings import DriverSettings
 from dedup_operator.domain.manifests import Children, JobImage
-from dedup_operator.domain.observe.state import Snapshot, World
+from dedup_operator.domain.observe.snapshot import Snapshot
 from dedup_operator.domain.validate import Invalid, ValidJob
 from simulation.api_server import Json
 
@@ -27,7 +27,8 @@ changes_module: Any = import_module("dedup_api.changes")
 checkpoint_module: Any = import_module("dedup_operator.domain.observe.checkpoint")
 decide_module: Any = import_module("dedup_operator.domain.decide")
 fetch_module: Any = import_module("dedup_operator.adapters.fetch")
-observe_module: Any = import_module("dedup_operator.domain.observe.state")
+owned_module: Any = import_module("dedup_operator.domain.observe.owned")
+state_module: Any = import_module("dedup_operator.domain.observe.state")
 status_module: Any = import_module("dedup_operator.domain.status")
 workload_module: Any = import_module("dedup_operator.domain.observe.workload")
 reconcile_module: Any = import_module("dedup_operator.reconcile")
@@ -64,15 +65,16 @@ def _by_identity(function: Callable[..., Any]) -> Callable[..., Any]:
     return cached
 
 
-def _observe_by_identity(observe_world: Callable[[Snapshot], World]) -> Callable[[Snapshot], World]:
-    def cached(snapshot: Snapshot) -> World:
+def _by_snapshot(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`: its first argument is a Snapshot, and its other arguments depend on nothing else."""
+
+    def cached(snapshot: Snapshot, *rest: Any) -> Any:
         parts = [getattr(snapshot, field) for field in Snapshot.__dataclass_fields__]
-        key = (observe_world, *(tuple(map(id, part)) if isinstance(part, tuple) else id(part) for part in parts))
+        key = (function, *(tuple(map(id, part)) if isinstance(part, tuple) else id(part) for part in parts))
         entry = _by_ids.get(key)
         if entry is None:
-            entry = _by_ids[key] = (observe_world(snapshot), snapshot)
-        found: World = entry[0]
-        return found
+            entry = _by_ids[key] = (function(snapshot, *rest), snapshot)
+        return entry[0]
 
     return cached
 
@@ -81,7 +83,7 @@ def _observe_by_identity(observe_world: Callable[[Snapshot], World]) -> Callable
 def cached_functions() -> Iterator[None]:
     """Replaces the operator's functions by cached ones while one seed runs."""
     real_validate, real_status = reconcile_module.validate, reconcile_module.parse_status
-    real_inputs, real_children = reconcile_module.build_inputs, reconcile_module.build_children
+    real_settings, real_children = reconcile_module.build_driver_settings, reconcile_module.build_children
     real_spec, real_config, real_kind = workload_module.parse_spec, checkpoint_module.parse_config, fetch_module._with_kind
 
     def validate(resource: Json) -> ValidJob | Invalid:
@@ -100,14 +102,14 @@ def cached_functions() -> Iterator[None]:
         found: DedupJobStatus = _get_or_call(("status", marshal.dumps(resource.get("status"))), lambda: real_status(resource))
         return found
 
-    def build_inputs(namespace: str, name: str, spec: DedupJobSpec, pinned: JobConfig | None) -> DriverInputs:
-        key = ("inputs", namespace, name, id(spec), id(pinned))
-        found: DriverInputs = _get_or_call(key, lambda: (real_inputs(namespace, name, spec, pinned), spec, pinned))[0]
+    def build_driver_settings(namespace: str, name: str, spec: DedupJobSpec, pinned_config: JobConfig | None) -> DriverSettings:
+        key = ("settings", namespace, name, id(spec), id(pinned_config))
+        found: DriverSettings = _get_or_call(key, lambda: (real_settings(namespace, name, spec, pinned_config), spec, pinned_config))[0]
         return found
 
-    def build_children(job: ValidJob, inputs: DriverInputs, image: JobImage) -> Children:
-        key = ("children", job.namespace, job.name, job.uid, job.generation, id(job.spec), id(inputs), image)
-        found: Children = _get_or_call(key, lambda: (real_children(job, inputs, image), job.spec, inputs))[0]
+    def build_children(job: ValidJob, settings: DriverSettings, image: JobImage) -> Children:
+        key = ("children", job.namespace, job.name, job.uid, job.generation, id(job.spec), id(settings), image)
+        found: Children = _get_or_call(key, lambda: (real_children(job, settings, image), job.spec, settings))[0]
         return found
 
     def parse_spec(text: str | None) -> DedupJobSpec | None:
@@ -121,20 +123,21 @@ def cached_functions() -> Iterator[None]:
     def add_kind(item: Json, kind: str) -> Json:
         return item if item.get("kind") == kind else real_kind(item, kind)
 
-    observe_pod = _by_identity(observe_module.observe_pod)
+    observe_pod = _by_identity(state_module.observe_pod)
     replaced: dict[tuple[Any, str], Any] = {
         (changes_module, "_state"): _by_identity(changes_module._state),
         (status_module, "state_identity"): _by_identity(status_module.state_identity),
         (fetch_module, "_with_kind"): add_kind,
-        (fetch_module, "observe_pod"): observe_pod,
-        (observe_module, "observe_pod"): observe_pod,
-        (reconcile_module, "observe_world"): _observe_by_identity(reconcile_module.observe_world),
+        (owned_module, "observe_pod"): observe_pod,
+        (state_module, "observe_pod"): observe_pod,
+        (fetch_module, "find_owned_objects"): _by_snapshot(fetch_module.find_owned_objects),
+        (reconcile_module, "observe_state"): _by_snapshot(reconcile_module.observe_state),
         (reconcile_module, "validate"): _by_identity(validate),
         (reconcile_module, "parse_status"): _by_identity(parse_status),
-        (reconcile_module, "build_inputs"): build_inputs,
+        (reconcile_module, "build_driver_settings"): build_driver_settings,
         (reconcile_module, "build_children"): _by_identity(build_children),
         (reconcile_module, "decide"): _by_identity(reconcile_module.decide),
-        (decide_module, "build_inputs"): build_inputs,
+        (decide_module, "build_driver_settings"): build_driver_settings,
         (workload_module, "parse_spec"): parse_spec,
         (checkpoint_module, "parse_config"): parse_config,
     }

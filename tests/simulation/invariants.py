@@ -16,7 +16,7 @@ from dedup_api.changes import list_state_changes
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID
-from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.observe.pod import has_ended
 from simulation.api_server import Address, Change, Event, Json, Kind, find_controller
 from simulation.checkpoint_location import (
@@ -305,7 +305,7 @@ def _must_keep_driver(write: Write, namespace: str, job: str, spec: Json) -> boo
 
 
 def build_desired_config(namespace: str, job: str, spec: Json, pinned: JobConfig | None) -> JobConfig:
-    return build_inputs(namespace, job, parse_spec(spec), pinned).config
+    return build_driver_settings(namespace, job, parse_spec(spec), pinned).config
 
 
 def parse_spec(spec: Json) -> DedupJobSpec:

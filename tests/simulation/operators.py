@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from dedup_api import names
 from dedup_api.reasons import Reason
-from dedup_operator.__main__ import add_all_for_ever
+from dedup_operator.__main__ import relist_periodically
 from dedup_operator.adapters.events import Recorder
 from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.annotations import OWN_SELECTOR
+from dedup_operator.domain.types import Key
 from dedup_operator.handlers import CHILDREN
-from dedup_operator.queue import Key, WorkQueue
+from dedup_operator.queue import WorkQueue
 from dedup_operator.reconcile import Reconciler
 from simulation.api_server import START_TIME, Change, Json, Kind
 from simulation.faults import Fault
@@ -41,7 +42,7 @@ class NoMetrics(Metrics):
         """Creates no registry."""
 
     @contextmanager
-    def observe_round(self) -> Iterator[None]:
+    def measure_reconciliation(self) -> Iterator[None]:
         yield
 
     def set_reason(self, key: object, reason: Reason) -> None: ...
@@ -66,11 +67,11 @@ class OperatorProcess:
             clock=self.read_clock,
             resync_seconds=simulation.resync_seconds,
         )
-        self.queue = WorkQueue(self.reconciler.look, workers=4)
+        self.queue = WorkQueue(self.reconciler.reconcile, workers=4)
         create = simulation.loop.create_task
         self._tasks = [
             create(self.queue.run(), name="dispatcher", context=self.context),
-            create(add_all_for_ever(self.kube, self.queue, (), asyncio.Event()), name="relist", context=self.context),
+            create(relist_periodically(self.kube, self.queue, (), asyncio.Event()), name="relist", context=self.context),
         ]
         simulation.log(f"{name} starts")
         simulation.loop.after(simulation.rng.uniform(0.05, 1.0), self._list_all)
@@ -118,5 +119,5 @@ class OperatorProcess:
             return
         key = Key(metadata["namespace"], job)
         if kind is Kind.PODS and "deletionTimestamp" in metadata:
-            self.reconciler.note_departure(key, body)
+            self.reconciler.record_pod_deletion(key, body)
         self.context.run(self.queue.add, key)

@@ -17,7 +17,7 @@ from typing import Any
 
 from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
-from dedup_operator.domain.decide import Refuse
+from dedup_operator.domain.decision import Refuse
 from dedup_operator.domain.manifests import JobImage
 from simulation.api_server import ApiServer, Change, Event, Json, Kind
 from simulation.checkpoint_location import SHARED_CLAIM

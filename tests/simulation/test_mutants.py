@@ -19,17 +19,18 @@ import pytest
 
 from dedup_api import names
 from dedup_operator.adapters import apply
-from dedup_operator.adapters.kube import AlreadyExists, Json, Kube, Resource
-from dedup_operator.domain import annotations as marks
+from dedup_operator.adapters.kube import AlreadyExists, Kube, Resource
 from dedup_operator.domain import decide
-from dedup_operator.domain.decide import Decision, Question, Start
+from dedup_operator.domain.decision import Decision, DecisionInput, ScaleDownForRestart, Start
+from dedup_operator.domain.driver_objects import Kind, choose_kind, find_template
 from dedup_operator.domain.manifests import Children
-from dedup_operator.domain.observe import checkpoint
+from dedup_operator.domain.manifests.metadata import build_owner_reference
+from dedup_operator.domain.observe import checkpoint, owned
 from dedup_operator.domain.observe import state as observe
-from dedup_operator.domain.observe.checkpoint import CheckpointClaim
 from dedup_operator.domain.observe.ownership import Ownership
-from dedup_operator.domain.observe.state import World
-from dedup_operator.domain.observe.workload import Kind, choose_kind, find_template
+from dedup_operator.domain.observe.state import ObservedState
+from dedup_operator.domain.types import Json
+from dedup_operator.domain.updates import checkpoint as checkpoint_updates
 from dedup_operator.reconcile import Reconciler
 from simulation import function_cache
 from simulation.invariants import Invariant, Violation
@@ -38,21 +39,21 @@ from simulation.run import run_seeds
 Patch = pytest.MonkeyPatch
 
 
-def set_rule(patch: Patch, name: str, rule: Callable[[Question], Decision | None]) -> None:
+def set_rule(patch: Patch, name: str, rule: Callable[[DecisionInput], Decision | None]) -> None:
     rules = tuple(rule if known.__name__ == name else known for known in decide.RULES)
     assert rules != decide.RULES
     patch.setattr(decide, "RULES", rules)
 
 
 def start_without_waiting(patch: Patch) -> None:
-    real = decide.decide_next_start
+    real = decide.start_next_driver
 
-    def rule(question: Question) -> Decision | None:
-        workload = question.world.workload
-        streams = workload is not None and workload.kind is choose_kind(question.job.spec) is Kind.STATEFUL_SET
-        return Start(first=False) if streams and workload is not None and workload.replicas == 0 else real(question)
+    def rule(given: DecisionInput) -> Decision | None:
+        workload = given.observed.workload
+        streams = workload is not None and workload.kind is choose_kind(given.job.spec) is Kind.STATEFUL_SET
+        return Start(first=False) if streams and workload is not None and workload.replicas == 0 else real(given)
 
-    set_rule(patch, "decide_next_start", rule)
+    set_rule(patch, "start_next_driver", rule)
 
 
 def start_without_version_check(patch: Patch) -> None:
@@ -70,48 +71,48 @@ def start_without_version_check(patch: Patch) -> None:
 
 def own_every_claim(patch: Patch) -> None:
     def set_owner(body: Json, job: Any, claim: Any) -> None:
-        body["metadata"]["ownerReferences"] = [marks.build_owner_reference(job)]
+        body["metadata"]["ownerReferences"] = [build_owner_reference(job)]
 
-    patch.setattr(apply, "_set_owner", set_owner)
+    patch.setattr(checkpoint_updates, "set_owner", set_owner)
 
 
 def stop_for_invalid_spec(patch: Patch) -> None:
-    real = decide.decide_resume
-    patch.setattr(decide, "decide_resume", lambda world, refusal: replace(real(world, refusal), stop=True))
+    real = decide.resume_interrupted_restart
+    patch.setattr(decide, "resume_interrupted_restart", lambda observed, refusal: replace(real(observed, refusal), stop=True))
 
 
 def restart_for_blocked_edit(patch: Patch) -> None:
-    set_rule(patch, "decide_change", lambda question: None)
+    set_rule(patch, "block_incompatible_change", lambda given: None)
 
 
 def stay_stopped_after_refused_edit(patch: Patch) -> None:
-    patch.setattr(decide, "decide_resume", lambda world, refusal: refusal)
+    patch.setattr(decide, "resume_interrupted_restart", lambda observed, refusal: refusal)
 
 
 def create_workload_first(patch: Patch) -> None:
-    real = apply._ensure_surroundings
+    real = apply._create_missing
 
-    async def ensure(kube: Kube, world: World, children: Children, config_map: str | None = None) -> None:
-        if world.workload is None:
+    async def ensure(kube: Kube, observed: ObservedState, children: Children, config_map: str | None = None) -> None:
+        if observed.workload is None:
             await apply._start(kube, None, children)
-        await real(kube, world, children, config_map)
+        await real(kube, observed, children, config_map)
 
-    patch.setattr(apply, "_ensure_surroundings", ensure)
+    patch.setattr(apply, "_create_missing", ensure)
 
 
 def report_too_high_generation(patch: Patch) -> None:
     module: Any = import_module("dedup_operator.reconcile")
     real = module.build_status
 
-    def build(before: Any, world: World, generation: int, *rest: Any) -> Any:
-        return real(before, world, generation + 1, *rest)
+    def build(before: Any, observed: ObservedState, generation: int, *rest: Any) -> Any:
+        return real(before, observed, generation + 1, *rest)
 
     patch.setattr(module, "build_status", build)
 
 
 def write_status_always(patch: Patch) -> None:
     module: Any = import_module("dedup_operator.reconcile")
-    patch.setattr(module, "choose_status", lambda before, after, written, now: after)
+    patch.setattr(module, "choose_status", lambda before, after, last_write, now: after)
 
 
 def trust_deletion_event(patch: Patch) -> None:
@@ -119,7 +120,7 @@ def trust_deletion_event(patch: Patch) -> None:
     real = Reconciler._reconcile
 
     async def reconcile(self: Reconciler, key: Any) -> float | None:
-        deleted_pod = self._departed.get(key)
+        deleted_pod = self._last_deleted_pods.get(key)
         kube = self.kube
         real_get = kube.get
 
@@ -147,15 +148,15 @@ def trust_deletion_event(patch: Patch) -> None:
 
 
 def delete_used_config_maps(patch: Patch) -> None:
-    async def sweep(kube: Kube, namespace: str, world: World) -> None:
-        for name, uid in world.config_map_uids:
+    async def sweep(kube: Kube, namespace: str, observed: ObservedState) -> None:
+        for name, uid in observed.config_map_uids:
             await kube.delete(Resource.CONFIG_MAPS, namespace, name, uid)
 
-    patch.setattr(apply, "_sweep", sweep)
+    patch.setattr(apply, "_delete_outdated_config_maps", sweep)
 
 
 def own_conflicting_objects(patch: Patch) -> None:
-    patch.setattr(observe, "observe_ownership", lambda raw, uid, name: Ownership.OURS)
+    patch.setattr(owned, "observe_ownership", lambda raw, uid, name: Ownership.OURS)
 
 
 def trust_settings_of_next_run(patch: Patch) -> None:
@@ -165,7 +166,7 @@ def trust_settings_of_next_run(patch: Patch) -> None:
 
 
 def ignore_folder_owner(patch: Patch) -> None:
-    patch.setattr(observe, "find_holder", lambda claim, record, name: None)
+    patch.setattr(observe, "find_checkpoint_owner", lambda claim, record, name: None)
 
 
 def ignore_lost_race_for_folder(patch: Patch) -> None:
@@ -182,35 +183,36 @@ def ignore_lost_race_for_folder(patch: Patch) -> None:
 def write_record_of_other_job(patch: Patch) -> None:
     real = apply._apply_record
 
-    async def note(kube: Kube, claim: CheckpointClaim, children: Children, settled: bool) -> str:
-        if claim.shared and claim.record is None and children.record is not None:
+    async def note(kube: Kube, observed: ObservedState, children: Children) -> str:
+        claim = observed.claim
+        if claim is not None and claim.shared and claim.record is None and children.record is not None:
             metadata = children.record["metadata"]
             found = await kube.get(Resource.CONFIG_MAPS, metadata["namespace"], metadata["name"])
             claim = replace(claim, record={**found, "kind": "ConfigMap"} if found else None)
-        return await real(kube, claim, children, settled)
+        return await real(kube, replace(observed, claim=claim), children)
 
     patch.setattr(apply, "_apply_record", note)
 
 
 def ignore_recreated_claim(patch: Patch) -> None:
     real = checkpoint.observe_checkpoint
-    patch.setattr(observe, "observe_checkpoint", lambda *arguments, **rest: replace(real(*arguments, **rest), exchanged=False))
+    patch.setattr(observe, "observe_checkpoint", lambda *arguments, **rest: replace(real(*arguments, **rest), recreated=False))
 
 
 def allow_blocked_edit_without_driver(patch: Patch) -> None:
-    real = decide.decide_change
-    set_rule(patch, "decide_change", lambda question: real(question) if question.world.pod is not None else None)
+    real = decide.block_incompatible_change
+    set_rule(patch, "block_incompatible_change", lambda given: real(given) if given.observed.pod is not None else None)
 
 
 def restart_for_new_image(patch: Patch) -> None:
-    real = decide.decide_roll
+    real = decide.restart_for_new_settings
 
-    def rule(question: Question) -> Decision | None:
-        workload = question.world.workload
-        old = workload is not None and workload.replicas == 1 and not workload.ended and workload.image != question.image
-        return decide.Roll("The job image is another.") if old else real(question)
+    def rule(given: DecisionInput) -> Decision | None:
+        workload = given.observed.workload
+        old = workload is not None and workload.replicas == 1 and not workload.ended and workload.image != given.image
+        return ScaleDownForRestart("The job image is another.") if old else real(given)
 
-    set_rule(patch, "decide_roll", rule)
+    set_rule(patch, "restart_for_new_settings", rule)
 
 
 def keep_old_image(patch: Patch) -> None:

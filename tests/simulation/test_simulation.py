@@ -19,7 +19,19 @@ from simulation.users import WEIGHTS, Action
 
 HERE = Path(__file__).parent
 REPLAY = "PYTHONPATH=tests .venv/bin/python -m simulation --seed"
-DECISIONS = {"Start", "Keep", "Roll", "Stop", "Rest", "Wait", "Refuse", "GiveUp", "Update", "Mend", "Remove"}
+DECISIONS = {
+    "Start",
+    "Keep",
+    "ScaleDownForRestart",
+    "Suspend",
+    "Suspended",
+    "Wait",
+    "Refuse",
+    "GiveUp",
+    "UpdateSchedule",
+    "RepairDrift",
+    "RemoveWorkload",
+}
 WRITES = {
     "create persistentvolumeclaims",
     "create configmaps",

@@ -9,7 +9,7 @@ from dedup_api.job_config import build_job_config
 from dedup_api.spec import DedupJobSpec
 from dedup_job.kafka.sink_topics import TOPIC_SETTINGS
 from dedup_job.sink.transactions import TRANSACTION_TIMEOUT
-from dedup_operator.domain.manifests.pod import TERMINATION_GRACE_SECONDS
+from dedup_operator.domain.driver_objects import TERMINATION_GRACE_SECONDS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
 SPEC = {

@@ -22,8 +22,7 @@ from kubernetes.aio import config as kubernetes_config
 
 from dedup_api import names
 from dedup_operator.domain.errors import ApiConflict, ApiRefused, ApiUnavailable
-
-Json = dict[str, Any]
+from dedup_operator.domain.types import Json
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 """An API server under load answers in seconds; one that takes longer is asked again in the next round."""

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dedup_operator.adapters.kube import AlreadyExists, Json, Kube, Resource
+from dedup_operator.adapters.kube import AlreadyExists, Kube, Resource
 from dedup_operator.domain.errors import ApiConflict, ApiUnavailable, DedupOperatorError
+from dedup_operator.domain.types import Json
 
 DURATION_SECONDS = 15
 """A standby takes over when the Lease has not changed for this long by its own clock; the clocks of the two need not agree."""

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from dedup_api.changes import LIVE
 from dedup_api.job_config import JobConfig, build_job_config
 from dedup_api.spec import DedupJobSpec, Resources
+from dedup_operator.domain.types import Json
 
 
 @dataclass(frozen=True)
-class DriverInputs:
+class DriverSettings:
     """All that decides how a driver runs, as far as people can decide it."""
 
     spec: DedupJobSpec
@@ -35,34 +36,34 @@ class DriverInputs:
         return self.spec.driver.resources
 
 
-def build_inputs(namespace: str, name: str, spec: DedupJobSpec, pinned: JobConfig | None) -> DriverInputs:
-    """The inputs that a spec asks for.
+def build_driver_settings(namespace: str, name: str, spec: DedupJobSpec, pinned_config: JobConfig | None) -> DriverSettings:
+    """The settings that a spec asks for.
 
-    `pinned`: the configuration that the checkpoint was made with. Where the spec leaves parallelism open, the checkpoint's
+    `pinned_config`: the configuration that the checkpoint was made with. Where the spec leaves parallelism open, the checkpoint's
     stays: its default follows the CPU limit, and a larger limit must not ask for a new checkpoint.
     """
     config = build_job_config(namespace, name, spec)
-    if pinned is not None and spec.parallelism is None:
-        config = config.model_copy(update={"parallelism": pinned.parallelism})
-    return DriverInputs(spec, config)
+    if pinned_config is not None and spec.parallelism is None:
+        config = config.model_copy(update={"parallelism": pinned_config.parallelism})
+    return DriverSettings(spec, config)
 
 
-def list_input_changes(before: DriverInputs, after: DriverInputs) -> list[str]:
+def list_settings_changes(before: DriverSettings, after: DriverSettings) -> list[str]:
     """The fields of the spec whose change needs a restart of the driver; empty where none does."""
-    if _essence(before) == _essence(after):
+    if _effective(before) == _effective(after):
         return []
-    old, new = _leaves(_relevant(before.spec)), _leaves(_relevant(after.spec))
+    old, new = _flatten(_without_live_fields(before.spec)), _flatten(_without_live_fields(after.spec))
     return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
 
 
-def _essence(inputs: DriverInputs) -> tuple[object, ...]:
+def _effective(settings: DriverSettings) -> tuple[object, ...]:
     """What a driver is made of. Another spec may come to the same, as with a default that is written out."""
-    return inputs.config, inputs.resources, inputs.schedule, inputs.spec.restart_nonce
+    return settings.config, settings.resources, settings.schedule, settings.spec.restart_nonce
 
 
 def render_spec(spec: DedupJobSpec) -> str:
     """The part of the spec that concerns the driver, as it is kept in an annotation."""
-    return json.dumps(_relevant(spec), sort_keys=True, separators=(",", ":"))
+    return json.dumps(_without_live_fields(spec), sort_keys=True, separators=(",", ":"))
 
 
 def parse_spec(text: str | None) -> DedupJobSpec | None:
@@ -86,12 +87,12 @@ def parse_config(text: str | None) -> JobConfig | None:
         return None
 
 
-def _relevant(spec: DedupJobSpec) -> dict[str, Any]:
+def _without_live_fields(spec: DedupJobSpec) -> Json:
     return _without(spec.to_json_dict(), LIVE)
 
 
-def _without(document: dict[str, Any], paths: set[str], prefix: str = "") -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+def _without(document: Json, paths: set[str], prefix: str = "") -> Json:
+    kept: Json = {}
     for field, value in document.items():
         path = prefix + field
         if path in paths:
@@ -102,10 +103,10 @@ def _without(document: dict[str, Any], paths: set[str], prefix: str = "") -> dic
     return kept
 
 
-def _leaves(document: Any, path: str = "spec") -> dict[str, Any]:
+def _flatten(document: Any, path: str = "spec") -> Json:
     if not isinstance(document, dict):
         return {path: document}
-    leaves: dict[str, Any] = {} if document else {path: document}
+    leaves: Json = {} if document else {path: document}
     for field, value in document.items():
-        leaves.update(_leaves(value, f"{path}.{field}"))
+        leaves.update(_flatten(value, f"{path}.{field}"))
     return leaves

@@ -17,7 +17,7 @@ class ApiUnavailable(DedupOperatorError):
 
 
 class ApiConflict(DedupOperatorError):
-    """The world moved between the read and the write; the next round sees it as it is."""
+    """The observed moved between the read and the write; the next round sees it as it is."""
 
 
 class ApiRefused(DedupOperatorError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,6 +16,7 @@ from dedup_api.durations import parse_duration
 from dedup_api.field_rules import CRON
 from dedup_api.quantities import parse_quantity
 from dedup_api.spec import DedupJobSpec
+from dedup_operator.domain.types import Json
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Invalid:
     """Nor does keeping the claim: a job may be deleted before its spec is valid again."""
 
 
-def validate(resource: dict[str, Any]) -> ValidJob | Invalid:
+def validate(resource: Json) -> ValidJob | Invalid:
     """The job that a DedupJob describes. `message` names the field and the remedy."""
     metadata, document = resource["metadata"], resource.get("spec") or {}
     uid = metadata["uid"]
@@ -52,7 +52,7 @@ def validate(resource: dict[str, Any]) -> ValidJob | Invalid:
     problem = _find_problem(metadata["name"], spec)
     if problem is not None:
         return Invalid(uid, problem, suspend, retain)
-    return ValidJob(metadata["namespace"], metadata["name"], uid, metadata["generation"], spec)
+    return ValidJob(namespace=metadata["namespace"], name=metadata["name"], uid=uid, generation=metadata["generation"], spec=spec)
 
 
 def _describe(error: ValidationError) -> str:

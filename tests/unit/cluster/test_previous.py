@@ -21,15 +21,15 @@ MAKE = """
 import dataclasses, json, sys
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.manifests import JobImage, build_children
-from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.validate import ValidJob
 
 def make(trigger):
     document = {"source": {"bootstrapServers": "kafka:9092", "topic": "in"}, "key": {"fields": ["id"]}, "eventTime": {"field": "ts"}}
     document |= {"watermark": "10m", "sink": {"console": {}}} | ({"trigger": trigger} if trigger else {})
     spec = DedupJobSpec.model_validate(document)
-    job = ValidJob("ns", "demo", "uid", 1, spec)
-    return dataclasses.asdict(build_children(job, build_inputs("ns", "demo", spec, None), JobImage("job:1")))
+    job = ValidJob(namespace="ns", name="demo", uid="uid", generation=1, spec=spec)
+    return dataclasses.asdict(build_children(job, build_driver_settings("ns", "demo", spec, None), JobImage("job:1")))
 
 print(json.dumps([make(trigger) for trigger in json.load(sys.stdin)]))
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dedup_api.changes import CHANGES
-from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.annotations import CHECKPOINT_CONFIG, CHECKPOINT_IDENTITY
 from fault_injection.api import Json
 from fault_injection.cases import draw_cases, list_cases
 from fault_injection.drivers import DriverRun
@@ -22,9 +22,7 @@ def build_objects(namespace: str, digest: str, identity: str, pod: str, watermar
     config = f'{{"namespace": "{namespace}", "watermark": "{watermark}"}}'
     return {
         "configmaps/job-job": {"metadata": {"name": f"job-job-{digest}", "uid": digest}, "data": {"job.json": config}},
-        "persistentvolumeclaims/job-checkpoint": {
-            "metadata": {"annotations": {marks.CHECKPOINT_CONFIG: config, marks.CHECKPOINT_IDENTITY: identity}}
-        },
+        "persistentvolumeclaims/job-checkpoint": {"metadata": {"annotations": {CHECKPOINT_CONFIG: config, CHECKPOINT_IDENTITY: identity}}},
         f"pods/{pod}": {"metadata": {"name": pod, "generateName": "job-driver-", "ownerReferences": [owner]}},
         "statefulsets/job-driver": {"metadata": {}, "spec": {"configMap": f"job-job-{digest}"}},
         "dedupjobs/job": {"metadata": {"namespace": namespace}, "status": {"driver": {"pod": pod}, "checkpoint": {"identity": identity}}},

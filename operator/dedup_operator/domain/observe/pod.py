@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,26 +13,23 @@ from dedup_api.exits import STOPPED_EARLY, ExitCode, find_meaning
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.status import DriverExit
 from dedup_operator.domain.times import parse_time, render_time
+from dedup_operator.domain.types import MAX_MESSAGE_LENGTH, Json
 
 IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "RegistryUnavailable"}
 CONTAINER_PROBLEMS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 OUT_OF_MEMORY = "OOMKilled"
-ENDED_BADLY = "Error"
+ENDED_WITH_ERROR = "Error"
 """kubelet's word for an end with a code that it saw itself. For a container that it lost track of it makes up 137 too."""
 KILLED = 137
-CLOCKS = timedelta(seconds=5)
+CLOCK_TOLERANCE = timedelta(seconds=5)
 """How far the clocks of a node and the API server may be apart."""
 _NEVER = "1970-01-01T00:00:00Z"
 """kubelet leaves the times of a container empty that it lost track of."""
-MESSAGE_LENGTH = 1024
-"""The CRD's maximum."""
-
-
-TERMINAL = {"Succeeded", "Failed"}
+ENDED_PHASES = {"Succeeded", "Failed"}
 
 
 @dataclass(frozen=True)
-class Silence:
+class DriverUnreachable:
     """The driver did not answer on its HTTP port."""
 
     since: datetime
@@ -67,13 +63,13 @@ class DriverPod:
         return self.waiting in IMAGE_PROBLEMS
 
 
-def observe_pod(raw: dict[str, Any]) -> DriverPod:
+def observe_pod(raw: Json) -> DriverPod:
     metadata, status = raw["metadata"], raw.get("status", {})
     container = _find_container(status)
     state = container.get("state", {})
     deleting = "deletionTimestamp" in metadata
     waiting, running = state.get("waiting", {}), state.get("running")
-    scheduling: dict[str, Any] = next((condition for condition in status.get("conditions", []) if condition["type"] == "PodScheduled"), {})
+    scheduling: Json = next((condition for condition in status.get("conditions", []) if condition["type"] == "PodScheduled"), {})
     unschedulable = scheduling.get("status") == "False" and scheduling.get("reason") in {"Unschedulable", "SchedulerError"}
     return DriverPod(
         name=metadata["name"],
@@ -84,7 +80,7 @@ def observe_pod(raw: dict[str, Any]) -> DriverPod:
         scheduled=scheduling.get("status") == "True",
         unschedulable=scheduling.get("message", "") if unschedulable else None,
         waiting=waiting.get("reason"),
-        waiting_message=_settle(waiting.get("message", "")),
+        waiting_message=_normalize_waiting_message(waiting.get("message", "")),
         started_at=parse_time(running["startedAt"]) if running else None,
         ready=container.get("ready", False),
         restarts=container.get("restartCount", 0),
@@ -93,52 +89,52 @@ def observe_pod(raw: dict[str, Any]) -> DriverPod:
     )
 
 
-def has_ended(raw: dict[str, Any]) -> bool:
+def has_ended(raw: Json) -> bool:
     """No container of it runs or will run again. A StatefulSet's pod gets there only when its node ends it; it is replaced then."""
-    return raw.get("status", {}).get("phase") in TERMINAL
+    return raw.get("status", {}).get("phase") in ENDED_PHASES
 
 
-def _find_report(end: dict[str, Any]) -> DriverStatus | None:
+def _find_report(end: Json) -> DriverStatus | None:
     said = _parse_message(end.get("message") or "") if end.get("exitCode") == 0 else None
     return said.status if said else None
 
 
-def _find_container(status: dict[str, Any]) -> dict[str, Any]:
+def _find_container(status: Json) -> Json:
     containers = status.get("containerStatuses", [])
     return next((container for container in containers if container["name"] == names.CONTAINER), {})
 
 
-def _settle(message: str) -> str:
+def _normalize_waiting_message(message: str) -> str:
     """kubelet alternates between the error and the error behind `Back-off …: ErrImagePull:`. One wording, or status would flap."""
     return message.split("ErrImagePull: ")[-1]
 
 
-def _observe_exits(container: dict[str, Any], metadata: dict[str, Any]) -> tuple[DriverExit, ...]:
+def _observe_exits(container: Json, metadata: Json) -> tuple[DriverExit, ...]:
     last, before = (container.get(state, {}).get("terminated") for state in ("state", "lastState"))
     exits = [_observe_exit(before)] if before else []
-    if last and _find_report(last) is None and not _stopped_as_asked(last, metadata):
+    if last and _find_report(last) is None and not _stopped_on_request(last, metadata):
         exits.insert(0, _observe_overrun(last) if _is_overrun(last, metadata) else _observe_exit(last))
     return tuple(exits)
 
 
-def _stopped_as_asked(end: dict[str, Any], metadata: dict[str, Any]) -> bool:
+def _stopped_on_request(end: Json, metadata: Json) -> bool:
     """How a driver ends that was asked to stop is no failure; what it did before is."""
     return "deletionTimestamp" in metadata and end.get("exitCode") in {ExitCode.DONE, STOPPED_EARLY}
 
 
-def _is_overrun(end: dict[str, Any], metadata: dict[str, Any]) -> bool:
+def _is_overrun(end: Json, metadata: Json) -> bool:
     """Whether kubelet killed the driver because the pod's grace period was over.
 
     deletionTimestamp is the end of the grace period, until kubelet sets the period to 0 to remove the pod. A pod that was deleted by
     force goes before its container has ended, and shows no end at all.
     """
     deadline, finished = metadata.get("deletionTimestamp"), end.get("finishedAt")
-    if deadline is None or finished is None or (end.get("exitCode"), end.get("reason")) != (KILLED, ENDED_BADLY):
+    if deadline is None or finished is None or (end.get("exitCode"), end.get("reason")) != (KILLED, ENDED_WITH_ERROR):
         return False
-    return metadata.get("deletionGracePeriodSeconds") == 0 or parse_time(finished) >= parse_time(deadline) - CLOCKS
+    return metadata.get("deletionGracePeriodSeconds") == 0 or parse_time(finished) >= parse_time(deadline) - CLOCK_TOLERANCE
 
 
-def _observe_overrun(end: dict[str, Any]) -> DriverExit:
+def _observe_overrun(end: Json) -> DriverExit:
     explanation = EXPLANATIONS[Reason.GRACE_PERIOD_EXCEEDED]
     return DriverExit(
         exit_code=KILLED,
@@ -148,14 +144,14 @@ def _observe_overrun(end: dict[str, Any]) -> DriverExit:
     )
 
 
-def _observe_exit(end: dict[str, Any]) -> DriverExit:
+def _observe_exit(end: Json) -> DriverExit:
     code, killed = end.get("exitCode", 0), end.get("reason") == OUT_OF_MEMORY
     text = "" if killed else (end.get("message") or "").strip()
     said = _parse_message(text)
     return DriverExit(
         exit_code=code,
         reason=(said.reason if said else _find_reason(code, end.get("reason", ""))).value,
-        message=(said.message if said else text or _describe(code, end))[-MESSAGE_LENGTH:],
+        message=(said.message if said else text or _describe(code, end))[-MAX_MESSAGE_LENGTH:],
         finished_at=render_time(parse_time(end.get("finishedAt") or _NEVER)),
     )
 
@@ -174,7 +170,7 @@ def _find_reason(code: int, kubelet: str) -> Reason:
     return meaning.reason if meaning else Reason.DRIVER_FAILED
 
 
-def _describe(code: int, end: dict[str, Any]) -> str:
+def _describe(code: int, end: Json) -> str:
     if end.get("reason") == OUT_OF_MEMORY:
         return EXPLANATIONS[Reason.OUT_OF_MEMORY].meaning
     if end.get("signal") or code > 128:
@@ -188,7 +184,7 @@ def is_permanent(exit: DriverExit) -> bool:
     return meaning is not None and meaning.permanent
 
 
-def keep_departure(known: dict[str, Any] | None, raw: dict[str, Any]) -> dict[str, Any]:
+def merge_deleted_pod(known: Json | None, raw: Json) -> Json:
     """What is worth knowing of a pod on its way out. `known`: what this function kept before.
 
     The end of the grace period is the one that was seen first: with the last write to a pod kubelet removes it.

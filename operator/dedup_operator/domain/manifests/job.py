@@ -7,10 +7,10 @@ schedule begins beside another (`concurrencyPolicy`).
 
 from __future__ import annotations
 
-from typing import Any
-
 from dedup_api import names
-from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.annotations import APPLIED_SPEC
+from dedup_operator.domain.manifests.metadata import build_labels, build_metadata
+from dedup_operator.domain.types import Json
 from dedup_operator.domain.validate import ValidJob
 
 NO_LIMIT = 2**31 - 1
@@ -19,20 +19,20 @@ KEPT_RUNS = 1
 """Of a schedule, so that the last run's log can be read."""
 
 
-def build_job(job: ValidJob, template: dict[str, Any], annotations: dict[str, str]) -> dict[str, Any]:
+def build_job(job: ValidJob, template: Json, annotations: dict[str, str]) -> Json:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": marks.build_metadata(job, names.driver_name(job.name), annotations=annotations),
+        "metadata": build_metadata(job, names.driver_name(job.name), annotations=annotations),
         "spec": {"suspend": False, **_build_job_spec(template)},
     }
 
 
-def build_cron_job(job: ValidJob, template: dict[str, Any], annotations: dict[str, str], schedule: str) -> dict[str, Any]:
+def build_cron_job(job: ValidJob, template: Json, annotations: dict[str, str], schedule: str) -> Json:
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": marks.build_metadata(job, names.driver_name(job.name), annotations=annotations),
+        "metadata": build_metadata(job, names.driver_name(job.name), annotations=annotations),
         "spec": {
             "schedule": schedule,
             "timeZone": "Etc/UTC",
@@ -42,8 +42,8 @@ def build_cron_job(job: ValidJob, template: dict[str, Any], annotations: dict[st
             "failedJobsHistoryLimit": KEPT_RUNS,
             "jobTemplate": {
                 "metadata": {
-                    "labels": marks.build_labels(job.name),
-                    "annotations": {marks.APPLIED_SPEC: annotations[marks.APPLIED_SPEC]},
+                    "labels": build_labels(job.name),
+                    "annotations": {APPLIED_SPEC: annotations[APPLIED_SPEC]},
                 },
                 "spec": _build_job_spec(template),
             },
@@ -51,7 +51,7 @@ def build_cron_job(job: ValidJob, template: dict[str, Any], annotations: dict[st
     }
 
 
-def _build_job_spec(template: dict[str, Any]) -> dict[str, Any]:
+def _build_job_spec(template: Json) -> Json:
     return {
         "parallelism": 1,
         "completions": 1,
