@@ -40,8 +40,9 @@ Patch = pytest.MonkeyPatch
 
 
 def set_rule(patch: Patch, name: str, rule: Callable[[DecisionInput], Decision | None]) -> None:
-    rules = tuple(rule if known.__name__ == name else known for known in decide.RULES)
-    assert rules != decide.RULES
+    """Replaces the decision rule of this name."""
+    rules = tuple(rule if current.__name__ == name else current for current in decide.RULES)
+    assert rules != decide.RULES, f"decide.RULES has no rule {name}: correct this mutant"
     patch.setattr(decide, "RULES", rules)
 
 
@@ -50,8 +51,8 @@ def start_without_waiting(patch: Patch) -> None:
 
     def rule(given: DecisionInput) -> Decision | None:
         workload = given.observed.workload
-        streams = workload is not None and workload.kind is choose_kind(given.job.spec) is Kind.STATEFUL_SET
-        return Start(first=False) if streams and workload is not None and workload.replicas == 0 else real(given)
+        is_streaming = workload is not None and workload.kind is choose_kind(given.job.spec) is Kind.STATEFUL_SET
+        return Start(first=False) if is_streaming and workload is not None and workload.replicas == 0 else real(given)
 
     set_rule(patch, "start_next_driver", rule)
 
@@ -92,12 +93,12 @@ def stay_stopped_after_refused_edit(patch: Patch) -> None:
 def create_workload_first(patch: Patch) -> None:
     real = apply._create_missing
 
-    async def ensure(kube: Kube, observed: ObservedState, children: Children, config_map: str | None = None) -> None:
+    async def create_missing(kube: Kube, observed: ObservedState, children: Children, config_map: str | None = None) -> None:
         if observed.workload is None:
             await apply._start(kube, None, children)
         await real(kube, observed, children, config_map)
 
-    patch.setattr(apply, "_create_missing", ensure)
+    patch.setattr(apply, "_create_missing", create_missing)
 
 
 def report_too_high_generation(patch: Patch) -> None:
@@ -131,13 +132,13 @@ def trust_deletion_event(patch: Patch) -> None:
 
         real_list = kube.list
 
-        async def read_list(resource: Resource, namespace: str | None, **query: str) -> list[Json]:
+        async def list_objects(resource: Resource, namespace: str | None, **query: str) -> list[Json]:
             items = await real_list(resource, namespace, **query)
             deleted_uid = deleted_pod["metadata"]["uid"] if deleted_pod is not None and resource is Resource.PODS else None
             return [item for item in items if item["metadata"]["uid"] != deleted_uid]
 
         patch.setattr(kube, "get", get)
-        patch.setattr(kube, "list", read_list)
+        patch.setattr(kube, "list", list_objects)
         try:
             return await real(self, key)
         finally:
@@ -148,11 +149,11 @@ def trust_deletion_event(patch: Patch) -> None:
 
 
 def delete_used_config_maps(patch: Patch) -> None:
-    async def sweep(kube: Kube, namespace: str, observed: ObservedState) -> None:
+    async def delete_all(kube: Kube, namespace: str, observed: ObservedState) -> None:
         for name, uid in observed.config_map_uids:
             await kube.delete(Resource.CONFIG_MAPS, namespace, name, uid)
 
-    patch.setattr(apply, "_delete_outdated_config_maps", sweep)
+    patch.setattr(apply, "_delete_outdated_config_maps", delete_all)
 
 
 def own_conflicting_objects(patch: Patch) -> None:
@@ -173,17 +174,17 @@ def ignore_lost_race_for_folder(patch: Patch) -> None:
     """The record of a folder did not exist when the operator read it, so the operator ignores that another job created
     it since."""
 
-    async def take(kube: Kube, record: Json) -> None:
+    async def take_folder(kube: Kube, record: Json) -> None:
         with suppress(AlreadyExists):
             await kube.create(Resource.CONFIG_MAPS, record["metadata"]["namespace"], record)
 
-    patch.setattr(apply, "_take_folder", take)
+    patch.setattr(apply, "_take_folder", take_folder)
 
 
 def write_record_of_other_job(patch: Patch) -> None:
     real = apply._apply_record
 
-    async def note(kube: Kube, observed: ObservedState, children: Children) -> str:
+    async def write_record(kube: Kube, observed: ObservedState, children: Children) -> str:
         claim = observed.claim
         if claim is not None and claim.shared and claim.record is None and children.record is not None:
             metadata = children.record["metadata"]
@@ -191,7 +192,7 @@ def write_record_of_other_job(patch: Patch) -> None:
             claim = replace(claim, record={**found, "kind": "ConfigMap"} if found else None)
         return await real(kube, replace(observed, claim=claim), children)
 
-    patch.setattr(apply, "_apply_record", note)
+    patch.setattr(apply, "_apply_record", write_record)
 
 
 def ignore_recreated_claim(patch: Patch) -> None:
@@ -209,8 +210,8 @@ def restart_for_new_image(patch: Patch) -> None:
 
     def rule(given: DecisionInput) -> Decision | None:
         workload = given.observed.workload
-        old = workload is not None and workload.replicas == 1 and not workload.ended and workload.image != given.image
-        return ScaleDownForRestart("The job image is another.") if old else real(given)
+        has_old_image = workload is not None and workload.replicas == 1 and not workload.ended and workload.image != given.image
+        return ScaleDownForRestart("The job image is another.") if has_old_image else real(given)
 
     set_rule(patch, "restart_for_new_settings", rule)
 
@@ -229,6 +230,8 @@ def keep_old_image(patch: Patch) -> None:
 
 @dataclass(frozen=True)
 class Mutant:
+    """A broken operator, and the invariants of which a seed must violate one."""
+
     break_operator: Callable[[Patch], None]
     invariants: frozenset[Invariant]
     max_seeds: int
