@@ -22,7 +22,7 @@ TEST_BED := $(if $(filter $(CLUSTER_VARIABLES),$(GIVEN))$(DEDUP_KUBECONFIG),,clu
 
 .PHONY: help
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml requirements/build.txt requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11 (found $$($(PYTHON) -V))" >&2; exit 2; }
@@ -68,8 +68,8 @@ test-kafka: setup cluster ## The driver with real Kafka and Spark
 test-cluster: setup $(TEST_BED) ## CRD, operator and chart on the test bed, or on a cluster of yours: KUBECONFIG=…
 	$(PYTEST) tests/cluster
 
-.PHONY: test-plane
-test-plane: setup ## The operator killed and lied to at a sample of its writes; DEDUP_SEED=n repeats a sample
+.PHONY: test-fault-injection
+test-fault-injection: setup ## The operator against a real API server through a proxy that injects faults; DEDUP_SEED=n repeats a sample
 	@$(PY) -c 'from fault_injection.control_plane import ensure_programs; ensure_programs()'
 	$(PYTEST) tests/fault_injection
 
