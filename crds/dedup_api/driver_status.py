@@ -50,7 +50,9 @@ class DriverStatus(ApiModel):
     blocked_by: Blocked | None = None
     """Set while the driver waits, and also in phase Running while no broker answers."""
     attempt: int | None = None
+    """Number of this driver start on the checkpoint."""
     generation: int | None = None
+    """Checkpoint generation."""
     checkpoint_begun: bool = False
     """A batch may have been planned on the checkpoint, so its stored keys belong to the settings of this job."""
     committed_in_this_run: bool = False
