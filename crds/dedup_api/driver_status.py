@@ -53,8 +53,9 @@ class DriverStatus(ApiModel):
     """Number of this driver start on the checkpoint."""
     generation: int | None = None
     """Checkpoint generation."""
-    checkpoint_begun: bool = False
-    """A batch may have been planned on the checkpoint, so its stored keys belong to the settings of this job."""
+    checkpoint_has_state: bool = Field(False, alias="checkpointBegun")
+    """A batch may have been planned on the checkpoint, so its stored keys belong to the settings of this job. The JSON
+    name is that of version 0.1.0."""
     committed_in_this_run: bool = False
     """A batch has committed since this process started."""
     batch_running_since: str | None = None
