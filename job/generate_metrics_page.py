@@ -1,4 +1,4 @@
-"""Writes `docs/metrics.md` from the metric definitions; with `--check`, fails when the page is stale."""
+"""Writes `docs/metrics.md` from the definitions of the metrics. With `--check`, it fails when the page is stale."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> int:
         return 0
     if PAGE.exists() and PAGE.read_text() == text:
         return 0
-    print(f"{PAGE.name} is stale: run python job/generate_metrics_page.py", file=sys.stderr)
+    print(f"{PAGE.name} is stale: run `python job/generate_metrics_page.py`", file=sys.stderr)
     return 1
 
 

@@ -1,1 +1,2 @@
-"""The data plane: the driver process of one DedupJob. Reads a Kafka topic, removes duplicates, writes what is left."""
+"""The data plane: the driver process of one DedupJob. It reads a Kafka topic, removes duplicates and writes the
+rest."""

@@ -1,4 +1,4 @@
-"""`python -m dedup_job`."""
+"""Runs the driver: `python -m dedup_job`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The one error that ends a driver on purpose: it knows its exit code, its reason and a sentence for people."""
+"""The error that ends a driver on purpose. It knows its exit code, its reason, and a message for the user."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dedup_api.reasons import Reason
 
 
 class JobError(Exception):
-    """Raised where a cause is known; everything else that escapes is a bug and ends with INTERNAL."""
+    """Raised where the driver knows why it must end. Any other exception that reaches `main` is a bug and ends the
+    driver with INTERNAL."""
 
     def __init__(self, code: ExitCode, message: str, reason: Reason | None = None) -> None:
+        """`reason`: when it is not the usual one of the exit code."""
         super().__init__(message)
         self.code = code
         self.message = message
@@ -17,4 +19,4 @@ class JobError(Exception):
 
 
 class StopRequested(Exception):
-    """Refuses a batch that has not begun, because the driver is stopping. Never an error."""
+    """Raised instead of starting a batch when the driver is stopping. It is not a failure."""

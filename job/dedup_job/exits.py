@@ -1,7 +1,7 @@
-"""From the text of a failure to an exit code, and the termination message that the kubelet picks up.
+"""Finds the exit code for a failed query, and writes the termination message that kubelet reads.
 
-Spark wraps the cause of a failed task in text more often than in exception objects, so the whole chain is matched as
-text. Pure, but for `write_termination_message`.
+Spark often puts the cause of a failed task into an exception's text and not into its chain of causes, so this module
+searches the text of the whole chain. Only `write_termination_message` does I/O.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from dedup_api.reasons import Reason
 from dedup_job.errors import JobError
 
 MAX_TERMINATION_BYTES = 4096
-"""The kubelet cuts a termination message here, and a cut JSON document cannot be read."""
+"""kubelet cuts off a longer termination message, and a JSON document that is cut off cannot be parsed."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """One link of an exception chain, outermost first."""
+    """One exception of a chain. Lists of them start with the outermost exception."""
 
     kind: str
+    """The name of its class."""
     message: str
 
 
@@ -31,66 +32,68 @@ _NOT_WRITABLE = re.compile(
     r"No space left on device|Disk quota exceeded|Read-only file system|Permission denied|java\.nio\.file\.AccessDeniedException"
 )
 _OUT_OF_MEMORY = re.compile(r"java\.lang\.OutOfMemoryError")
-_PATTERN = re.compile(r"INVALID_DATETIME_PATTERN|DATETIME_PATTERN_RECOGNITION|DATETIME_WEEK_BASED_PATTERN")
+_TIME_PATTERN = re.compile(r"INVALID_DATETIME_PATTERN|DATETIME_PATTERN_RECOGNITION|DATETIME_WEEK_BASED_PATTERN")
 _KAFKA_ERRORS = r"org\.apache\.kafka\.common\.errors\."
 _FENCED = re.compile(_KAFKA_ERRORS + r"(ProducerFenced|InvalidProducerEpoch|FencedInstanceId)Exception")
-"""A newer driver has opened the transactional id, or the broker has given the transaction up for its age."""
+"""A newer driver has opened the transactional id, or the broker has aborted the transaction because of its timeout."""
 _UNAUTHORIZED = re.compile(_KAFKA_ERRORS + r"\w*(Authorization|Authentication)Exception")
 _SINK_REFUSED = re.compile(
     _KAFKA_ERRORS + r"(RecordTooLarge|InvalidTxnTimeout|InvalidRecord|InvalidTimestamp|PolicyViolation|UnsupportedVersion"
     r"|UnsupportedForMessageFormat|InvalidRequiredAcks|InvalidTopic|TransactionCoordinatorFenced)Exception"
-    r"|transaction timeout is larger than the maximum"  # the client gives this one no class of its own
+    r"|transaction timeout is larger than the maximum"  # the client throws a plain KafkaException for this one
 )
-"""What trying again does not heal as long as nobody changes a setting of the topic or the brokers."""
+"""A new attempt fails in the same way until somebody changes a setting of the topic or of the brokers."""
 _TOPIC_MISSING = re.compile(r"UnknownTopicOrPartitionException|UNKNOWN_TOPIC_OR_PART|does not host this topic-partition")
-_TIMESTAMP = re.compile(r"java\.lang\.ArithmeticException: long overflow")
-"""Spark's Kafka source multiplies a record's timestamp by 1000 before the record can be looked at; nothing else of a driver overflows."""
+_TIMESTAMP_OVERFLOW = re.compile(r"java\.lang\.ArithmeticException: long overflow")
+"""Spark's Kafka source multiplies a record's timestamp by 1000 before the driver can check it. Nothing else in a driver
+overflows."""
 _DATA_LOST = re.compile(r"KAFKA_DATA_LOSS|OffsetOutOfRangeException")
-_KAFKA_AWAY = re.compile(
+_KAFKA_UNAVAILABLE = re.compile(
     r"org\.apache\.kafka\.common\.errors\.(Timeout|Disconnect|Network|NotLeaderOrFollower|CoordinatorNotAvailable|BrokerNotAvailable)"
     r"|No resolvable bootstrap urls"
 )
-"""Only what a broker that comes back would heal: a record that is refused is no outage, and must not be reported as one."""
-
-
-def build_cause_text(causes: list[Cause]) -> str:
-    return "\n".join(f"{cause.kind}: {cause.message}" for cause in causes)
+"""Only failures that end when the brokers answer again. A record that the broker rejects is not an outage, and must not
+be reported as one."""
 
 
 def decide_failure(causes: list[Cause], broker_finding: JobError | None) -> JobError:
-    """What a failed query ends with. `broker_finding` is what a look at the brokers, taken after the failure, found missing."""
-    text = build_cause_text(causes)
+    """The error with which the driver ends after its query has failed.
+
+    `broker_finding`: what the driver found missing when it asked the brokers after the failure; None when nothing was.
+    """
+    text = "\n".join(f"{cause.kind}: {cause.message}" for cause in causes)
     message = build_summary(causes)
     if _OUT_OF_MEMORY.search(text):
         return JobError(ExitCode.INTERNAL, message, Reason.OUT_OF_MEMORY)
     if _NOT_WRITABLE.search(text):
         return JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, message)
-    if _TIMESTAMP.search(text):
+    if _TIMESTAMP_OVERFLOW.search(text):
         message = (
-            "a record has a Kafka timestamp that no calendar holds, mostly microseconds or nanoseconds in place of milliseconds, and Spark "
-            "cannot read it: delete the records up to it, and see message.timestamp.after.max.ms in docs/operations.md"
+            "Spark cannot read a record because its Kafka timestamp is too large. Usually its producer wrote microseconds or nanoseconds "
+            "instead of milliseconds. Delete the records up to this one, and see message.timestamp.after.max.ms in docs/operations.md"
         )
         return JobError(ExitCode.INVALID_RECORD, message)
-    if _PATTERN.search(text):
+    if _TIME_PATTERN.search(text):
         return JobError(ExitCode.CONFIGURATION, f"spec.eventTime.format: {message}")
     for pattern, code in ((_FENCED, ExitCode.FENCED), (_UNAUTHORIZED, ExitCode.AUTHORIZATION), (_SINK_REFUSED, ExitCode.SINK_REFUSED)):
         if pattern.search(text):
             return JobError(code, message)
     if broker_finding is not None:
-        return JobError(broker_finding.code, f"{broker_finding.message}. Seen as: {message}", broker_finding.reason)
+        return JobError(broker_finding.code, f"{broker_finding.message}. The query failed with: {message}", broker_finding.reason)
     if _TOPIC_MISSING.search(text):
         return JobError(ExitCode.TOPIC_MISSING, message)
     if _DATA_LOST.search(text):
         return JobError(ExitCode.SOURCE_DATA_LOST, message)
-    if _KAFKA_AWAY.search(text):
+    if _KAFKA_UNAVAILABLE.search(text):
         return JobError(ExitCode.UNAVAILABLE, message)
     return JobError(ExitCode.INTERNAL, message)
 
 
 def build_summary(causes: list[Cause]) -> str:
-    """The innermost cause in a line: the outer ones only say that a query, a job, a stage and a task failed."""
+    """One line about the innermost cause. The outer ones only say that a query, a job, a stage and a task have
+    failed."""
     if not causes:
-        return "the query ended without saying why"
+        return "the query ended without an error message"
     innermost = causes[-1]
     for line in innermost.message.splitlines():
         if line.strip():
@@ -99,18 +102,21 @@ def build_summary(causes: list[Cause]) -> str:
 
 
 def build_termination_message(reason: Reason, message: str, status: DriverStatus | None = None) -> bytes:
-    """JSON of at most 4096 bytes; the message is shortened until it fits. `status`: of a driver that was through."""
-    room = 1024  # as long as a condition's message may be
+    """JSON of at most MAX_TERMINATION_BYTES. The message is shortened until it fits.
+
+    `status`: the last status of a driver that has read everything (`spec.trigger.availableNow`).
+    """
+    max_length = 1024  # as long as a condition's message may be
     while True:
-        text = message if len(message) <= room else message[: room - 1] + "…"
+        text = message if len(message) <= max_length else message[: max_length - 1] + "…"
         document = TerminationMessage(reason=reason, message=text, status=status).model_dump_json(by_alias=True, exclude_none=True).encode()
         if len(document) <= MAX_TERMINATION_BYTES:
             return document
-        room = room * 3 // 4
+        max_length = max_length * 3 // 4
 
 
 def write_termination_message(path: Path, reason: Reason, message: str, status: DriverStatus | None = None) -> None:
-    """Best effort: outside a pod there may be no such file, and the exit code says the same in short."""
+    """Ignores a file that cannot be written: outside of a pod it may not exist, and the exit code says the same."""
     try:
         path.write_bytes(build_termination_message(reason, message, status))
     except OSError:

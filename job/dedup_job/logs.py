@@ -1,4 +1,4 @@
-"""Logs as JSON lines on standard error, one event a line, for Python here and for the JVM in `log4j2.properties`."""
+"""The driver logs JSON lines to standard error, one event a line. `jvm/log4j2.properties` does the same for the JVM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger, message, and whatever the call gave as `extra={"fields": {...}}`."""
+    """The keys time, level, logger and message, and those that the caller passes as `extra={"fields": {...}}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         document: dict[str, object] = {
@@ -25,6 +25,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def start_logging() -> logging.Logger:
+    """Logs the driver's own messages from INFO on and those of libraries from WARNING on. Returns the driver's
+    logger."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

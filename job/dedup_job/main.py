@@ -1,61 +1,45 @@
-"""The driver's steps, in their order. Each is small; what can go wrong in one is a JobError with its exit code."""
+"""Runs a driver from its start to its exit code.
+
+`run` lists the steps. A step that fails for a known reason raises a JobError, which carries the exit code. The module
+must not import PySpark before the JVM starts: the import takes half a second, and a driver that waits does not need it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
 
 from dedup_api import names
 from dedup_api.driver_status import Blocked, Phase
-from dedup_api.durations import parse_duration
 from dedup_api.exits import STOPPED_EARLY, ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import EXPLANATIONS, Reason
-from dedup_api.records import EventTimeFrom
-from dedup_api.version import VERSION
-from dedup_job.checkpoint.guards import AttemptGuard, DurabilityGuard
-from dedup_job.checkpoint.identity import Identity, check_identity, read_spark_version, write_identity
-from dedup_job.checkpoint.layout import Checkpoint, write_attempt
-from dedup_job.checkpoint.lock import CheckpointLock, take_lock
-from dedup_job.checkpoint.markers import Marker
-from dedup_job.checkpoint.recovery import settle_checkpoint
+from dedup_job.checkpoint.attempt_file import AttemptFile
+from dedup_job.checkpoint.identity_file import Identity, IdentityFile, read_spark_version
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.lock import take_lock
+from dedup_job.driver import Driver
+from dedup_job.driver_config import read_config, validate_config
 from dedup_job.errors import JobError
-from dedup_job.exits import Cause, decide_failure, write_termination_message
-from dedup_job.jvm.memory import MemoryPlan, build_memory_plan
-from dedup_job.jvm.process import Jvm, connect_gateway, start_jvm
-from dedup_job.kafka.brokers import Brokers, ask_patiently, fetch_finding, wait_for_kafka
-from dedup_job.kafka.consumer_group import GroupMirror, GroupOffsets
-from dedup_job.kafka.lag import LagProbe
-from dedup_job.kafka.oldest_unread import OldestUnread
-from dedup_job.kafka.sink_guard import SinkGuard
-from dedup_job.kafka.source_guard import SourceGuard
+from dedup_job.exits import write_termination_message
+from dedup_job.jvm.memory import build_memory_plan
+from dedup_job.jvm.process import connect_gateway, start_jvm
+from dedup_job.kafka.broker_client import BrokerClient
+from dedup_job.kafka.client_settings import ClientSettings
+from dedup_job.kafka.source_topic_guard import SourceTopicGuard
+from dedup_job.kafka.startup_check import wait_for_kafka
 from dedup_job.logs import start_logging
-from dedup_job.report.checkpoint_size import SizeProbe
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.server import Pages, start_server
 from dedup_job.report.status import State, build_status, build_stuck_bound
-from dedup_job.stream.expiry import build_tick_interval
-from dedup_job.stream.fields import build_paths, validate_paths
-from dedup_job.stream.guards import Guards
-from dedup_job.stream.session import build_spark_conf, start_session
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate, stop_on_signals
 
-if TYPE_CHECKING:
-    from dedup_job.sink.sinks import Sink
-
-SPARK_VERSION = read_spark_version()
-
-LAST_BREATH = 1.0
-"""Seconds from a connection that breaks to the end of the process that held it."""
+JVM_END_WAIT = 1.0
+"""Seconds. When the JVM dies, Python sees the broken connection up to this long before the end of the process."""
 
 _LOG = logging.getLogger("dedup_job")
 
@@ -68,247 +52,132 @@ class Arguments:
     termination_log: Path
 
 
-@dataclass(frozen=True)
-class Driver:
-    """The parts that live as long as the process."""
-
-    config: JobConfig
-    checkpoint: Checkpoint
-    lock: CheckpointLock
-    attempt: int
-    gate: Gate
-    state: State
-    metrics: Metrics
-    brokers: Brokers
-    source: SourceGuard
-    identity: Identity | None
-    """None before the first batch was planned."""
-
-    def explain(self, causes: list[Cause]) -> JobError:
-        """Looks at the brokers once: whether they and the topics are there says more than the exception of whoever missed them."""
-        return decide_failure(causes, fetch_finding(self.brokers, self.config, self.source.topic_id))
-
-
-def read_arguments(words: list[str] | None = None) -> Arguments:
+def read_arguments(argv: list[str] | None = None) -> Arguments:
     parser = argparse.ArgumentParser(prog="dedup_job", description="The driver of one DedupJob.")
-    parser.add_argument("--config", type=Path, default=Path(names.CONFIG_FILE), help="job.json as the operator writes it")
-    parser.add_argument("--checkpoint", type=Path, default=Path(names.CHECKPOINT_DIR), help="folder of the checkpoint volume")
-    parser.add_argument("--port", type=int, default=names.HTTP_PORT, help="port of /metrics, /healthz, /readyz and /status; 0 takes any")
-    parser.add_argument("--termination-log", type=Path, default=Path(names.TERMINATION_LOG), help="where the last message goes")
-    found = parser.parse_args(words)
-    return Arguments(found.config, found.checkpoint, found.port, found.termination_log)
+    parser.add_argument("--config", type=Path, default=Path(names.CONFIG_FILE), help="the file job.json that the operator writes")
+    parser.add_argument("--checkpoint", type=Path, default=Path(names.CHECKPOINT_DIR), help="the folder of the checkpoint volume")
+    parser.add_argument("--port", type=int, default=names.HTTP_PORT, help="the port of the HTTP server; 0 takes any free port")
+    parser.add_argument("--termination-log", type=Path, default=Path(names.TERMINATION_LOG), help="the file for the termination message")
+    return Arguments(**vars(parser.parse_args(argv)))
 
 
-def main(words: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
     start_logging()
-    arguments = read_arguments(words)
-    gate = Gate()
-    take_signals(gate)
+    arguments = read_arguments(argv)
+    gate = BatchGate()
+    stop_on_signals(gate)
     try:
-        early = run(arguments, gate)
+        return run(arguments, gate)
     except JobError as error:
-        return end_with(error, arguments.termination_log)
-    except Exception as error:  # noqa: BLE001  the one place where a bug becomes an exit code
-        _LOG.exception("unexpected error")
-        return end_with(JobError(ExitCode.INTERNAL, f"{type(error).__name__}: {error}"), arguments.termination_log)
-    return STOPPED_EARLY if early else ExitCode.DONE
+        return report_failure(error, arguments.termination_log)
+    except Exception as error:  # noqa: BLE001  a bug must end with an exit code and a termination message, too
+        _LOG.exception("the driver has failed with an unexpected error")
+        return report_failure(JobError(ExitCode.INTERNAL, f"{type(error).__name__}: {error}"), arguments.termination_log)
 
 
-def run(arguments: Arguments, gate: Gate) -> bool:
-    """Whether the driver was stopped before it was through; one that never is, is stopped at the right time."""
+def run(arguments: Arguments, gate: BatchGate) -> int:
+    """Returns the exit code of a driver that was stopped or has read everything; JobError when it fails."""
     config = read_config(arguments.config)
     validate_config(config)
     state, metrics = State(), Metrics()
     state.update(starting_since=time.time())
     port = start_server(arguments.port, Pages(state, metrics, build_stuck_bound(config.trigger_interval)))
-    checkpoint = Checkpoint(arguments.checkpoint, config.generation)
+    layout = CheckpointLayout(arguments.checkpoint, config.generation)
     lock = take_lock(arguments.checkpoint, WaitForLock(state, gate))
     if lock is None:
-        return end_as_asked(config)
-    attempt = write_attempt(checkpoint)
-    identity = check_identity(checkpoint, config, SPARK_VERSION)
-    begun = identity is not None
-    state.update(phase=Phase.STARTING, blocked_by=None, attempt=attempt, generation=config.generation, checkpoint_begun=begun)
-    _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
-    brokers = Brokers(config.source.bootstrap_servers)
+        return report_stop(config)
+    attempt = AttemptFile(layout).increment()
+    identity = IdentityFile(layout).check(config, read_spark_version())
+    report_start(state, config, attempt, identity, port)
+    brokers = BrokerClient(ClientSettings(config.source.bootstrap_servers))
     if not wait_for_kafka(brokers, config, state, gate.stop_requested.wait):
-        return end_as_asked(config)
-    source = SourceGuard(brokers, config, checkpoint, (identity and identity.topic_id) or "", state, metrics)
-    if not run_jvm(Driver(config, checkpoint, lock, attempt, gate, state, metrics, brokers, source, identity)):
-        return end_as_asked(config)
-    _LOG.info("all was read that was there at the start")
-    meaning = EXPLANATIONS[Reason.COMPLETED].meaning
-    write_termination_message(arguments.termination_log, Reason.COMPLETED, meaning, build_status(state.read()))
-    return False
-
-
-def end_as_asked(config: JobConfig) -> bool:
-    _LOG.info("stopped as asked")
-    return config.available_now
+        return report_stop(config)
+    topic_id = (identity and identity.topic_id) or ""
+    source = SourceTopicGuard(brokers=brokers, config=config, layout=layout, topic_id=topic_id, state=state, metrics=metrics)
+    driver = Driver(
+        config=config,
+        layout=layout,
+        lock=lock,
+        attempt=attempt,
+        gate=gate,
+        state=state,
+        metrics=metrics,
+        brokers=brokers,
+        source=source,
+        identity=identity,
+    )
+    return report_completion(state, arguments.termination_log) if run_jvm(driver) else report_stop(config)
 
 
 @dataclass(frozen=True)
 class WaitForLock:
-    """Waits like an event, and says on `/status` what for: another driver is alive, which people must see at once."""
+    """Pauses between two attempts to take the checkpoint's lock, and shows on `/status` what the driver waits for."""
 
     state: State
-    gate: Gate
+    gate: BatchGate
 
     def __call__(self, seconds: float) -> bool:
-        blocked = Blocked(reason=Reason.CHECKPOINT_LOCKED, message="another driver process holds the checkpoint")
+        """Whether a stop was requested."""
+        blocked = Blocked(reason=Reason.CHECKPOINT_LOCKED, message="another driver process still uses the checkpoint")
         self.state.update(phase=Phase.WAITING, blocked_by=blocked)
         return self.gate.stop_requested.wait(seconds)
 
 
 def run_jvm(driver: Driver) -> bool:
-    """Whether the query was through."""
+    """Runs the query in a JVM, and ends the JVM. Returns whether the query has read everything that it was to read."""
     memory = build_memory_plan(driver.config.memory_bytes)
-    jvm, info = start_jvm(memory, driver.config.cpus, lock_fd=driver.lock.fd)
+    jvm, connection_file = start_jvm(memory, driver.config.cpus, lock_fd=driver.lock.fd)
     try:
-        connect_gateway(jvm, info)
+        connect_gateway(jvm, connection_file)
+        from dedup_job.query_run import run_query  # imports PySpark
+
         return run_query(driver, memory, jvm)
     except JobError:
         raise
     except Exception as error:
-        jvm.check(LAST_BREATH)  # its death explains whatever Python saw of it
-        raise explain_exception(driver, error) from error
+        jvm.check(JVM_END_WAIT)  # when the JVM has died, that is the cause of every other exception
+        raise find_start_failure(driver, error) from error
     finally:
         driver.state.update(phase=Phase.STOPPING)
         jvm.end()
 
 
-def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
-    # PySpark takes half a second to import: it is not needed to wait for a broker, and not before the JVM is on its way.
-    from dedup_job.sink.opening import SinkOpener
-    from dedup_job.stream.event_time import validate_format
-    from dedup_job.stream.query import Query
-    from dedup_job.supervise import Reporter, Supervisor
-
-    config, state = driver.config, driver.state
-    spark = start_session(build_spark_conf(config, memory))
-    take_signals(driver.gate)  # PySpark has put its own handler on Ctrl-C
-    driver.metrics.build.labels(version=VERSION, spark_version=spark.version).set(1)
-    if config.event_time.taken_from is EventTimeFrom.FIELD:
-        validate_format(spark, config.event_time.format)
-    opener = SinkOpener(spark, config, driver.checkpoint, driver.attempt, driver.identity is not None, driver.brokers)
-    opened = opener.open()
-    if opened is not None:
-        opened.transactions.on_end = driver.metrics.count_transaction
-        opened.transactions.on_reopen = driver.metrics.count_reopened
-    identity = settle(driver, opened.marker if opened else None)
-    sink = opener.build(opened)
-    query = Query(config, driver.checkpoint, driver.gate, state, sink, build_guards(driver, sink))
-    mirror = GroupMirror(GroupOffsets(config.source.bootstrap_servers), config)
-    reporter = Reporter(config, driver.checkpoint, state, driver.metrics, mirror)
-    reporter.report_start(query)
-    if driver.gate.stop_requested.is_set():
-        return False  # nothing is stored yet: whoever stops the driver now may still correct its settings
-    if identity != driver.identity:
-        write_identity(driver.checkpoint, identity)
-        state.update(checkpoint_begun=True)
-    mirror.start()
-    query.start(spark)
-    state.update(phase=Phase.RUNNING, running_since=time.time())
-    _LOG.info("query started")
-    oldest = OldestUnread(config.source.bootstrap_servers, config.consumer_group)
-    lag = LagProbe(driver.brokers, oldest, config, state, driver.metrics, driver.gate.stop_requested)
-    lag.start()
-    SizeProbe(driver.checkpoint.folder, driver.metrics, driver.gate.stop_requested).start()
-    try:
-        ends = config.available_now
-        ticks = None if ends else build_tick_interval(config)
-        supervisor = Supervisor(query, jvm, driver.gate, driver.checkpoint, reporter, state, driver.explain, ticks, ends)
-        through = supervisor.run_until_stopped()
-        if through:
-            lag.probe()  # what came meanwhile is left to the next run, and nobody can ask later
-        return through
-    finally:
-        mirror.close()
-
-
-def settle(driver: Driver, marker: Marker | None) -> Identity:
-    """Repairs what can be derived, and follows the source topic where it was made again. What the checkpoint is to say it belongs to."""
-    driver.source.adopt_batch(marker)
-    for repair in settle_checkpoint(driver.checkpoint, marker):
-        _LOG.warning("the checkpoint was repaired: %s", repair)
-    topic_id = driver.source.follow_topic(marker) or None
-    driver.source.check_start()
-    config = driver.identity.config if driver.identity else driver.config
-    return Identity(config=config, topic_id=topic_id, spark_version=SPARK_VERSION)
-
-
-def build_guards(driver: Driver, sink: Sink) -> Guards:
-    attempt, durability = AttemptGuard(driver.checkpoint, driver.attempt), DurabilityGuard(driver.checkpoint)
-    topics = build_sink_guard(driver, sink)
-    return Guards(
-        before=(attempt.check, durability.settle_batch, driver.source.check_before, topics.check),
-        after=(driver.source.check_after, topics.check, attempt.check),
-    )
-
-
-def build_sink_guard(driver: Driver, sink: Sink) -> SinkGuard:
-    kafka = driver.config.sink.kafka
-
-    def fetch_id(topic: str) -> str | None:
-        found = ask_patiently(lambda: driver.brokers.fetch_topic(topic))
-        return None if found is None else found.id
-
-    topics = {kafka.topic: Reason.SINK_TOPIC_MISSING} if kafka else {}
-    if driver.config.dead_letter_topic:
-        topics[driver.config.dead_letter_topic] = Reason.DEAD_LETTER_TOPIC_MISSING
-    return SinkGuard(fetch_id, time.sleep, topics, driver.config.progress_topic, lambda: sink.marks)
-
-
-def explain_exception(driver: Driver, error: Exception) -> JobError:
+def find_start_failure(driver: Driver, error: Exception) -> JobError:
     from dedup_job.stream.query import read_exception_causes
 
-    found = driver.explain(read_exception_causes(error))
-    if found.code is ExitCode.INTERNAL:  # everything else has a remedy, which a stack trace only hides
+    failure = driver.find_failure(read_exception_causes(error))
+    if failure.code is ExitCode.INTERNAL:  # the other codes have a remedy, which a stack trace would only hide
         _LOG.error("the query could not be started", exc_info=error)
-    return found
+    return failure
 
 
-def read_config(path: Path) -> JobConfig:
-    try:
-        return JobConfig.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise JobError(ExitCode.CONFIGURATION, f"cannot read {path}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise JobError(ExitCode.CONFIGURATION, f"{path.name}: {field}: {first['msg']}") from error
+def report_start(state: State, config: JobConfig, attempt: int, identity: Identity | None, port: int) -> None:
+    state.update(
+        phase=Phase.STARTING,
+        blocked_by=None,
+        attempt=attempt,
+        generation=config.generation,
+        checkpoint_has_state=identity is not None,
+    )
+    _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
 
 
-def validate_config(config: JobConfig) -> None:
-    """What the models cannot say; the operator has mostly refused it before."""
-    durations = {
-        "spec.watermark": config.watermark,
-        "spec.trigger.processingTime": config.processing_time,
-        "spec.eventTime.maxFutureSkew": config.event_time.max_future_skew,
-    }
-    for field, text in durations.items():
-        try:
-            parse_duration(text)
-        except ValueError as error:
-            raise JobError(ExitCode.CONFIGURATION, f"{field}: {error}") from error
-    if config.wants_dead_letters and config.dead_letter_topic is None:
-        raise JobError(ExitCode.CONFIGURATION, "spec.deadLetter.topic is missing, and spec.onLate or spec.onInvalid is DeadLetter")
-    if config.dead_letter_topic in {config.source.topic, config.progress_topic, config.sink.kafka and config.sink.kafka.topic} - {None}:
-        raise JobError(ExitCode.CONFIGURATION, "spec.deadLetter.topic is the job's source, output or progress topic: choose another")
-    if (config.sink.kafka is None) == (config.sink.console is None):
-        raise JobError(ExitCode.CONFIGURATION, "spec.sink needs exactly one member: kafka or console")
-    validate_paths(build_paths(config))
+def report_stop(config: JobConfig) -> int:
+    """The exit code of a driver that was stopped. With `availableNow` it has not read everything that it was to
+    read."""
+    _LOG.info("stopped as requested")
+    return STOPPED_EARLY if config.available_now else ExitCode.DONE
 
 
-def take_signals(gate: Gate) -> None:
-    def handle(number: int, frame: FrameType | None) -> None:
-        gate.close()
+def report_completion(state: State, termination_log: Path) -> int:
+    _LOG.info("the driver has read everything that the topic held at the start")
+    meaning = EXPLANATIONS[Reason.COMPLETED].meaning
+    write_termination_message(termination_log, Reason.COMPLETED, meaning, build_status(state.read()))
+    return ExitCode.DONE
 
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
 
-
-def end_with(error: JobError, termination_log: Path) -> int:
+def report_failure(error: JobError, termination_log: Path) -> int:
     _LOG.error(error.message, extra={"fields": {"exitCode": int(error.code), "reason": error.reason}})
     write_termination_message(termination_log, error.reason, error.message)
     return error.code

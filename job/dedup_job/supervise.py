@@ -1,4 +1,5 @@
-"""The main loop while the query runs: report what has committed, notice what has ended, stop between batches."""
+"""The main thread's loop while the query runs: it reports commits, notices the end of the query, and stops the query
+between two batches."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from datetime import timedelta
 
 from dedup_api.driver_status import Phase
 from dedup_api.job_config import JobConfig
-from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_commit
+from dedup_job.checkpoint.spark_logs import CommitLog
+from dedup_job.checkpoint.totals import Totals
 from dedup_job.errors import JobError
 from dedup_job.exits import Cause
 from dedup_job.jvm.process import Jvm
@@ -18,65 +20,66 @@ from dedup_job.kafka.consumer_group import GroupMirror
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.status import State
 from dedup_job.stream.batch import FinishedBatch
-from dedup_job.stream.expiry import is_tick_due
+from dedup_job.stream.expiry import is_expiry_batch_due
 from dedup_job.stream.query import Query
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate
 
 POLL = 0.2
-"""Seconds between looks while running."""
+"""Seconds between two rounds of the loop while the query runs."""
 STOP_POLL = 0.02
-"""Seconds between looks while stopping: each is a moment in which the next batch is planned for nothing."""
+"""Seconds between two rounds while the driver is stopping. Short, because Spark plans the next batch for nothing in
+this time."""
 
 _LOG = logging.getLogger("dedup_job.supervise")
 
 
 class Reporter:
-    """Turns commits into status and metrics."""
+    """Puts commits into the status, the metrics, the log and the consumer group."""
 
-    def __init__(self, config: JobConfig, checkpoint: Checkpoint, state: State, metrics: Metrics, mirror: GroupMirror) -> None:
-        self._config, self._checkpoint, self._state, self._metrics, self._mirror = config, checkpoint, state, metrics, mirror
+    def __init__(self, *, config: JobConfig, commits: CommitLog, state: State, metrics: Metrics, mirror: GroupMirror) -> None:
+        self._config, self._commits, self._state, self._metrics, self._mirror = config, commits, state, metrics, mirror
 
-    def report_start(self, query: Query) -> None:
-        """What earlier runs have left."""
-        last = fetch_last_commit(self._checkpoint)
-        totals = query.runner.totals
+    def report_earlier_runs(self, totals: Totals) -> None:
+        """Reports the totals and the last commit of earlier runs."""
+        last = self._commits.read_newest()
         self._state.update(totals=totals)
         if last is not None:
-            self._publish(last, totals.state_rows, totals.state_bytes)
+            self._report_position(last, totals)
 
     def report_commit(self, batch: FinishedBatch) -> None:
         now = time.time()
         duration = max(now - batch.started, 0.001)
-        self._metrics.count(batch.counts, batch.written)
+        self._metrics.count_batch(batch.counts, batch.written)
         if batch.skipped:
             self._metrics.skipped.inc()
         self._metrics.duration.observe(duration)
         self._metrics.last_commit.set(now)
-        self._publish(batch.number, batch.totals.state_rows, batch.totals.state_bytes)
+        self._report_position(batch.number, batch.totals)
         after = self._state.update(
             totals=batch.totals,
             committed_in_this_run=True,
             committed_at=now,
             rows_per_second=round(batch.counts.rows_in / duration),
         )
-        if after.batch_started == batch.started:
+        if after.batch_started == batch.started:  # otherwise the next batch has started already
             self._state.update(batch_started=None)
-        self._log(batch, duration)
+        self._log_commit(batch, duration)
 
     def report_phases(self, batches: list[dict[str, float]]) -> None:
+        """`batches`: seconds by phase, for each batch."""
         for phases in batches:
             for phase, seconds in phases.items():
                 self._metrics.phases.labels(phase=phase).inc(seconds)
 
-    def _publish(self, number: int, state_rows: int, state_bytes: int) -> None:
-        commit = read_commit(self._checkpoint, number, self._config.source.topic)
+    def _report_position(self, number: int, totals: Totals) -> None:
+        commit = self._commits.read(number, self._config.source.topic)
         self._state.update(commit=commit)
         self._mirror.mirror(commit.end_offsets)
         self._metrics.set_watermark(commit.next_watermark_ms)
-        self._metrics.state_rows.set(state_rows)
-        self._metrics.state_bytes.set(state_bytes)
+        self._metrics.state_rows.set(totals.state_rows)
+        self._metrics.state_bytes.set(totals.state_bytes)
 
-    def _log(self, batch: FinishedBatch, duration: float) -> None:
+    def _log_commit(self, batch: FinishedBatch, duration: float) -> None:
         counts = batch.counts
         fields = {
             "batch": batch.number,
@@ -91,79 +94,88 @@ class Reporter:
         _LOG.info("batch committed", extra={"fields": fields})
         if counts.unaccounted_in or counts.unaccounted_out:
             fields = {"batch": batch.number, "in": counts.unaccounted_in, "out": counts.unaccounted_out}
-            _LOG.error("records are unaccounted for", extra={"fields": fields})
+            _LOG.error("the driver cannot account for some records of the batch", extra={"fields": fields})
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Supervisor:
-    """What the loop looks at."""
+    """Runs the loop and keeps what it remembers from one round to the next."""
 
     query: Query
     jvm: Jvm
-    gate: Gate
-    checkpoint: Checkpoint
+    gate: BatchGate
+    commits: CommitLog
     reporter: Reporter
     state: State
-    explain: Callable[[list[Cause]], JobError]
-    """From the causes of a failed query to what the driver ends with."""
-    tick_interval: timedelta | None = None
-    """Of `expiry`; None where there are no ticks."""
-    ends: bool = False
-    """The query ends by itself when it has read what there was."""
+    find_failure: Callable[[list[Cause]], JobError]
+    """From the causes of a failed query to the error with which the driver ends."""
+    expiry_interval: timedelta | None = None
+    """The time between two expiry batches; None for a job without them."""
+    ends_itself: bool = False
+    """The query ends when it has read everything that the topic held at its start (`spec.trigger.availableNow`)."""
     _phases_due: bool = False
-    _ticked: int = 0
-    """Milliseconds: the last tick's watermark."""
+    _requested_watermark: int = 0
+    """The watermark of the last expiry batch that the driver has requested, in milliseconds."""
 
-    def run_until_stopped(self) -> bool:
-        """Returns when the query was stopped on purpose, or, with True, when it was through; raises JobError when it has failed or the
-        JVM is gone."""
+    def run_until_end(self) -> bool:
+        """Returns True when the query has read everything, and False when the driver has stopped it.
+
+        JobError when the query has failed or the JVM has ended.
+        """
         while True:
-            stopping = self.gate.stop_requested.wait(POLL)
+            is_stopping = self.gate.stop_requested.wait(POLL)
             self.jvm.check()
             self._report_commits()
             if not self.query.is_active():
-                if stopping and self.query.refused:
-                    return False
-                if not self.ends or self.query.has_failed():
-                    raise self._build_failure()
-                self._report_commits()
-                return True
-            if stopping and self._stop_if_idle():
+                return self._check_end(is_stopping)
+            if is_stopping and self._stop_if_idle():
                 return False
-            if not stopping:
-                self._tick_if_quiet()
+            if not is_stopping:
+                self._request_expiry_batch_if_quiet()
+
+    def _check_end(self, is_stopping: bool) -> bool:
+        """Decides what the end of the query means; the result is that of `run_until_end`."""
+        if is_stopping and self.query.was_refused:
+            return False
+        if not self.ends_itself or self.query.has_failed():
+            raise self._build_failure()
+        self._report_commits()
+        return True
 
     def _report_commits(self) -> None:
-        committed = self.query.runner.take_committed(self.checkpoint.is_committed)
+        committed = self.query.runner.take_committed(self.commits.is_committed)
         for batch in committed:
             self.reporter.report_commit(batch)
-        if committed or self._phases_due:  # Spark speaks of a batch a moment after its commit
+        if committed or self._phases_due:  # Spark reports a batch a moment after its commit, maybe in the next round
             self.reporter.report_phases(self.query.read_phases())
         self._phases_due = bool(committed)
 
-    def _tick_if_quiet(self) -> None:
+    def _request_expiry_batch_if_quiet(self) -> None:
         snapshot = self.state.read()
-        if self.tick_interval is None or snapshot.commit is None or not self.gate.is_idle(self.checkpoint.is_committed):
+        if self.expiry_interval is None or snapshot.commit is None or not self.gate.is_idle(self.commits.is_committed):
             return
         now = time.time()
-        if is_tick_due(self.tick_interval, max(self._ticked, snapshot.commit.next_watermark_ms), now, snapshot.totals.state_rows):
-            watermark = int(now * 1000) - 1
-            if self.query.tick(watermark):
-                self._ticked = watermark
+        watermark = max(self._requested_watermark, snapshot.commit.next_watermark_ms)
+        if is_expiry_batch_due(self.expiry_interval, watermark, now, snapshot.totals.state_rows):
+            wanted = int(now * 1000) - 1
+            if self.query.request_expiry_batch(wanted):
+                self._requested_watermark = wanted
 
     def _stop_if_idle(self) -> bool:
+        """Stops the query when no batch is running, and returns whether it has; JobError when the last batch has
+        failed."""
         if self.state.read().phase is not Phase.STOPPING:
             self.state.update(phase=Phase.STOPPING)
             _LOG.info("stopping after the running batch")
-        if not self.gate.is_idle(self.checkpoint.is_committed):
+        if not self.gate.is_idle(self.commits.is_committed):
             time.sleep(STOP_POLL)
             return False
         self.query.stop()
         self._report_commits()
-        if self.query.failed:  # its last batch, a moment before
+        if self.query.has_failed_batch:
             raise self._build_failure()
         return True
 
     def _build_failure(self) -> JobError:
         self.state.update(query_alive=False)
-        return self.query.known_error or self.explain(self.query.read_causes())
+        return self.query.known_error or self.find_failure(self.query.read_causes())

@@ -1,4 +1,4 @@
-"""Puts the operator together and runs it: `python -m dedup_operator --job-image …`."""
+"""Builds the operator from its parts and runs it: `python -m dedup_operator --job-image …`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from dedup_operator.adapters.kube import Kube, Resource, connect
 from dedup_operator.adapters.lease import Lease
 from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.errors import DedupOperatorError
+from dedup_operator.domain.types import Key
 from dedup_operator.handlers import configure_logging, run_kopf
-from dedup_operator.queue import Key, Round, WorkQueue
+from dedup_operator.queue import Reconcile, WorkQueue
 from dedup_operator.reconcile import Reconciler
 from dedup_operator.settings import Settings, parse_settings
 
 logger = logging.getLogger("dedup_operator")
 
 RELIST_SECONDS = 300.0
-"""A watch that went quiet costs at most this."""
+"""When a watch silently stops, the operator misses changes for this long at most."""
 CRD_RETRY_SECONDS = 5.0
 
 
@@ -50,19 +51,19 @@ async def run(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         relist_now = asyncio.Event()
         lease = build_lease(kube, settings, loop.time, relist_now.set)
-        queue = WorkQueue(lease_first(lease, reconciler.look), settings.workers)
+        queue = WorkQueue(require_lease(lease, reconciler.reconcile), settings.workers)
         queue.heartbeat = loop.time()
         health = HealthServer(metrics.registry, lambda: loop.time() - queue.heartbeat, settings.port)
         await health.start()
         dispatcher = asyncio.create_task(queue.run(), name="dispatcher")
         try:
             await wait_for_crd(kube, settings.namespaces)
-            tasks = [asyncio.create_task(add_all_for_ever(kube, queue, settings.namespaces, relist_now), name="relist")]
+            tasks = [asyncio.create_task(relist_periodically(kube, queue, settings.namespaces, relist_now), name="relist")]
             if lease is not None:
                 tasks.append(asyncio.create_task(lease.run(), name="lease"))
-            logger.info("version %s watches %s", VERSION, ", ".join(settings.namespaces) or "all namespaces")
+            logger.info("operator version %s watches %s", VERSION, ", ".join(settings.namespaces) or "all namespaces")
             try:
-                await run_kopf(queue.add, reconciler.note_departure, settings.namespaces)
+                await run_kopf(queue.add, reconciler.record_pod_deletion, settings.namespaces)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -75,37 +76,46 @@ async def run(settings: Settings) -> None:
 
 
 def build_lease(kube: Kube, settings: Settings, monotonic: Callable[[], float], on_start: Callable[[], None]) -> Lease | None:
-    """None for the only replica. From here on the client writes nothing without it."""
+    """None when this is the only replica. Otherwise the client refuses to write without the Lease from now on."""
     if not settings.lease:
         return None
     identity = f"{socket.gethostname()}_{uuid4()}"
-    lease = Lease(kube, settings.lease_namespace, settings.lease, identity, lambda: datetime.now(UTC), monotonic, on_start)
+    lease = Lease(
+        kube=kube,
+        namespace=settings.lease_namespace,
+        name=settings.lease,
+        identity=identity,
+        clock=lambda: datetime.now(UTC),
+        monotonic=monotonic,
+        on_start=on_start,
+    )
     kube.check_write = lease.check
     return lease
 
 
-def lease_first(lease: Lease | None, look: Round) -> Round:
-    """A replica that stands by forgets what it hears of: when its turn comes it lists all jobs."""
+def require_lease(lease: Lease | None, reconcile: Reconcile) -> Reconcile:
+    """Reconciles only while this replica holds the Lease. A standby drops every DedupJob from its queue. When it
+    acquires the Lease, it lists all DedupJobs."""
 
-    async def look_if_held(key: Key) -> float | None:
-        return await look(key) if lease is None or lease.is_held() else None
+    async def reconcile_if_held(key: Key) -> float | None:
+        return await reconcile(key) if lease is None or lease.is_held() else None
 
-    return look_if_held
+    return reconcile_if_held
 
 
 async def wait_for_crd(kube: Kube, namespaces: tuple[str, ...]) -> None:
-    """kopf looks for the resource once, when it starts; so it starts when the resource is there."""
+    """kopf looks up the CRD only once, when it starts. The operator therefore starts kopf after the CRD exists."""
     while True:
         try:
             await kube.list(Resource.DEDUP_JOBS, namespaces[0] if namespaces else None)
             return
         except DedupOperatorError as error:
-            logger.warning("cannot list %s: %s; again in %.0f s", names.CRD_NAME, error, CRD_RETRY_SECONDS)
+            logger.warning("cannot list %s: %s; the operator retries in %.0f s", names.CRD_NAME, error, CRD_RETRY_SECONDS)
             await asyncio.sleep(CRD_RETRY_SECONDS)
 
 
-async def add_all_for_ever(kube: Kube, queue: WorkQueue, namespaces: tuple[str, ...], now: asyncio.Event) -> None:
-    """Every few minutes, and when `now` is set."""
+async def relist_periodically(kube: Kube, queue: WorkQueue, namespaces: tuple[str, ...], now: asyncio.Event) -> None:
+    """Puts all DedupJobs into the queue every few minutes, and when `now` is set."""
     while True:
         now.clear()
         failed = False

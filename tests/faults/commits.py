@@ -7,8 +7,9 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_commit
-from dedup_job.checkpoint.totals import Totals, read_totals
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.spark_logs import CommitLog
+from dedup_job.checkpoint.totals import Totals, TotalsFile
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Outage:
 class Commits:
     """Spark keeps the newest hundred entries of its commit log: look often."""
 
-    checkpoint: Checkpoint
+    checkpoint: CheckpointLayout
     topic: str
     times: dict[int, float] = field(default_factory=dict)
     """By batch: when it was committed."""
@@ -44,16 +45,17 @@ class Commits:
 
     def count_read(self) -> int:
         """Records of the source topic in committed batches."""
-        last = fetch_last_commit(self.checkpoint)
+        commits = CommitLog(self.checkpoint)
+        last = commits.read_newest()
         if last is None:
             return 0
         try:
-            return sum(read_commit(self.checkpoint, last, self.topic).end_offsets.values())
+            return sum(commits.read(last, self.topic).end_offsets.values())
         except (OSError, ValueError):
             return 0  # just being written, or just deleted
 
     def read_totals(self) -> Totals:
-        return read_totals(self.checkpoint.totals_file)
+        return TotalsFile(self.checkpoint).read()
 
     def has_committed_since(self, moment: float) -> bool:
         return any(at > moment for at in self.times.values())
@@ -75,5 +77,5 @@ def describe_recoveries(seconds: list[float]) -> str:
     return f"median {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s, of {len(seconds)} measured"
 
 
-def make_checkpoint(folder: Path) -> Checkpoint:
-    return Checkpoint(folder / "checkpoint", 1)
+def make_checkpoint(folder: Path) -> CheckpointLayout:
+    return CheckpointLayout(folder / "checkpoint", 1)

@@ -22,11 +22,14 @@ import pytest
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_job.checkpoint.file_formats import build_sidecar_path
-from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_commit, read_end_offsets
-from dedup_job.checkpoint.markers import NOTHING_WRITTEN, Marker
-from dedup_job.checkpoint.output_file import read_output
-from dedup_job.checkpoint.recovery import settle_checkpoint
+from dedup_job.checkpoint.last_delivered import NOTHING_DELIVERED
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.log_format import parse_end_offsets
+from dedup_job.checkpoint.output_file import OutputFile
+from dedup_job.checkpoint.recovery import recover_checkpoint
+from dedup_job.checkpoint.spark_logs import CommitLog
 from dedup_job.errors import JobError
+from dedup_job.sink.marker import Marker
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import Driver, build_config
 from kafka.file_events import Disk, Event, Pool, Tree, build_strace_prefix, list_names, read_events, replay, wait_for_recording, write_tree
@@ -126,7 +129,7 @@ def list_markers(recording: Recording) -> list[list[int]]:
     """By event: the batches that the marker may stand for once it has happened. While a batch commits, both are possible: the
     transaction ends after the last partition has stored its state, and before the batch's commit is begun."""
     stored: dict[int, set[str]] = {}
-    committed, possible = NOTHING_WRITTEN, NOTHING_WRITTEN
+    committed, possible = NOTHING_DELIVERED, NOTHING_DELIVERED
     markers: list[list[int]] = []
     for event in recording.events:
         version = re.fullmatch(rf"{SPARK}/state/0/(\d+)/(\d+)\.changelog", event.target)
@@ -165,11 +168,11 @@ def test_every_copy_settles(recording: Recording, tmp_path: Path, seed: int, mon
     repaired = count = 0
     for copy in build_copies(recording, random.Random(seed), CHANCES):
         pool.write_tree(copy.tree, root)
-        checkpoint = Checkpoint(root, 1)
+        checkpoint = CheckpointLayout(root, 1)
         try:
-            done = settle_checkpoint(checkpoint, copy.marker)
+            done = recover_checkpoint(checkpoint, copy.marker)
             check_settled(recording, root, copy.marker)
-            assert not done or settle_checkpoint(checkpoint, copy.marker) == [], "settled once is settled"
+            assert not done or recover_checkpoint(checkpoint, copy.marker) == [], "settled once is settled"
         except (JobError, AssertionError) as error:
             raise AssertionError(f"{copy.name} (seed {seed}): {error}") from error
         count, repaired = count + 1, repaired + bool(done)
@@ -242,8 +245,8 @@ def restart_from_some(recording: Recording, broker: Broker, folder: Path, seed: 
 def restart(recording: Recording, broker: Broker, folder: Path, copy: Copy) -> None:
     """With the output and the progress topic as they were: rows of all batches up to the marker's, and the marker as the newest."""
     write_tree(copy.tree, folder / "checkpoint")
-    checkpoint = Checkpoint(folder / "checkpoint", 1)
-    output = read_output(checkpoint)
+    checkpoint = CheckpointLayout(folder / "checkpoint", 1)
+    output = OutputFile(checkpoint).read()
     assert output is not None
     records = [build_record(partition, offset) for partition in range(PARTITIONS) for offset in range(ROWS)]
     with use_topics(broker, 1) as (sink,):
@@ -262,11 +265,12 @@ def restart(recording: Recording, broker: Broker, folder: Path, copy: Copy) -> N
     assert values == sorted({record.value or b"" for record in records}), f"{copy.name}\n{said}"
 
 
-def read_position(checkpoint: Checkpoint, topic: str) -> dict[int, int]:
+def read_position(checkpoint: CheckpointLayout, topic: str) -> dict[int, int]:
     """{} before the first commit, and while the newest is torn, which the driver has yet to repair."""
-    last = fetch_last_commit(checkpoint)
+    commits = CommitLog(checkpoint)
+    last = commits.read_newest()
     try:
-        return {} if last is None else read_commit(checkpoint, last, topic).end_offsets
+        return {} if last is None else commits.read(last, topic).end_offsets
     except (ValueError, JobError):
         return {}
 
@@ -275,7 +279,7 @@ def build_output(recording: Recording, last: int) -> list[Record]:
     """What batches up to this one have written."""
     if last < 0:
         return []
-    ends = read_end_offsets(recording.entries[last], recording.source)
+    ends = parse_end_offsets(recording.entries[last], recording.source)
     return list(dict.fromkeys(build_record(partition, offset) for partition, end in ends.items() for offset in range(end)))
 
 

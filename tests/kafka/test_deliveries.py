@@ -16,13 +16,15 @@ from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import Ordering
-from dedup_job.checkpoint.layout import Checkpoint
-from dedup_job.checkpoint.markers import NOTHING_WRITTEN, Marker
-from dedup_job.checkpoint.output_file import read_output
+from dedup_job.checkpoint.last_delivered import NOTHING_DELIVERED
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.output_file import OutputFile
 from dedup_job.errors import JobError
+from dedup_job.kafka.client_settings import ClientSettings
 from dedup_job.kafka.sink_topics import ensure_progress_topic
-from dedup_job.sink.opening import make_transactions
-from dedup_job.sink.sinks import ExactlyOnceSink
+from dedup_job.sink.exactly_once import ExactlyOnceSink
+from dedup_job.sink.kafka_opening import build_transactions
+from dedup_job.sink.marker import Marker
 from dedup_job.sink.transactions import REOPEN_AFTER, Transactions
 from kafka.broker import Broker, Record, read_messages, use_topics
 from kafka.driver import Driver, build_config
@@ -103,7 +105,7 @@ def test_records_go_through_whole_and_deliveries_can_be_changed(
         broker.send(source, build_records(run * 200, run * 200 + 200))
         with start_driver(config(delivery=delivery)) as driver:
             driver.wait_for_rows((run + 1) * 400)
-            output = read_output(Checkpoint(driver.checkpoint, 1))
+            output = OutputFile(CheckpointLayout(driver.checkpoint, 1)).read()
             assert output is not None and output.delivery == delivery
             names.append(output.name)
             assert driver.stop() == ExitCode.DONE, driver.read_output()
@@ -148,9 +150,9 @@ def test_a_newer_producer_fences_the_driver(
     broker.send(source, build_records(0, 50))
     with start_driver(config()) as driver:
         driver.wait_for_rows(100)
-        output = read_output(Checkpoint(driver.checkpoint, 1))
+        output = OutputFile(CheckpointLayout(driver.checkpoint, 1)).read()
         assert output is not None
-        newer = make_transactions(spark, config(), output.name)
+        newer = build_transactions(spark, config(), output.name)
         newer.open()
         broker.send(source, build_records(50, 100))
         assert driver.wait_for_end() == ExitCode.FENCED, driver.read_output()
@@ -167,11 +169,21 @@ def test_a_producer_is_opened_anew_after_a_long_pause(
 ) -> None:
     """Before the brokers may have forgotten its id. Whoever wrote meanwhile is not written over."""
     now, job = [0.0], config(ordering="None")
-    ensure_progress_topic(broker.bootstrap, job.progress_topic)
+    settings = ClientSettings(broker.bootstrap)
+    ensure_progress_topic(settings, job.progress_topic)
 
-    def build_transactions() -> Transactions:
+    def open_producer() -> Transactions:
         identity = f"{job.transactional_id_prefix}.pause"
-        return Transactions(spark, broker.bootstrap, identity, topics[1], job.progress_topic, "pause", 65536, clock=lambda: now[0])
+        return Transactions(
+            spark=spark,
+            settings=settings,
+            transactional_id=identity,
+            topic=topics[1],
+            progress_topic=job.progress_topic,
+            output="pause",
+            batch_bytes=65536,
+            clock=lambda: now[0],
+        )
 
     def send(sink: ExactlyOnceSink, batch: int) -> None:
         rows = spark.sql(f"SELECT CAST(NULL AS BINARY) key, CAST('{batch}' AS BINARY) value, timestamp_millis(1) timestamp").selectExpr(
@@ -181,10 +193,11 @@ def test_a_producer_is_opened_anew_after_a_long_pause(
         sink.write(rows, batch)
         sink.confirm(1)
 
-    ours, other = build_transactions(), build_transactions()
+    ours, other = open_producer(), open_producer()
     try:
         ours.open()
-        sink = ExactlyOnceSink(ours, Marker(batch=NOTHING_WRITTEN, entry="", attempt=1, rows=0), 1, Ordering.NONE, 1)
+        first = Marker(batch=NOTHING_DELIVERED, entry="", attempt=1, rows=0)
+        sink = ExactlyOnceSink(ours, first, attempt=1, ordering=Ordering.NONE, partitions=1)
         send(sink, 0)
         other.open()  # from here on only a producer that is opened anew can write
         now[0] += REOPEN_AFTER + 1

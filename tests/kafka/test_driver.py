@@ -56,7 +56,7 @@ def test_every_event_comes_out_once_also_across_a_restart(broker: Broker, start_
             assert driver.stop() == ExitCode.DONE
         out = broker.read_all(sink)
 
-    assert '"stopped as asked"' in first, first
+    assert '"stopped as requested"' in first, first
     progress = status.progress
     assert (progress.rows_in, progress.rows_out, progress.duplicates) == (75_000, 60_000, 15_000), progress
     assert (progress.late, progress.invalid, progress.state_rows) == (0, 0, 60_000), progress

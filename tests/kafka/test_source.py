@@ -13,7 +13,9 @@ from confluent_kafka import Consumer, KafkaError
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, read_end_offsets, read_entry
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
+from dedup_job.kafka.client_settings import ClientSettings
 from dedup_job.kafka.consumer_group import GroupOffsets
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import Driver, build_config
@@ -97,9 +99,9 @@ def test_a_topic_made_again_stops_the_job_or_is_read_from_its_beginning(job: Job
         driver.wait_for_rows(1000)
         assert driver.stop() == ExitCode.DONE
     if in_output:
-        take_back_commit(Checkpoint(driver.checkpoint, 1))
+        take_back_commit(CheckpointLayout(driver.checkpoint, 1))
     else:
-        plan_batch(Checkpoint(driver.checkpoint, 1), job.source, {"0": 1007, "1": 0})
+        plan_batch(CheckpointLayout(driver.checkpoint, 1), job.source, {"0": 1007, "1": 0})
 
     replace_topic(job, 3)
     job.send(0, range(900, 1200))  # fewer than the old topic had: to Spark's old position there is nothing new
@@ -128,19 +130,19 @@ def replace_topic(job: Job, partitions: int) -> None:
     job.broker.create(job.source, partitions)
 
 
-def plan_batch(checkpoint: Checkpoint, topic: str, ends: dict[str, int]) -> None:
+def plan_batch(checkpoint: CheckpointLayout, topic: str, ends: dict[str, int]) -> None:
     """As Spark leaves a batch that was planned and refused."""
-    last = fetch_last_commit(checkpoint)
+    last = CommitLog(checkpoint).read_newest()
     assert last is not None
-    lines = read_entry(checkpoint, last).splitlines()
+    lines = OffsetLog(checkpoint).read_entry(last).splitlines()
     entry = "\n".join([*lines[:2], json.dumps({topic: ends})])
     (checkpoint.spark / "offsets" / str(last + 1)).write_text(entry)
-    assert read_end_offsets(read_entry(checkpoint, last + 1), topic) == {int(partition): end for partition, end in ends.items()}
+    assert OffsetLog(checkpoint).read_end_offsets(last + 1, topic) == {int(partition): end for partition, end in ends.items()}
 
 
-def take_back_commit(checkpoint: Checkpoint) -> None:
+def take_back_commit(checkpoint: CheckpointLayout) -> None:
     """As a driver leaves a batch that was killed between its transaction and Spark's commit."""
-    last = fetch_last_commit(checkpoint)
+    last = CommitLog(checkpoint).read_newest()
     assert last is not None
     commits = checkpoint.spark / "commits"
     (commits / str(last)).unlink()
@@ -149,7 +151,7 @@ def take_back_commit(checkpoint: Checkpoint) -> None:
 
 def test_a_group_with_members_keeps_its_own_position(job: Job) -> None:
     job.send(0, range(10))
-    group, offsets = f"group-of-{job.source}", GroupOffsets(job.broker.bootstrap)
+    group, offsets = f"group-of-{job.source}", GroupOffsets(ClientSettings(job.broker.bootstrap))
     consumer = Consumer({"bootstrap.servers": job.broker.bootstrap, "group.id": group, "auto.offset.reset": "earliest"})
     try:
         consumer.subscribe([job.source])

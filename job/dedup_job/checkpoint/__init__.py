@@ -1,1 +1,1 @@
-"""The checkpoint volume: its layout, its files, its lock, and its recovery after a crash or a power cut."""
+"""The checkpoint volume: the paths on it, one type per file, its lock, the checks of a batch, and the recovery."""

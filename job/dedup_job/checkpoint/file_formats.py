@@ -1,7 +1,7 @@
-"""Whether a file of Spark's checkpoint is whole. Reads single files and knows their formats; decides nothing.
+"""Checks whether a single file of Spark's checkpoint is whole, by its format and its checksums. Repairs nothing.
 
-A crash of a process leaves each file whole or absent. A power cut can leave it empty or cut off, and an administrator can
-leave anything. The formats are those of Spark 4.2 with the settings of `session`.
+A crash of a process leaves a file whole or missing. A power cut can leave it empty or cut off, and an administrator can
+leave any content. The formats are those of Spark 4.2 with the settings of `session`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _CUT_OFF = "is cut off"
 @dataclass(frozen=True)
 class Inspection:
     fault: str | None
-    """What is wrong, to follow the file's name in a sentence; None for a whole file."""
+    """What is wrong, as the end of a sentence that starts with the file's name; None for a whole file."""
     torn_sidecar: bool = False
-    """The file is whole, but its checksums are cut off, and Hadoop would refuse to read it."""
+    """The file is whole, but its checksums are cut off, so Hadoop would refuse to read it."""
 
 
 def build_sidecar_path(path: Path) -> Path:
-    """Where Hadoop keeps a file's checksums."""
+    """The file in which Hadoop keeps the checksums of `path`."""
     return path.with_name(f".{path.name}.crc")
 
 
 def inspect_file(path: Path, find_fault: Callable[[BinaryIO], str | None]) -> Inspection:
-    """By its own format first, by Hadoop's checksums then."""
+    """Checks the file's own format first, and then Hadoop's checksums."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -52,7 +52,7 @@ def inspect_file(path: Path, find_fault: Callable[[BinaryIO], str | None]) -> In
 
 
 def _compare_with_sidecar(file: BinaryIO, size: int, sidecar: Path) -> Inspection:
-    """Without a sidecar Hadoop reads a file as it is."""
+    """Hadoop reads a file without a sidecar unchecked, so such a file counts as whole."""
     try:
         content = sidecar.read_bytes()
     except FileNotFoundError:
@@ -79,19 +79,19 @@ def _build_sums(file: BinaryIO, chunk: int, limit: int) -> bytes:
 
 
 def find_commit_fault(file: BinaryIO) -> str | None:
-    """A version, and one JSON object."""
+    """An entry of the commit log: a version line and one JSON object."""
     lines = _read_log(file)
     return None if lines is not None and len(lines) == 1 and _is_object(lines[0]) else _CUT_OFF
 
 
 def find_entry_fault(file: BinaryIO) -> str | None:
-    """Of the offset log: a version, the batch's settings, and the end of each source's range. Ours has one source."""
+    """An entry of the offset log: a version line, the metadata of the batch, and the end offsets of the one source."""
     lines = _read_log(file)
     return None if lines is not None and len(lines) == 2 and all(_is_object(line) for line in lines) else _CUT_OFF
 
 
 def find_start_fault(file: BinaryIO) -> str | None:
-    """Of a source's first offsets: a zero byte for old readers, then as the logs."""
+    """The first offsets of a source: a zero byte for old readers, then the format of the commit log."""
     if file.read(1) != b"\0":
         file.seek(0)
     return find_commit_fault(file)
@@ -114,7 +114,7 @@ def _is_object(text: str) -> bool:
 
 
 def find_schema_fault(file: BinaryIO) -> str | None:
-    """Of the state schema: Java's `writeUTF` of the version, then for key and value a count and so many strings."""
+    """The state schema: the version by Java's `writeUTF`, then for key and value a count and that many strings."""
     content = file.read()
     try:
         at = _skip_strings(content, 0, 1)
@@ -135,7 +135,7 @@ def _skip_strings(content: bytes, at: int, count: int) -> int:
 
 
 def find_changelog_fault(file: BinaryIO) -> str | None:
-    """Blocks of lz4-java, each with its length, and an empty one at the end. Their content is left to the checksums."""
+    """Blocks of lz4-java, each with its length, and an empty block at the end. Only the checksums cover the content."""
     at = 0
     while True:
         header = file.read(_LZ4_HEADER.size)
@@ -150,7 +150,7 @@ def find_changelog_fault(file: BinaryIO) -> str | None:
 
 
 def find_archive_fault(file: BinaryIO) -> str | None:
-    """Of a snapshot: a ZIP archive of small files. The SST files that it names lie beside it."""
+    """The archive of a snapshot: a ZIP file of small files. The SST files that it names are separate files."""
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
@@ -161,7 +161,7 @@ def find_archive_fault(file: BinaryIO) -> str | None:
 
 
 def read_sst_sizes(path: Path) -> dict[str, int]:
-    """Of a snapshot that is whole: name in the folder SSTs -> bytes."""
+    """From the archive of a whole snapshot: the name of each SST file and its size in bytes."""
     with zipfile.ZipFile(path) as archive:
         return _parse_sst_sizes(archive)
 

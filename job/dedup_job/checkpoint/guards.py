@@ -1,9 +1,9 @@
-"""What is looked after at the beginning of every batch, before anything of it leaves the driver.
+"""The checks at the start of each batch that concern the checkpoint, before anything of the batch leaves the driver.
 
-Spark never asks the disk to keep what it writes, so a power cut can leave any of its recent files empty or without its
-name. What is in Kafka stays. The two fit together again after a power cut only if, when the transaction of batch N
-commits, everything that batch N begins from is on the disk: then only files that batch N itself writes can be torn, and
-those can be derived anew (`settle`).
+Spark never calls fsync, so a power cut can leave any file that Spark wrote recently empty or without its name. Kafka
+keeps what it has acknowledged. The two fit together again after a power cut only if, when the transaction of batch N
+commits, every file that batch N reads is on the disk: then only files that batch N itself writes can be torn, and
+`recovery` can derive those again.
 """
 
 from __future__ import annotations
@@ -15,64 +15,69 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dedup_api.exits import ExitCode
-from dedup_job.checkpoint.layout import Checkpoint, read_attempt
-from dedup_job.checkpoint.volume import build_volume_error
+from dedup_job.checkpoint.attempt_file import AttemptFile
+from dedup_job.checkpoint.durable_files import sync_path
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.spark_logs import OffsetLog
+from dedup_job.checkpoint.volume import translate_volume_errors
 from dedup_job.errors import JobError
 
 
 @dataclass(frozen=True)
 class AttemptGuard:
-    """Ends a driver that was taken for dead and comes back beside its successor: one that was frozen, or whose lock was lost."""
+    """Ends a driver that a newer driver has replaced: its process was frozen for a while, or its lock was lost."""
 
-    checkpoint: Checkpoint
+    layout: CheckpointLayout
     attempt: int
-    """Of this driver."""
+    """The number of this driver's start."""
 
     def check(self, batch: int) -> None:
         """JobError with FENCED when a newer driver has started."""
-        try:
-            newest = read_attempt(self.checkpoint)
-        except OSError as error:
-            raise build_volume_error(self.checkpoint.root, error) from error
+        newest = AttemptFile(self.layout).read()
         if newest > self.attempt:
             raise JobError(ExitCode.FENCED, f"this is attempt {self.attempt}, and attempt {newest} has taken over the checkpoint")
         if newest < self.attempt:
-            message = f"the file attempt went back from {self.attempt} to {newest}: the volume was restored under a running driver"
+            message = (
+                f"the file attempt went back from {self.attempt} to {newest}, because the volume was restored under a running driver: "
+                "suspend the job before you restore its volume"
+            )
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
 
 
 class DurabilityGuard:
-    """Puts on the disk what Spark wrote since the last batch. One per driver: it remembers what is on the disk already."""
+    """Puts on the disk what Spark wrote since the last batch.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
+    A driver needs one guard for all batches, because the guard remembers which files are on the disk already.
+    """
+
+    def __init__(self, layout: CheckpointLayout) -> None:
+        self._layout = layout
         self._known: set[_FileKey] = set()
 
-    def settle_batch(self, batch: int) -> None:
-        """At the start of `batch`, which Spark has planned. On return everything that it begins from is on the disk.
+    def sync_batch(self, batch: int) -> None:
+        """Call it when Spark has planned `batch`. On return every file that the batch reads is on the disk.
 
-        The first call takes everything there is, later ones what is new: the entry of this batch, the commit of the one
+        The first call syncs all files. Later calls sync the new ones: the entry of this batch, the commit of the batch
         before, a changelog per state partition, sometimes a snapshot.
         """
-        entry = self._checkpoint.spark / "offsets" / str(batch)
+        entry = OffsetLog(self._layout).get_path(batch)
         if not entry.exists():
-            message = f"{entry.relative_to(self._checkpoint.root)} is missing, and batch {batch} is about to be written"
+            message = f"{self._layout.describe(entry)} is missing, and batch {batch} is about to be written"
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
-        try:
-            found: set[_FileKey] = set()
-            self._settle_folder(self._checkpoint.spark, found)
+        found: set[_FileKey] = set()
+        with translate_volume_errors(self._layout.root):
+            self._sync_folder(self._layout.spark, found)
             if not self._known:
-                for folder in (self._checkpoint.folder, self._checkpoint.root):
-                    _sync(folder)
-        except OSError as error:
-            raise build_volume_error(self._checkpoint.root, error) from error
+                for folder in (self._layout.folder, self._layout.root):
+                    sync_path(folder)
         self._known = found
 
-    def _settle_folder(self, folder: Path, found: set[_FileKey]) -> None:
-        """Files, then folders below, then the folder itself if it has got a new name.
+    def _sync_folder(self, folder: Path, found: set[_FileKey]) -> None:
+        """Syncs the files, then the folders below, then the folder itself if a name in it is new.
 
-        A snapshot's archive lies above the SST files that it names and is written after them: listed first, it cannot
-        be settled without them.
+        Spark writes the SST files of a snapshot before the archive that names them, and the archive lies in the folder
+        above. Listing the archive first makes sure that the SST files that it names exist when their folder is
+        listed.
         """
         folders: list[Path] = []
         changed = False
@@ -81,17 +86,17 @@ class DurabilityGuard:
             if key.is_folder:
                 folders.append(path)
             elif key not in self._known:
-                _sync_if_there(path)
+                _sync_if_exists(path)
             changed = changed or key not in self._known
         for path in folders:
-            self._settle_folder(path, found)
+            self._sync_folder(path, found)
         if changed:
-            _sync(folder)
+            sync_path(folder)
 
 
 @dataclass(frozen=True)
 class _FileKey:
-    """Changes with the content: a file under the same name that was written anew, or that was still growing at the last look."""
+    """Differs for a file that was replaced under the same name, and for one that has grown since the last batch."""
 
     name: str
     inode: int
@@ -101,7 +106,7 @@ class _FileKey:
 
 
 def _list_entries(folder: Path) -> Iterator[tuple[Path, _FileKey]]:
-    """Without what Spark is still writing under a temporary name, and what it removed meanwhile."""
+    """Leaves out files that Spark is still writing under a temporary name, and files that Spark has just removed."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith((".tmp", ".tmp.crc")):
@@ -112,20 +117,12 @@ def _list_entries(folder: Path) -> Iterator[tuple[Path, _FileKey]]:
                 continue
             is_folder = stat.S_ISDIR(found.st_mode)
             size, changed = (0, 0) if is_folder else (found.st_size, found.st_mtime_ns)
-            yield Path(entry.path), _FileKey(entry.path, found.st_ino, size, changed, is_folder)
+            yield Path(entry.path), _FileKey(name=entry.path, inode=found.st_ino, size=size, changed_ns=changed, is_folder=is_folder)
 
 
-def _sync_if_there(path: Path) -> None:
-    """Spark removes old versions at any time."""
+def _sync_if_exists(path: Path) -> None:
+    """Spark may remove an old version at any time."""
     try:
-        _sync(path)
+        sync_path(path)
     except FileNotFoundError:
         return
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

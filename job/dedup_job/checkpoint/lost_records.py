@@ -1,47 +1,51 @@
-"""Records that the topic lost before the job had read them: which ranges, and how many since the checkpoint began.
+"""`lost.json`: the records that the topic lost before the job had read them.
 
-A batch's range is fixed in the offset log, and of a partition Kafka deletes the oldest records first: what a batch has
-lost is the front of its range, and can only grow while the batch is tried again. So ranges are kept by batch and
-partition, and a replay counts only what its predecessor had not.
+The file holds ranges of offsets, and the total since the checkpoint started.
+
+The offset log fixes the range of a batch, and Kafka deletes the oldest records of a partition first. So a batch loses
+the front of its range, and the lost part can only grow while the batch is repeated. The file keeps ranges by batch and
+partition, so that a replay counts only what earlier runs of the batch have not counted.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 from pydantic import Field, ValidationError
 
 from dedup_api.model import ApiModel
-from dedup_job.checkpoint.layout import write_durably
+from dedup_job.checkpoint.durable_files import write_durably
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.volume import translate_volume_errors
 
 KEPT = 100
-"""Ranges of earlier batches that the file holds: enough to see what happened, and the file is written with each new loss."""
+"""How many ranges of earlier batches the file keeps: the driver rewrites the whole file with each new loss."""
 NAMED = 5
-"""Ranges that a message names."""
+"""How many ranges a message names."""
 
 
 class LostRange(ApiModel):
     batch: int
     partition: int
     start: int
-    """First offset that is gone."""
+    """The first lost offset."""
     end: int
-    """First offset after it that is not, or that another batch reads."""
+    """The first offset after the range: one that the topic still holds, or one that the next batch reads."""
 
     @property
     def records(self) -> int:
-        """An upper bound: offsets that were compacted away or belong to transactions' markers count too."""
+        """An upper bound: it includes offsets that were compacted away, and offsets of transaction markers."""
         return self.end - self.start
 
 
-class Lost(ApiModel):
+class LostRecords(ApiModel):
     total: int = 0
     """Records."""
     ranges: list[LostRange] = Field(default_factory=list)
-    """By batch, then partition: all of the newest batch that lost something, and the last `KEPT` before it."""
+    """All ranges of the newest batch that lost records, and the last `KEPT` ranges before, by batch and partition."""
 
-    def add(self, found: list[LostRange]) -> Lost:
-        """With what is new in `found`."""
+    def add(self, found: list[LostRange]) -> LostRecords:
+        """Returns a copy that includes what is new in `found`."""
         known = {(item.batch, item.partition): item for item in self.ranges}
         total = self.total
         for item in found:
@@ -50,7 +54,7 @@ class Lost(ApiModel):
             if item.end > counted:
                 total += item.end - counted
                 known[item.batch, item.partition] = item
-        return Lost(total=total, ranges=_prune([known[key] for key in sorted(known)]))
+        return LostRecords(total=total, ranges=_prune([known[key] for key in sorted(known)]))
 
 
 def _prune(ranges: list[LostRange]) -> list[LostRange]:
@@ -59,10 +63,11 @@ def _prune(ranges: list[LostRange]) -> list[LostRange]:
 
 
 def find_lost(batch: int, starts: dict[int, int], ends: dict[int, int], earliest: dict[int, int]) -> list[LostRange]:
-    """What of a batch's range [start, end) lies before the earliest offset that the topic still holds, by partition.
+    """Returns the part of a batch's range [start, end) before the earliest offset that the topic still holds, by
+    partition.
 
-    A partition without a start was added to the topic after the batch before: it is read from its beginning, offset 0. What
-    is missing inside the log, behind the earliest offset, was compacted or never visible, and is no loss.
+    A partition without a start was added to the topic after the batch before, and the batch reads it from offset 0.
+    Offsets that are missing after the earliest one were compacted or never visible, and are not lost.
     """
     found = []
     for partition in sorted(ends.keys() & earliest.keys()):
@@ -73,11 +78,11 @@ def find_lost(batch: int, starts: dict[int, int], ends: dict[int, int], earliest
 
 
 def find_unreadable(batch: int, starts: dict[int, int], ends: dict[int, int]) -> list[LostRange]:
-    """The whole range of a batch whose topic is gone."""
+    """Returns the whole range of a batch, for a topic that was deleted."""
     return find_lost(batch, starts, ends, ends)
 
 
-def build_sentence(topic: str, ranges: list[LostRange]) -> str:
+def describe_lost(topic: str, ranges: list[LostRange]) -> str:
     named = [f"offsets {item.start} to {item.end - 1} of partition {item.partition}" for item in ranges[:NAMED]]
     if len(ranges) > NAMED:
         named.append(f"ranges of {len(ranges) - NAMED} more partitions")
@@ -85,13 +90,20 @@ def build_sentence(topic: str, ranges: list[LostRange]) -> str:
     return f"the topic {topic} no longer holds {', '.join(named)}: up to {records} records that the job has not read"
 
 
-def read_lost(path: Path) -> Lost:
-    """Nothing for a new checkpoint, nor from a file that cannot be read: as the totals, it informs and decides nothing."""
-    try:
-        return Lost.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return Lost()
+@dataclass(frozen=True)
+class LostRecordsFile:
+    """Reads and writes `lost.json`."""
 
+    layout: CheckpointLayout
 
-def write_lost(path: Path, lost: Lost) -> None:
-    write_durably(path, lost.model_dump_json(by_alias=True).encode())
+    def read(self) -> LostRecords:
+        """Zero for a new checkpoint, and for a file that cannot be understood: no decision depends on it."""
+        with translate_volume_errors(self.layout.root):
+            try:
+                return LostRecords.model_validate_json(self.layout.lost_records_file.read_bytes())
+            except (FileNotFoundError, ValidationError):
+                return LostRecords()
+
+    def write(self, lost: LostRecords) -> None:
+        with translate_volume_errors(self.layout.root):
+            write_durably(self.layout.lost_records_file, lost.model_dump_json(by_alias=True).encode())

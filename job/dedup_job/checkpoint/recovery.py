@@ -1,12 +1,17 @@
-"""Looks through the checkpoint before Spark does: names what is damaged, and repairs what can be derived from the rest.
+"""Checks the checkpoint before Spark reads it: names a damaged file, and repairs what the other files determine.
 
-Everything below rests on four facts. Batch N reads state version N and writes version N+1, so with the entry of the batch
-and the version before it, it can always be run again. What an uncommitted batch left behind is written anew by its next
-run. A batch may run again while the marker is not past it: its rows are then in the output, and skipped, or they are not.
-And the marker holds the entry of the batch that it stands for. See `checkpoint_guards` for what a power cut can tear.
+The repairs rest on four facts:
 
-Only what the next start reads is looked at: the newest two entries, the newest commit, the newest state version and what
-it is built from. Every repair can be interrupted and begun again.
+* Batch N reads state version N and writes version N+1. With the entry of the batch and state version N, the batch can
+  always run again.
+* The next run of an uncommitted batch replaces every file that the batch left behind.
+* A batch may run again while the output holds no later batch: either its rows are in the output and the sink skips
+  them, or they are not.
+* The record of the last delivered batch can hold the offset log entry of that batch.
+
+`guards` says which files a power cut can tear. Recovery reads only what the next start reads: the newest two entries,
+the newest commit, the newest state version and the files from which it is built. Every repair can be interrupted and
+repeated.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dedup_api.exits import ExitCode
+from dedup_job.checkpoint.durable_files import remove_spark_file, replace_spark_file, sync_path
 from dedup_job.checkpoint.file_formats import (
     build_sidecar_path,
     find_commit_fault,
@@ -28,179 +34,180 @@ from dedup_job.checkpoint.file_formats import (
     find_start_fault,
     inspect_file,
 )
-from dedup_job.checkpoint.layout import Checkpoint, fetch_last_commit, fetch_last_planned, sync_folder, write_durably
-from dedup_job.checkpoint.markers import Marker
+from dedup_job.checkpoint.last_delivered import LastDelivered
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
 from dedup_job.checkpoint.state_files import StateFault, find_state_fault, list_later_versions
-from dedup_job.checkpoint.volume import build_volume_error
+from dedup_job.checkpoint.volume import translate_volume_errors
 from dedup_job.errors import JobError
 
 
-def settle_checkpoint(checkpoint: Checkpoint, marker: Marker | None) -> list[str]:
-    """What was repaired, a sentence each; JobError with CHECKPOINT_DAMAGED, naming the file, where nothing safe can be done.
+def recover_checkpoint(layout: CheckpointLayout, last_delivered: LastDelivered | None) -> list[str]:
+    """Returns one sentence per repair.
 
-    To be called while no query runs. `marker`: None where the output has none (AtLeastOnce, console).
+    JobError with CHECKPOINT_DAMAGED, which names the file, where no safe repair exists. Call it while no query runs.
+    `last_delivered` is None for a sink that keeps no record (AtLeastOnce, console).
     """
-    try:
-        return _Settlement(checkpoint, marker).run()
-    except OSError as error:
-        raise build_volume_error(checkpoint.root, error) from error
+    with translate_volume_errors(layout.root):
+        return _Recovery(layout, last_delivered).run()
 
 
-class _Settlement:
-    def __init__(self, checkpoint: Checkpoint, marker: Marker | None) -> None:
-        self._checkpoint, self._spark, self._marker = checkpoint, checkpoint.spark, marker
-        self._done: list[str] = []
+class _Recovery:
+    def __init__(self, layout: CheckpointLayout, last_delivered: LastDelivered | None) -> None:
+        self._layout, self._last_delivered = layout, last_delivered
+        self._offsets, self._commits = OffsetLog(layout), CommitLog(layout)
+        self._repairs: list[str] = []
 
     def run(self) -> list[str]:
-        if not self._spark.is_dir():
+        if not self._layout.spark.is_dir():
             return []
         self._remove_leftovers()
-        due = self._settle_commits()
-        self._check_logs_against_state(due)
-        due = self._settle_state(due)
-        self._settle_entries(due)
-        self._settle_first_offsets(due)
+        due = self._recover_commits()
+        self._refuse_state_ahead_of_logs(due)
+        due = self._recover_state(due)
+        self._recover_entries(due)
+        self._recover_source_start(due)
         self._remove_uncommitted_state(due)
-        self._settle_query_id()
-        return self._done
+        self._recover_query_id()
+        return self._repairs
 
     def _remove_leftovers(self) -> None:
-        """Files that never got their name, and checksums of files that are gone: the next file of that name would not match them."""
-        for folder, _, names in os.walk(self._spark):
+        """Removes temporary files, and checksums without a file: the next file of that name would not match them."""
+        for folder, _, names in os.walk(self._layout.spark):
             for name in names:
-                orphan = name.startswith(".") and name.endswith(".crc") and name[1 : -len(".crc")] not in names
-                if orphan or name.endswith((".tmp", ".tmp.crc")):
+                without_file = name.startswith(".") and name.endswith(".crc") and name[1 : -len(".crc")] not in names
+                if without_file or name.endswith((".tmp", ".tmp.crc")):
                     Path(folder, name).unlink(missing_ok=True)
 
-    def _settle_commits(self) -> int:
-        """The batch that is due: the one after the newest whole commit."""
-        last = fetch_last_commit(self._checkpoint)
+    def _recover_commits(self) -> int:
+        """Returns the batch that is due: the one after the newest whole commit."""
+        last = self._commits.read_newest()
         due = 0 if last is None else last + 1
         if last is not None:
-            fault = self._inspect(self._get_commit(last), find_commit_fault)
+            fault = self._inspect(self._commits.get_path(last), find_commit_fault)
             if fault is not None:
-                self._check_earlier_commit(last)
+                self._refuse_damaged_commit_before(last)
                 due = last
-                self._replay(due, self._get_commit(last), fault)
-        planned = fetch_last_planned(self._checkpoint)
+                self._run_again(due, self._commits.get_path(last), fault)
+        planned = self._offsets.read_newest()
         if planned is not None and planned > due:
-            self._check_earlier_entry(planned, due)
-            self._replay(due, self._get_commit(due), "is missing")
+            self._refuse_missing_commit_before(planned, due)
+            self._run_again(due, self._commits.get_path(due), "is missing")
         return due
 
-    def _check_earlier_commit(self, batch: int) -> None:
-        """The commit before the one that is to go: without it, more is lost than the newest."""
+    def _refuse_damaged_commit_before(self, batch: int) -> None:
+        """Recovery takes back one commit. If the commit before is damaged too, more than the newest batch is lost."""
         if batch > 0:
-            path = self._get_commit(batch - 1)
+            path = self._commits.get_path(batch - 1)
             fault = self._inspect(path, find_commit_fault)
             if fault is not None:
                 raise self._build_damage(path, fault)
 
-    def _check_earlier_entry(self, planned: int, due: int) -> None:
+    def _refuse_missing_commit_before(self, planned: int, due: int) -> None:
         if planned > due + 1:
-            raise self._build_damage(self._get_commit(planned - 1), "is missing")
+            raise self._build_damage(self._commits.get_path(planned - 1), "is missing")
 
-    def _check_logs_against_state(self, due: int) -> None:
-        """State from long after the batch that is due: the logs were removed or come from another time."""
-        later = list_later_versions(self._spark / "state", due + 2)
+    def _refuse_state_ahead_of_logs(self, due: int) -> None:
+        """State of a much later batch means that the logs were removed, or that they are an older copy."""
+        later = list_later_versions(self._layout.state, due + 2)
         if later:
-            raise self._build_damage(self._get_commit(due + 1), f"is missing, and there is {self._name(later[0])}")
+            path = self._commits.get_path(due + 1)
+            raise self._build_damage(path, f"is missing, and there is {self._layout.describe(later[0])}")
 
-    def _settle_state(self, due: int) -> int:
-        """Steps back by one batch where the newest state cannot be read and the one before can."""
+    def _recover_state(self, due: int) -> int:
+        """Returns the batch that is due: one batch earlier where only the newest state cannot be read."""
         fault = self._find_state_fault(due)
         if fault is None:
             return due
         before = due - 1
-        if self._find_state_fault(before) is not None or self._inspect(self._get_entry(before), find_entry_fault) is not None:
+        if self._find_state_fault(before) is not None or self._inspect(self._offsets.get_path(before), find_entry_fault) is not None:
             raise self._build_damage(fault.path, fault.what)
-        self._replay(before, fault.path, fault.what)
+        self._run_again(before, fault.path, fault.what)
         return before
 
     def _find_state_fault(self, version: int) -> StateFault | None:
-        found = find_state_fault(self._spark / "state", version)
+        found = find_state_fault(self._layout.state, version)
         for path, what in found.useless:
             self._remove(path, f"{what}, and is not needed")
         for path in found.torn_sidecars:
             self._remove(path, "is cut off")
         return found.fault
 
-    def _replay(self, batch: int, path: Path, fault: str) -> None:
-        """Takes back that `batch` is committed and the next one planned; `path` is why."""
-        if not self._can_run_again(batch):
-            raise self._build_damage(path, f"{fault}, and batch {batch} cannot run again: the output is past it")
-        self._remove(self._get_entry(batch + 1), "is taken back")
-        self._remove(self._get_commit(batch), "is taken back")
-        self._done.append(f"{self._name(path)} {fault}: batch {batch} is run again")
+    def _run_again(self, batch: int, path: Path, fault: str) -> None:
+        """Removes the commit of `batch` and the entry of the batch after it. `path` and `fault` are the reason."""
+        if self._last_delivered is not None and not self._last_delivered.may_run_again(batch):
+            raise self._build_damage(path, f"{fault}, and batch {batch} cannot run again: the output may hold it or a later batch")
+        self._remove(self._offsets.get_path(batch + 1), "was planned after a batch that runs again")
+        self._remove(self._commits.get_path(batch), "belongs to a batch that runs again")
+        self._repairs.append(f"{self._layout.describe(path)} {fault}: batch {batch} runs again")
 
-    def _settle_entries(self, due: int) -> None:
-        """The entry of the batch that is due may be planned anew until the batch is in the output; those before it may not."""
-        planned = self._get_entry(due)
+    def _recover_entries(self, due: int) -> None:
+        """Restores damaged entries, or removes the entry of the batch that is due.
+
+        Spark may plan that batch again as long as its rows are not in the output. Earlier entries must not change.
+        """
+        planned = self._offsets.get_path(due)
         fault = self._inspect(planned, find_entry_fault)
         if fault is not None:
             if self._is_past(due - 1) and not self._restore_entry(due, fault):
                 raise self._build_damage(planned, f"{fault}, and the batch or a later one is in the output")
             if not self._is_past(due - 1):
-                self._remove(planned, f"{fault}, and is planned anew")
+                self._remove(planned, f"{fault}, and Spark plans the batch again")
         needed = [due - 1] if planned.exists() else [due - 1, due - 2]
         for batch in needed:
-            path = self._get_entry(batch)
+            path = self._offsets.get_path(batch)
             fault = None if batch < 0 else self._inspect(path, find_entry_fault)
             if fault is not None and not self._restore_entry(batch, fault):
                 raise self._build_damage(path, fault)
 
     def _restore_entry(self, batch: int, fault: str) -> bool:
-        marker = self._marker
-        if marker is None or marker.batch != batch or not marker.entry:
+        """Returns whether the record of the last delivered batch holds the entry."""
+        entry = None if self._last_delivered is None else self._last_delivered.get_entry(batch)
+        if self._last_delivered is None or entry is None:
             return False
-        path = self._get_entry(batch)
+        path = self._offsets.get_path(batch)
         path.parent.mkdir(exist_ok=True)
-        build_sidecar_path(path).unlink(missing_ok=True)
-        write_durably(path, marker.entry.encode())
-        self._done.append(f"{self._name(path)} {fault}: restored from the marker in the progress topic")
+        replace_spark_file(path, entry.encode())
+        self._repairs.append(f"{self._layout.describe(path)} {fault}: restored from {self._last_delivered.place}")
         return True
 
-    def _settle_first_offsets(self, due: int) -> None:
-        """Where the first batch begins. Of no use once it is committed."""
+    def _recover_source_start(self, due: int) -> None:
+        """Where batch 0 starts. Spark does not read the file once batch 0 is committed."""
         if due > 0:
             return
-        path = self._spark / "sources" / "0" / "0"
+        path = self._layout.source_start_file
         fault = self._inspect(path, find_start_fault)
         if fault is None:
             return
         if self._is_past(-1):
             raise self._build_damage(path, f"{fault}, and the first batch is in the output")
-        self._remove(path, f"{fault}, and is taken anew")
-        self._remove(self._get_entry(0), "is taken back")
+        self._remove(path, f"{fault}, and Spark chooses the start again")
+        self._remove(self._offsets.get_path(0), "belongs to the damaged start")
 
     def _remove_uncommitted_state(self, due: int) -> None:
-        """The next run writes it anew; between a file of that run and its checksums a crash would leave those of the old one."""
-        state = self._spark / "state"
+        """Removes the state that the next run will write again.
+
+        Otherwise a crash between a new file and its checksums would leave the checksums of the old file.
+        """
+        state = self._layout.state
         if due == 0 and state.is_dir():
             shutil.rmtree(state)
-            sync_folder(self._spark)
+            sync_path(self._layout.spark)
         for path in list_later_versions(state, due):
             path.unlink(missing_ok=True)
 
-    def _settle_query_id(self) -> None:
-        """Spark refuses logs without it. A new one will do: it only names the query, and nothing of ours is tied to it."""
-        path = self._spark / "metadata"
+    def _recover_query_id(self) -> None:
+        """Spark refuses logs without the id of their query. A new id serves: nothing of the driver depends on it."""
+        path = self._layout.query_id_file
         fault = self._inspect(path, find_object_fault)
         if fault is None:
             return
-        self._remove(path, f"{fault}, and is made anew")
-        if fetch_last_planned(self._checkpoint) is not None:
-            build_sidecar_path(path).unlink(missing_ok=True)
-            write_durably(path, json.dumps({"id": str(uuid.uuid4())}).encode())
-
-    def _can_run_again(self, batch: int) -> bool:
-        """A first marker has no entry: its batch was written without transactions, and could not be told from another."""
-        marker = self._marker
-        return marker is None or marker.batch < batch or (marker.batch == batch and bool(marker.entry))
+        self._remove(path, f"{fault}, and is created again")
+        if self._offsets.read_newest() is not None:
+            replace_spark_file(path, json.dumps({"id": str(uuid.uuid4())}).encode())
 
     def _is_past(self, batch: int) -> bool:
-        """The output holds a batch after this one."""
-        return self._marker is not None and self._marker.batch > batch
+        return self._last_delivered is not None and self._last_delivered.is_past(batch)
 
     def _inspect(self, path: Path, find_fault: Callable[[BinaryIO], str | None]) -> str | None:
         found = inspect_file(path, find_fault)
@@ -209,23 +216,8 @@ class _Settlement:
         return found.fault
 
     def _remove(self, path: Path, why: str) -> None:
-        """With its checksums, and on the disk before the next step."""
-        existed = path.exists()
-        if existed:
-            path.unlink()
-            self._done.append(f"{self._name(path)} {why}: removed")
-        build_sidecar_path(path).unlink(missing_ok=True)
-        if existed:
-            sync_folder(path.parent)
-
-    def _get_entry(self, batch: int) -> Path:
-        return self._spark / "offsets" / str(batch)
-
-    def _get_commit(self, batch: int) -> Path:
-        return self._spark / "commits" / str(batch)
-
-    def _name(self, path: Path) -> str:
-        return str(path.relative_to(self._checkpoint.root))
+        if remove_spark_file(path):
+            self._repairs.append(f"{self._layout.describe(path)} {why}: removed")
 
     def _build_damage(self, path: Path, what: str) -> JobError:
-        return JobError(ExitCode.CHECKPOINT_DAMAGED, f"{self._name(path)} {what}")
+        return JobError(ExitCode.CHECKPOINT_DAMAGED, f"{self._layout.describe(path)} {what}")

@@ -1,151 +1,105 @@
-"""With `onDataLoss: Continue`: from a topic that was deleted to the one made again under its name, without forgetting keys.
+"""With `onDataLoss: Continue`: moves the job from a deleted topic to the topic that was recreated under its name.
 
-Spark's position belongs to the old topic. Left to itself Spark goes on there, and skips what the new topic holds below it.
-So the next batch is written into the offset log by the driver: one whose end names no partition at all. Spark plays it as
-an empty batch, for the partitions it began with are gone; from then on every partition is new to Spark, and it reads
-partitions that are new from their beginning. That holds whatever the new topic's partitions and offsets are by then.
+The job keeps all keys.
 
-A planned batch of the old topic that did not commit cannot be read any more. Where its marker shows that its rows are in
-the output, its keys are in the state as well (the transaction commits after the last task), so the commit that Spark
-missed is put in its place: before the checkpoint is looked through (`settle`), which would remove that state and run the
-batch again. Otherwise the batch is dropped and its range counted as lost.
+Spark's position belongs to the old topic. Spark would continue at that position in the new topic and skip every record
+below it. So the driver writes the next batch into the offset log: a batch whose end names no partition. Spark replays
+it as an empty batch, because the partitions with which it started no longer exist. From then on every partition is new
+to Spark, and Spark reads a new partition from its beginning. That holds for any partitions and offsets of the new
+topic.
 
-Each step can be repeated: a driver that is killed on the way finds the old topic's id in the identity and begins again.
-What the forced batch begins from is on the disk before it: to step back behind it would be to read old offsets again.
+A planned batch of the old topic that did not commit can no longer be read. If the output holds its rows, its keys are
+in the state as well, because the sink commits after the last task. The driver then writes the commit that Spark did not
+write. It does so before `recovery`, which would remove that state and run the batch again. In every other case the
+driver removes the batch and counts its range as lost.
+
+Each step can be repeated: a driver that is killed in the middle finds the old topic's id in the identity and starts
+over. The files that the empty batch reads are on the disk before its entry: a step back to the batch before it would
+read old offsets from the new topic.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from dedup_api.exits import ExitCode
-from dedup_job.checkpoint.file_formats import build_sidecar_path
 from dedup_job.checkpoint.guards import DurabilityGuard
-from dedup_job.checkpoint.layout import (
-    LOG_VERSION,
-    Checkpoint,
-    fetch_last_commit,
-    fetch_last_planned,
-    get_initial_file,
-    read_end_offsets,
-    read_entry,
-    read_start_offsets,
-    sync_folder,
-    write_durably,
-)
-from dedup_job.checkpoint.lost_records import LostRange, find_unreadable, read_lost, write_lost
-from dedup_job.checkpoint.markers import Marker
-from dedup_job.checkpoint.volume import build_volume_error
+from dedup_job.checkpoint.last_delivered import LastDelivered
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.log_format import build_empty_batch_entry
+from dedup_job.checkpoint.lost_records import LostRange, LostRecordsFile, find_unreadable
+from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog, SourceStart
+from dedup_job.checkpoint.volume import translate_volume_errors
 from dedup_job.errors import JobError
-
-NO_PARTITION = "{}"
-_ENTRY_LINES = 3
-"""Version, metadata, the offsets of the one source."""
 
 
 @dataclass(frozen=True)
-class Move:
-    """What was done, for the log and for tests."""
+class OffsetReset:
+    """What `RecreatedTopic.reset_offsets` did, for the log and for tests."""
 
-    forced: int | None
-    """The batch that was written into the offset log; None where no batch has committed."""
-    dropped: int | None
-    """The planned batch of the old topic whose rows are in no output."""
+    empty_batch: int | None
+    """The empty batch in the offset log, or None where no batch has committed."""
+    dropped_batch: int | None
+    """The planned batch of the old topic that was removed, or None. The output holds none of its rows."""
     lost: list[LostRange]
-    """What the dropped batch would have read. What else the old topic held is not known any more."""
+    """What the dropped batch would have read. The driver cannot know what else the old topic held."""
 
 
-def adopt_batch(checkpoint: Checkpoint, marker: Marker | None) -> int | None:
-    """Before the checkpoint is looked through: commits the planned batch of the old topic if its rows are in the output. Its number."""
-    committed, planned = fetch_last_commit(checkpoint), fetch_last_planned(checkpoint)
-    if marker is None or planned == committed or marker.batch != planned:
-        return None
-    try:
-        _commit(checkpoint, planned, committed)
-    except OSError as error:
-        raise build_volume_error(checkpoint.root, error) from error
-    return planned
+class RecreatedTopic:
+    def __init__(self, layout: CheckpointLayout, topic: str, last_delivered: LastDelivered | None) -> None:
+        """`last_delivered` is None for a sink that keeps no record (AtLeastOnce, console)."""
+        self._layout, self._topic, self._last_delivered = layout, topic, last_delivered
+        self._offsets, self._commits = OffsetLog(layout), CommitLog(layout)
 
+    def commit_delivered_batch(self) -> int | None:
+        """Before recovery: commits the planned batch of the old topic if the output holds its rows.
 
-def move_to_new_topic(checkpoint: Checkpoint, topic: str, marker: Marker | None) -> Move:
-    """Before the query starts, after the checkpoint was looked through. The caller then writes the new topic's id into the identity.
+        Returns the number of the batch, or None.
+        """
+        committed, planned = self._commits.read_newest(), self._offsets.read_newest()
+        if planned is None or planned == committed or not self._is_delivered(planned):
+            return None
+        with translate_volume_errors(self._layout.root):
+            self._commits.write_missing(planned, committed)
+        return planned
 
-    `marker`: the newest in the progress topic, None with AtLeastOnce. JobError with CHECKPOINT_DAMAGED where a batch is in the
-    output, and neither its keys nor its records can be read.
-    """
-    try:
-        return _move(checkpoint, topic, marker)
-    except OSError as error:
-        raise build_volume_error(checkpoint.root, error) from error
+    def reset_offsets(self) -> OffsetReset:
+        """After recovery and before the query starts. The caller then writes the new topic's id into the identity.
 
+        JobError with CHECKPOINT_DAMAGED where the output holds a batch whose keys and records can no longer be read.
+        """
+        with translate_volume_errors(self._layout.root):
+            committed, planned = self._commits.read_newest(), self._offsets.read_newest()
+            lost: list[LostRange] = []
+            if planned is not None and planned != committed:
+                lost = self._count_lost(planned)
+            dropped = planned if lost else None
+            if committed is None:
+                self._remove_first_batch()
+                return OffsetReset(None, dropped, lost)
+            self._write_empty_batch(committed)
+            return OffsetReset(committed + 1, dropped, lost)
 
-def _move(checkpoint: Checkpoint, topic: str, marker: Marker | None) -> Move:
-    committed, planned = fetch_last_commit(checkpoint), fetch_last_planned(checkpoint)
-    lost: list[LostRange] = []
-    if planned is not None and planned != committed:
-        if marker is not None and marker.batch == planned:
+    def _count_lost(self, planned: int) -> list[LostRange]:
+        if self._is_delivered(planned):
             message = f"batch {planned} is in the output, its state cannot be read, and its records went with the topic that was deleted"
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
-        lost = _find_unreadable(checkpoint, topic, planned)
-        write_lost(checkpoint.lost_file, read_lost(checkpoint.lost_file).add(lost))  # before the entry goes: it is known from there alone
-    dropped = planned if lost else None
-    if committed is None:
-        _begin_anew(checkpoint)
-        return Move(None, dropped, lost)
-    DurabilityGuard(checkpoint).settle_batch(committed)
-    entry = build_forced_entry(read_entry(checkpoint, committed), _read_watermark(checkpoint, committed), int(time.time() * 1000))
-    _replace(checkpoint.spark / "offsets" / str(committed + 1), entry.encode())
-    return Move(committed + 1, dropped, lost)
+        starts = self._offsets.read_start_offsets(planned, self._topic)
+        lost = find_unreadable(planned, starts or {}, self._offsets.read_end_offsets(planned, self._topic))
+        file = LostRecordsFile(self._layout)
+        file.write(file.read().add(lost))  # before the entry is removed: only the entry names the range
+        return lost
 
+    def _write_empty_batch(self, committed: int) -> None:
+        DurabilityGuard(self._layout).sync_batch(committed)
+        previous, watermark = self._offsets.read_entry(committed), self._commits.read_next_watermark(committed)
+        self._offsets.replace(committed + 1, build_empty_batch_entry(previous, watermark, int(time.time() * 1000)))
 
-def build_forced_entry(last: str, watermark_ms: int, now_ms: int) -> str:
-    """The entry after `last`, which reads nothing and ends at no partition. Neither watermark nor clock goes back."""
-    lines = last.splitlines()
-    if len(lines) != _ENTRY_LINES or lines[0] != LOG_VERSION:
-        raise JobError(ExitCode.INTERNAL, f"an entry of the offset log has another form than {LOG_VERSION} with one source: {last[:100]!r}")
-    metadata: dict[str, Any] = json.loads(lines[1])
-    metadata["batchWatermarkMs"] = max(watermark_ms, metadata["batchWatermarkMs"])
-    metadata["batchTimestampMs"] = max(now_ms, metadata["batchTimestampMs"])
-    return "\n".join([LOG_VERSION, json.dumps(metadata, separators=(",", ":")), NO_PARTITION])
+    def _remove_first_batch(self) -> None:
+        """No batch has committed. `startingOffsets` was meant for the old topic, so batch 0 reads the whole new one."""
+        SourceStart(self._layout).clear()
+        self._offsets.remove(0)
 
-
-def _commit(checkpoint: Checkpoint, batch: int, before: int | None) -> None:
-    """What Spark would have written. The watermark stays as it was: a lower one only keeps keys for longer."""
-    folder = checkpoint.spark / "commits"
-    folder.mkdir(exist_ok=True)
-    last = f"{LOG_VERSION}\n{json.dumps({'nextBatchWatermarkMs': 0})}" if before is None else (folder / str(before)).read_text()
-    _replace(folder / str(batch), last.encode())
-
-
-def _read_watermark(checkpoint: Checkpoint, batch: int) -> int:
-    lines = (checkpoint.spark / "commits" / str(batch)).read_text().splitlines()
-    return int(json.loads(lines[1]).get("nextBatchWatermarkMs", 0))
-
-
-def _find_unreadable(checkpoint: Checkpoint, topic: str, batch: int) -> list[LostRange]:
-    starts = read_start_offsets(checkpoint, topic, batch)
-    return find_unreadable(batch, starts or {}, read_end_offsets(read_entry(checkpoint, batch), topic))
-
-
-def _begin_anew(checkpoint: Checkpoint) -> None:
-    """Nothing has committed. What Spark chose as the beginning is replaced by every partition's; startingOffsets was for the old topic."""
-    if get_initial_file(checkpoint).exists():
-        _replace(get_initial_file(checkpoint), f"\0{LOG_VERSION}\n{NO_PARTITION}".encode())
-    _remove(checkpoint.spark / "offsets" / "0")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Spark's checksums go first: a file that does not match them cannot be read, one without them is read as it is."""
-    _remove(path)
-    write_durably(path, content)
-
-
-def _remove(path: Path) -> None:
-    build_sidecar_path(path).unlink(missing_ok=True)
-    if path.exists():
-        path.unlink()
-        sync_folder(path.parent)
+    def _is_delivered(self, planned: int) -> bool:
+        return self._last_delivered is not None and self._last_delivered.batch == planned

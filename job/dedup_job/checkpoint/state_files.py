@@ -1,7 +1,7 @@
-"""The state store's files: which of them a version is built from, and whether they are whole. Reads only.
+"""Finds the files from which a version of Spark's state is built, and checks whether they are whole. Changes no file.
 
-A partition's version V is the newest snapshot up to V (`<version>.zip`, and SST files that several snapshots share) with
-the changelogs after it (`<version>.changelog`); version 0 is empty.
+Spark builds version V of a partition from the newest snapshot up to V (`<version>.zip`, and SST files that several
+snapshots share) and the changelogs after that snapshot (`<version>.changelog`). Version 0 is empty.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StateFindings:
     fault: StateFault | None = None
     """Why the version cannot be read."""
     useless: list[tuple[Path, str]] = field(default_factory=list)
-    """Damaged snapshots that Spark would take, and can do without."""
+    """Damaged snapshots that Spark would use although the changelogs make them unnecessary, each with its fault."""
     torn_sidecars: list[Path] = field(default_factory=list)
 
 
@@ -52,7 +52,7 @@ def find_state_fault(state: Path, version: int) -> StateFindings:
 
 
 def _list_operators(state: Path) -> list[Path]:
-    """The deduplication is operator 0 of its query, and must be there."""
+    """Includes operator 0, the deduplication, even where its folder is missing: the check then reports that."""
     found = {path for path in state.iterdir() if path.name.isdigit()} if state.is_dir() else set()
     return sorted(found | {state / "0"})
 
@@ -62,12 +62,12 @@ def _check_operator(operator: Path, version: int, findings: StateFindings) -> St
     checked = inspect_file(metadata, find_commit_fault)
     if checked.fault is not None:
         return StateFault(metadata, checked.fault)
-    _note_sidecar(metadata, checked.torn_sidecar, findings)
+    _record_sidecar(metadata, checked.torn_sidecar, findings)
     schema = operator / "0" / "_metadata" / "schema"
     checked = inspect_file(schema, find_schema_fault)
     if checked.fault is not None:
         return StateFault(schema, checked.fault)
-    _note_sidecar(schema, checked.torn_sidecar, findings)
+    _record_sidecar(schema, checked.torn_sidecar, findings)
     for partition in range(_read_partitions(metadata)):
         fault = _check_partition(operator / str(partition), version, findings)
         if fault is not None:
@@ -81,7 +81,10 @@ def _read_partitions(metadata: Path) -> int:
 
 
 def _check_partition(folder: Path, version: int, findings: StateFindings) -> StateFault | None:
-    """From the newest snapshot that is whole; a damaged one before it is useless if the changelogs reach past it."""
+    """Starts from the newest whole snapshot.
+
+    A newer damaged snapshot does no harm if every changelog after the whole one exists.
+    """
     damaged: list[tuple[Path, str]] = []
     for snapshot in sorted((v for v, kind, _ in _list_versions(folder) if kind == "zip" and v <= version), reverse=True):
         path = folder / f"{snapshot}.zip"
@@ -99,17 +102,17 @@ def _check_partition(folder: Path, version: int, findings: StateFindings) -> Sta
 
 
 def _check_snapshot(path: Path, findings: StateFindings) -> str | None:
-    """Reads all of it, as Spark does next: about two seconds for a gigabyte."""
+    """Reads all files of the snapshot, as Spark does afterwards: about two seconds for a gigabyte."""
     checked = inspect_file(path, find_archive_fault)
     if checked.fault is not None:
         return checked.fault
-    _note_sidecar(path, checked.torn_sidecar, findings)
+    _record_sidecar(path, checked.torn_sidecar, findings)
     for name, size in read_sst_sizes(path).items():
         sst = path.parent / "SSTs" / name
         checked = inspect_file(sst, build_size_check(size))
         if checked.fault is not None:
             return f"needs SSTs/{name}, which {checked.fault}"
-        _note_sidecar(sst, checked.torn_sidecar, findings)
+        _record_sidecar(sst, checked.torn_sidecar, findings)
     return None
 
 
@@ -119,11 +122,11 @@ def _check_changelogs(folder: Path, snapshot: int, version: int, findings: State
         checked = inspect_file(path, find_changelog_fault)
         if checked.fault is not None:
             return StateFault(path, checked.fault)
-        _note_sidecar(path, checked.torn_sidecar, findings)
+        _record_sidecar(path, checked.torn_sidecar, findings)
     return None
 
 
-def _note_sidecar(path: Path, torn: bool, findings: StateFindings) -> None:
+def _record_sidecar(path: Path, torn: bool, findings: StateFindings) -> None:
     if torn:
         findings.torn_sidecars.append(build_sidecar_path(path))
 
@@ -137,7 +140,7 @@ def _list_versions(folder: Path) -> Iterator[tuple[int, str, Path]]:
 
 
 def list_later_versions(state: Path, version: int) -> list[Path]:
-    """Files, with their checksums, that only versions after this one are built from."""
+    """The files, and their checksums, that Spark needs only for versions after this one."""
     found: list[Path] = []
     for partition in state.glob("[0-9]*/[0-9]*"):
         for number, _, path in _list_versions(partition):

@@ -1,22 +1,24 @@
-"""What the job has counted since its checkpoint began, kept on the volume so that a restart does not forget it.
+"""`totals.json`: what the job has counted since its checkpoint started.
 
-The file names the batch it ends with and is written before Spark commits that batch: a batch that is replayed after a
-crash is found in it and not counted twice.
+The file is on the volume, so that the counts survive a restart.
+
+The file names the last batch that it includes, and the driver writes it before Spark commits that batch. So the driver
+does not count a batch twice when Spark replays it after a crash.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from dedup_api.faults import Fault
-from dedup_job.checkpoint.layout import write_durably
+from dedup_job.checkpoint.durable_files import write_durably
+from dedup_job.checkpoint.layout import CheckpointLayout
 
 
 @dataclass(frozen=True)
 class InvalidRecord:
-    """Where it is and what is wrong with it; nothing of what it holds."""
+    """The place of an invalid record and its fault. Never the content of the record, which may be confidential."""
 
     partition: int
     offset: int
@@ -26,7 +28,7 @@ class InvalidRecord:
 
 @dataclass(frozen=True)
 class StoreTimes:
-    """Seconds in the state store, summed over its partitions, which work side by side."""
+    """Seconds in the state store, as the sum over its partitions, which work in parallel."""
 
     update: float = 0.0
     evict: float = 0.0
@@ -35,18 +37,19 @@ class StoreTimes:
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """One batch, in records. `updated` keys were new to the state: unique events, and records with a fault under keys of their own."""
+    """The records of one batch."""
 
     rows_in: int
     updated: int
+    """Keys that were new to the state: one per unique event, and one per record with a fault (it gets its own key)."""
     duplicates: int
     unique: int
-    """That came out behind the deduplication."""
+    """Unique events after the deduplication."""
     faults: dict[Fault, int] = field(default_factory=dict)
-    """Late and invalid records, none where there are none."""
+    """Late and invalid records by fault, without entries of 0."""
     first_invalid: InvalidRecord | None = None
     removed: int = 0
-    """Keys that expired."""
+    """Keys that have expired."""
     state_bytes: int = 0
     store: StoreTimes = StoreTimes()
 
@@ -69,18 +72,21 @@ class BatchCounts:
 
     @property
     def unaccounted_out(self) -> int:
-        """Second counting law: what was new to the state came out behind it. Must be 0; what is sent is compared before its commit."""
+        """Second counting law: new keys = unique + late + invalid. Must be 0.
+
+        Before the sink commits, it compares the number of records that it has sent as well.
+        """
         return self.updated - self.unique - self.late - self.invalid
 
 
 @dataclass(frozen=True)
-class Written:
-    """What of a batch's faulty records is written, by the spec's onLate and onInvalid."""
+class WrittenFaults:
+    """How many late and invalid records of a batch the driver writes, by `spec.onLate` and `spec.onInvalid`."""
 
     emitted: int = 0
-    """Late ones, to the sink."""
+    """Late records that go to the sink."""
     dead: int = 0
-    """To the dead letters."""
+    """Records that go to the dead-letter topic."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ class Totals:
     def has(self, batch: int) -> bool:
         return self.batch is not None and batch <= self.batch
 
-    def add(self, batch: int, counts: BatchCounts, written: Written) -> Totals:
-        """The totals after `batch`; unchanged when it is in them already."""
+    def add(self, batch: int, counts: BatchCounts, written: WrittenFaults) -> Totals:
+        """Returns the totals after `batch`, unchanged when they include it already."""
         if self.has(batch):
             return self
         found = counts.invalid_by_reason
@@ -122,14 +128,19 @@ class Totals:
         )
 
 
-def read_totals(path: Path) -> Totals:
-    """Zero for a new checkpoint. A file that cannot be read starts from zero too: totals inform, they decide nothing."""
-    try:
-        document = json.loads(path.read_text())
-        return Totals(**{name: document[name] for name in asdict(Totals())})
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return Totals()
+@dataclass(frozen=True)
+class TotalsFile:
+    """Reads and writes `totals.json`. An OSError passes through: the batch that uses the file reports it."""
 
+    layout: CheckpointLayout
 
-def write_totals(path: Path, totals: Totals) -> None:
-    write_durably(path, json.dumps(asdict(totals)).encode())
+    def read(self) -> Totals:
+        """Zero for a new checkpoint, and for a file that cannot be understood: no decision depends on the totals."""
+        try:
+            document = json.loads(self.layout.totals_file.read_text())
+            return Totals(**{name: document[name] for name in asdict(Totals())})
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return Totals()
+
+    def write(self, totals: Totals) -> None:
+        write_durably(self.layout.totals_file, json.dumps(asdict(totals)).encode())

@@ -1,9 +1,11 @@
-"""What it means when the checkpoint volume refuses something: one place that turns an OSError into a JobError."""
+"""Turns an OSError of the checkpoint volume into a JobError with CHECKPOINT_NOT_WRITABLE that names the cause."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dedup_api.exits import ExitCode
@@ -14,8 +16,17 @@ _REFUSED = {errno.EACCES, errno.EPERM}
 _LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
+@contextmanager
+def translate_volume_errors(root: Path) -> Iterator[None]:
+    """Replaces an OSError of the block by a JobError."""
+    try:
+        yield
+    except OSError as error:
+        raise build_volume_error(root, error) from error
+
+
 def build_volume_error(root: Path, error: OSError) -> JobError:
-    """CHECKPOINT_NOT_WRITABLE, with what an administrator of the volume asks first."""
+    """The message names the file and the error, and what an administrator needs to know, such as the free space."""
     name = errno.errorcode.get(error.errno or 0, "no errno")
     where = "" if error.filename is None else f" at {_shorten(root, error.filename)}"
     message = f"the checkpoint volume {root} cannot be used: {error.strerror or error} ({name}){where}: {_explain(root, error)}"
@@ -35,8 +46,8 @@ def _explain(root: Path, error: OSError) -> str:
     if error.errno == errno.EROFS:
         return "it is mounted read-only, which a file system also does to itself after an error of its disk"
     if error.errno in _LOCKLESS:
-        return "its file system does not offer locks (flock), without which two drivers could write to it"
-    return "the file system reports an error, look at the volume and its disk"
+        return "its file system does not support locks (flock), without which two drivers could write to it: use another storage class"
+    return "the file system reports an error: check the volume and its disk"
 
 
 def _describe_space(root: Path) -> str:
@@ -48,7 +59,7 @@ def _describe_space(root: Path) -> str:
 
 
 def _describe_owner(root: Path, error: OSError) -> str:
-    """Of the nearest thing that can be looked at: the file itself, or a folder above it."""
+    """Describes the file itself, or the nearest folder above it that the driver may read."""
     path = root if error.filename is None else Path(os.fsdecode(error.filename))
     for candidate in (path, *path.parents):
         try:

@@ -1,1 +1,1 @@
-"""The JVM that Spark runs in: its process, its memory, and the class archive that it starts from."""
+"""The JVM that Spark runs in: its process, its memory, and the archive of classes that it loads at the start."""

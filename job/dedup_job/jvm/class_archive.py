@@ -1,11 +1,12 @@
-"""Makes the class-data archive that drivers start from: `python -m dedup_job.jvm.class_archive ARCHIVE`, once per image.
+"""Builds the class-data archive: `python -m dedup_job.jvm.class_archive ARCHIVE`, once for each image.
 
-A third of the work of a driver's start is the loading of some twenty thousand classes. The JVM can map them from a file
-instead, which it writes at the end of a run that has loaded them. This is that run: a pipeline of the driver's kind on
-made-up records, no broker needed. Without the archive everything works the same, later; see
-`docs/decisions/0005-start-up.md`.
+Loading some twenty thousand classes is a third of the work of a driver's start. The JVM can map classes from an archive
+file instead, and it writes that file at the end of a run that has loaded them. This module is such a run: it runs a
+query like the driver's on generated records, without a broker. A driver without the archive works the same and starts
+later; see `docs/decisions/0005-start-up.md`.
 
-It imports almost nothing of the driver, so that the image's archive layer is not made anew with every change of the source.
+The module must import very little of the driver: the image builds the archive in a layer of its own, and a change of
+any file that this module imports rebuilds that layer.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 CPUS, MEMORY = 2, 2 * 1024**3
 BATCHES = 4
-"""The first loads most classes, the second evicts state; the others are for threads that come late."""
+"""The first batch loads most classes, the second removes expired keys, and the others give background threads time."""
 DUMP_SECONDS = 300.0
+"""Time limit of the query, and again of the JVM to write the archive and end."""
 
 _STORE = "spark.sql.streaming.stateStore"
 _CONF = {
@@ -42,17 +44,17 @@ _CONF = {
     f"{_STORE}.rocksdb.changelogCheckpointing.enabled": "true",
     f"{_STORE}.rocksdb.boundedMemoryUsage": "true",
 }
-_RECORD = """format_string('{"id":"%d","n":%d,"at":"2024-05-06T07:08:09Z"}', value, value)"""
-_PLAN = r"Fields\nJson\nat\nid\nn"
+_RECORD_SQL = """format_string('{"id":"%d","n":%d,"at":"2024-05-06T07:08:09Z"}', value, value)"""
+_READ_PLAN = r"Fields\nJson\nat\nid\nn"
 
 
 def main() -> int:
     archive = Path(sys.argv[1])
-    # The folder goes last: tasks of the query that was stopped write into it until the JVM has ended.
+    # The folder must outlive the JVM: tasks of the stopped query write into it until the JVM has ended.
     with tempfile.TemporaryDirectory(prefix="dedup-warm-up-") as checkpoint:
-        jvm, info = start_jvm(build_memory_plan(MEMORY), CPUS, dump_archive=archive)
+        jvm, connection_file = start_jvm(build_memory_plan(MEMORY), CPUS, dump_archive=archive)
         try:
-            connect_gateway(jvm, info)
+            connect_gateway(jvm, connection_file)
             spark = _start_session()
             run_pipeline(spark, Path(checkpoint))
             load_kafka_clients(spark)
@@ -71,12 +73,13 @@ def _start_session() -> SparkSession:
 
 
 def build_pipeline(spark: SparkSession) -> DataFrame:
+    """A query with the operators and SQL functions that the driver's query has."""
     from pyspark.sql import functions as F
 
     records = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
     return (
-        records.selectExpr(f"cast({_RECORD} as binary) as text", "value as offset")
-        .selectExpr("text", "offset", f"dedup.read_record(text, null, '{_PLAN}') as record")
+        records.selectExpr(f"cast({_RECORD_SQL} as binary) as text", "value as offset")
+        .selectExpr("text", "offset", f"dedup.read_record(text, null, '{_READ_PLAN}') as record")
         .selectExpr("*", "coalesce(try_cast(record.time as timestamp), try_to_timestamp(cast(offset as string), 'yyyy')) as time")
         .selectExpr("*", "dedup.is_late(0, time, least(time, current_timestamp())) as late")
         .selectExpr(
@@ -92,6 +95,8 @@ def build_pipeline(spark: SparkSession) -> DataFrame:
 
 
 def run_pipeline(spark: SparkSession, checkpoint: Path) -> None:
+    """Runs at least BATCHES batches; RuntimeError when the query ends early or takes too long."""
+
     def write(batch: DataFrame, number: int) -> None:
         batch.filter("at is not null").select("value").write.format("noop").mode("overwrite").save()
 
@@ -100,23 +105,23 @@ def run_pipeline(spark: SparkSession, checkpoint: Path) -> None:
     deadline = time.monotonic() + DUMP_SECONDS
     while not (checkpoint / "commits" / str(BATCHES - 1)).exists():
         if not query.isActive or time.monotonic() > deadline:
-            raise RuntimeError(f"the warm-up query ended early: {query.exception()}")
+            raise RuntimeError(f"the warm-up query did not commit {BATCHES} batches: {query.exception()}")
         time.sleep(0.1)
     query.stop()
 
 
 def load_kafka_clients(spark: SparkSession) -> None:
-    """Opens each client once; none of them needs a broker to be opened."""
+    """Opens and closes each kind of Kafka client. Opening one needs no broker."""
     jvm: Any = spark._jvm
     settings = jvm.java.util.HashMap()
     settings.put("bootstrap.servers", "127.0.0.1:9")
     for kind in ("key", "value"):
         settings.put(f"{kind}.serializer", "org.apache.kafka.common.serialization.ByteArraySerializer")
         settings.put(f"{kind}.deserializer", "org.apache.kafka.common.serialization.ByteArrayDeserializer")
-    now = jvm.java.time.Duration.ZERO
-    jvm.org.apache.kafka.clients.admin.AdminClient.create(settings).close(now)
-    jvm.org.apache.kafka.clients.producer.KafkaProducer(settings).close(now)
-    jvm.org.apache.kafka.clients.consumer.KafkaConsumer(settings).close(now)
+    no_wait = jvm.java.time.Duration.ZERO
+    jvm.org.apache.kafka.clients.admin.AdminClient.create(settings).close(no_wait)
+    jvm.org.apache.kafka.clients.producer.KafkaProducer(settings).close(no_wait)
+    jvm.org.apache.kafka.clients.consumer.KafkaConsumer(settings).close(no_wait)
     spark.read.format("kafka").options(**{"kafka.bootstrap.servers": "127.0.0.1:9", "subscribe": "none"}).load()
 
 

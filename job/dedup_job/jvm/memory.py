@@ -1,8 +1,7 @@
-"""How the pod's memory limit is divided. Pure; the figures and how they were measured are in
-`docs/decisions/0003-driver-memory.md`.
+"""How the driver divides the pod's memory limit between the JVM's heap, the JVM's other memory, RocksDB and Python.
 
-What does not fit is not slowed down but killed by the kernel, so every part has a bound: the JVM's heap, what the JVM
-takes beside it, RocksDB, and the Python process.
+The kernel kills a container that exceeds its limit, so every part needs a bound. `docs/decisions/0003-driver-memory.md`
+has the figures and how they were measured. The module is pure.
 """
 
 from __future__ import annotations
@@ -12,24 +11,26 @@ from dataclasses import dataclass
 MIB = 1024 * 1024
 
 PYTHON_MIB = 110
-"""The driver's own Python process with the HTTP server and the Kafka client: 76 measured, with room for a second client."""
+"""The driver's Python process with its HTTP server and Kafka client: 76 MiB were measured, and a second client fits."""
 JVM_BESIDE_HEAP_MIB = 200
-"""Metaspace, compiled code, thread stacks and the collector's tables: 170 measured with DIRECT in it."""
+"""Metaspace, compiled code, thread stacks and the garbage collector's tables: 170 MiB were measured, DIRECT_MIB
+included."""
 DIRECT_MIB = 64
 """Buffers of the network and Kafka clients."""
 ROCKSDB_SHARE = 0.25
-"""Of what is left. RocksDB reads its files through the page cache as well, so more brings little (measured)."""
+"""RocksDB's share of the memory that the fixed parts leave. A larger share made it hardly faster when measured, because
+RocksDB also reads its files through the kernel's page cache."""
 ROCKSDB_MIN_MIB = 64
 ROCKSDB_MAX_MIB = 4096
 RESERVE_SHARE = 0.05
-"""Of the limit: fragmentation, and RocksDB's overshoot, whose bound is soft."""
+"""The share of the limit that stays free: memory is fragmented, and RocksDB may exceed its soft bound for a moment."""
 HEAP_MIN_MIB = 512
-"""Spark refuses to start with less than 450, and the collector keeps some of it for itself."""
+"""Spark refuses to start with less than 450 MiB, and the garbage collector keeps a part of the heap for itself."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """All in MiB; the sum is at most the limit."""
+    """The parts in MiB. Their sum is at most the limit."""
 
     heap: int
     direct: int
@@ -40,14 +41,15 @@ class MemoryPlan:
 
 
 def build_memory_plan(limit_bytes: int) -> MemoryPlan:
-    """Never refuses: a limit under the supported minimum gets the smallest heap and may be killed for it."""
+    """Divides the limit. A limit below the supported minimum is not refused: the driver gets the smallest heap, and the
+    kernel may kill it."""
     limit = limit_bytes // MIB
     reserve = int(limit * RESERVE_SHARE)
-    left = limit - reserve - PYTHON_MIB - JVM_BESIDE_HEAP_MIB - DIRECT_MIB
-    wanted = min(int(left * ROCKSDB_SHARE), left - HEAP_MIN_MIB)
+    rest = limit - reserve - PYTHON_MIB - JVM_BESIDE_HEAP_MIB - DIRECT_MIB
+    wanted = min(int(rest * ROCKSDB_SHARE), rest - HEAP_MIN_MIB)
     rocksdb = min(ROCKSDB_MAX_MIB, max(ROCKSDB_MIN_MIB, wanted))
     return MemoryPlan(
-        heap=max(HEAP_MIN_MIB, left - rocksdb),
+        heap=max(HEAP_MIN_MIB, rest - rocksdb),
         direct=DIRECT_MIB,
         rocksdb=rocksdb,
         python=PYTHON_MIB,

@@ -1,1 +1,1 @@
-"""What the driver asks the brokers beside reading and writing records: topics, offsets, lag, the consumer group."""
+"""Kafka, except for reading and writing records: topics, offsets, lag, the consumer group, and client settings."""

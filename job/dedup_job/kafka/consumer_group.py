@@ -1,7 +1,9 @@
-"""The job's position as committed offsets of a consumer group, so that lag tools see it. Nobody reads them here.
+"""Commits the job's position as offsets of a consumer group, so that lag tools see it. The driver itself never reads
+them.
 
-Spark's Kafka source commits nothing. The offsets are written for the group from outside, without ever joining it, by a
-thread of their own: a group that refuses them, or a coordinator that is away, must neither delay nor stop a batch.
+Spark's Kafka source commits no offsets. So the driver commits them for the group without joining it. It does so in a
+thread of its own: a group that refuses the offsets, or a coordinator that does not answer, must neither delay nor stop
+a batch.
 """
 
 from __future__ import annotations
@@ -13,22 +15,20 @@ from typing import Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from dedup_api.job_config import JobConfig
-from dedup_job.kafka.brokers import get_silent_logger
+from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
 
-REPEAT = 3600.0
-"""Seconds after which an unchanged position is written again: brokers forget a group without members after offsets.retention.minutes,
-a week by default."""
-RETRY = 5.0
-"""Seconds after a failure, unless a batch commits before."""
-COORDINATOR_TIMEOUT = 6000
-"""Milliseconds that a commit waits for a coordinator to be found, which librdkafka measures by this setting."""
-CLOSE = 5.0
-"""Seconds for the last write when the driver ends; the next start writes the position too."""
-PATIENT_FAILURES = 3
-"""Failures in a row before it is said: a coordinator that has just been found mostly needs one more request."""
+REPEAT_SECONDS = 3600.0
+"""Until the driver writes an unchanged position again. Brokers forget a group without members after
+offsets.retention.minutes, a week by default."""
+RETRY_SECONDS = 5.0
+"""After a failure, unless a batch commits earlier."""
+CLOSE_SECONDS = 5.0
+"""For the last write when the driver ends. The next start writes the position as well."""
+FAILURES_BEFORE_WARNING = 3
+"""In a row. A new coordinator usually needs one more request."""
 
-_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.NON_EMPTY_GROUP}
-_COMING = {
+_HAS_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.NON_EMPTY_GROUP}
+_TEMPORARY = {
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -47,15 +47,18 @@ class GroupWriter(Protocol):
 
 
 class GroupOffsets:
-    """Commits offsets for a group without joining it. By a consumer, not by the admin client: librdkafka's requests of that kind end the
-    process where the connection to the coordinator breaks (github.com/confluentinc/librdkafka/issues/4605)."""
+    """Commits offsets for a group without joining it.
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._servers = bootstrap_servers
+    It uses a consumer. The admin client could commit them too, but librdkafka then ends the process when the connection
+    to the coordinator breaks (github.com/confluentinc/librdkafka/issues/4605).
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
         self._consumer: Consumer | None = None
 
     def write_group_offsets(self, group: str, topic: str, offsets: dict[int, int]) -> KafkaError | None:
-        """What the brokers answered, None when they took them. Always for the same group."""
+        """Returns the error of the brokers, or None. Every call must name the same group."""
         wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
         try:
             answers = self._open(group).commit(offsets=wanted, asynchronous=False) or []
@@ -66,19 +69,12 @@ class GroupOffsets:
 
     def _open(self, group: str) -> Consumer:
         if self._consumer is None:
-            settings = {
-                "bootstrap.servers": self._servers,
-                "client.id": "dedup-driver-group",
-                "group.id": group,
-                "enable.auto.commit": False,
-                "session.timeout.ms": COORDINATOR_TIMEOUT,
-            }
-            self._consumer = Consumer(settings, logger=get_silent_logger())
+            self._consumer = Consumer(self._settings.build_group_writer(group), logger=get_silent_logger())
         return self._consumer
 
 
 class GroupMirror:
-    """Keeps the newest position and writes it; positions that come faster than they can be written are passed over."""
+    """Writes the newest position. It skips positions that arrive faster than it can write them."""
 
     def __init__(self, writer: GroupWriter, config: JobConfig) -> None:
         self._writer, self._group, self._topic = writer, config.consumer_group, config.source.topic
@@ -86,7 +82,8 @@ class GroupMirror:
         self._written: dict[int, int] | None = {}
         self._wake, self._closing = threading.Event(), threading.Event()
         self._failures = 0
-        self._said: int | None = None
+        self._reported: int | None = None
+        """The error code of the last warning."""
         self._thread = threading.Thread(target=self._run, name="consumer-group", daemon=True)
 
     def start(self) -> None:
@@ -98,19 +95,19 @@ class GroupMirror:
         self._wake.set()
 
     def close(self) -> None:
-        """Writes what is left, for at most `CLOSE` seconds."""
+        """Writes the newest position if it is not written yet. Waits for at most CLOSE_SECONDS."""
         self._closing.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join(CLOSE)
+            self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         while True:
-            closing = self._closing.is_set()  # asked before the position is taken: what came before closing is still written
+            closing = self._closing.is_set()  # read first: a position that arrived before closing is written
             self.write_newest()
             if closing:
                 return
-            if not self._wake.wait(RETRY if self._failures else REPEAT):
+            if not self._wake.wait(RETRY_SECONDS if self._failures else REPEAT_SECONDS):
                 self._written = None
             self._wake.clear()
 
@@ -126,22 +123,22 @@ class GroupMirror:
 
     def _succeed(self, written: dict[int, int]) -> None:
         self._written, self._failures = written, 0
-        if self._said is not None:
-            _LOG.info("the consumer group takes the job's position again", extra={"fields": {"group": self._group}})
-        self._said = None
+        if self._reported is not None:
+            _LOG.info("the consumer group accepts the job's position again", extra={"fields": {"group": self._group}})
+        self._reported = None
 
     def _fail(self, error: KafkaError) -> None:
         self._failures += 1
-        if error.code() == self._said or (error.code() in _COMING and self._failures < PATIENT_FAILURES):
+        if error.code() == self._reported or (error.code() in _TEMPORARY and self._failures < FAILURES_BEFORE_WARNING):
             return
-        self._said = error.code()
+        self._reported = error.code()
         _LOG.warning(build_warning(self._group, error), extra={"fields": {"group": self._group, "error": error.name()}})
 
 
 def build_warning(group: str, error: KafkaError) -> str:
-    if error.code() in _MEMBERS:
+    if error.code() in _HAS_MEMBERS:
         return (
-            f"the consumer group {group} has members of its own and does not take the job's position: lag tools show theirs. "
-            "Choose another spec.source.consumerGroup"
+            f"the consumer group {group} has members of its own and does not accept the job's position, so lag tools show the position of "
+            "those members: choose another spec.source.consumerGroup"
         )
-    return f"the consumer group {group} (spec.source.consumerGroup) does not take the job's position: {error.str()}"
+    return f"the consumer group {group} (spec.source.consumerGroup) does not accept the job's position: {error.str()}"

@@ -1,6 +1,6 @@
-"""Every ten seconds: how far behind the job is, and whether the brokers still answer.
+"""Measures every ten seconds how far the job is behind, and whether the brokers answer.
 
-Spark says nothing while the brokers are away, it retries; this thread is what makes that visible.
+Spark retries without a message while no broker answers. This thread makes the outage visible.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from dedup_api.driver_status import Blocked
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import StartingOffsets
 from dedup_job.errors import JobError
-from dedup_job.kafka.brokers import End, OffsetLookup, fetch_finding, fetch_source
+from dedup_job.kafka.broker_client import OffsetEnd, OffsetLookup
 from dedup_job.kafka.oldest_unread import OldestLookup
+from dedup_job.kafka.source_topic import fetch_source_topic
+from dedup_job.kafka.startup_check import find_broker_problem
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.status import State
 
@@ -25,17 +27,26 @@ _LOG = logging.getLogger("dedup_job.kafka.lag")
 
 
 def find_unread(ends: dict[int, int], committed: dict[int, int], starts: dict[int, int]) -> dict[int, int]:
-    """By partition that has some: the offset of the first unread record, after what was committed, or where the topic begins in a
-    partition that no batch has read."""
+    """Returns the offset of the first unread record of each partition that has unread records.
+
+    It is the first offset after the committed batches, or the partition's earliest offset where no batch has read it.
+    """
     first = {partition: max(committed.get(partition, 0), starts.get(partition, 0)) for partition in ends}
     return {partition: offset for partition, offset in first.items() if offset < ends[partition]}
 
 
 class LagProbe:
-    """Keeps `lag` and `blocked_by` of the state up to date until told to stop."""
+    """Keeps `lag` and `blocked_by` of the state up to date until `stop` is set."""
 
     def __init__(
-        self, brokers: OffsetLookup, oldest: OldestLookup, config: JobConfig, state: State, metrics: Metrics, stop: threading.Event
+        self,
+        *,
+        brokers: OffsetLookup,
+        oldest: OldestLookup,
+        config: JobConfig,
+        state: State,
+        metrics: Metrics,
+        stop: threading.Event,
     ) -> None:
         self._brokers, self._oldest = brokers, oldest
         self._config, self._state, self._metrics, self._stop = config, state, metrics, stop
@@ -50,22 +61,22 @@ class LagProbe:
                 return
 
     def probe(self) -> None:
-        finding = fetch_finding(self._brokers, self._config)
-        if finding is None:
+        problem = find_broker_problem(self._brokers, self._config)
+        if problem is None:
             try:
                 self._publish_lag()
             except JobError as error:
-                finding = error
-        self._publish_finding(finding)
+                problem = error
+        self._publish_problem(problem)
 
     def _publish_lag(self) -> None:
         topic = self._config.source.topic
-        partitions = fetch_source(self._brokers, self._config).partitions
-        ends = self._brokers.fetch_offsets(topic, partitions, End.LATEST)
+        partitions = fetch_source_topic(self._brokers, self._config).partitions
+        ends = self._brokers.fetch_offsets(topic, partitions, OffsetEnd.LATEST)
         commit = self._state.read().commit
         if commit is None and self._config.source.starting_offsets is StartingOffsets.LATEST:
-            return  # Spark chose the beginning itself and has not committed it
-        starts = self._brokers.fetch_offsets(topic, partitions, End.EARLIEST)
+            return  # only Spark knows the start offsets until the first batch commits
+        starts = self._brokers.fetch_offsets(topic, partitions, OffsetEnd.EARLIEST)
         unread = find_unread(ends, commit.end_offsets if commit else {}, starts)
         lag = sum(ends[partition] - offset for partition, offset in unread.items())
         since = self._state.read().lag_since if lag else None
@@ -75,23 +86,23 @@ class LagProbe:
             self._publish_seconds(0)
             return
         oldest = self._oldest.fetch_timestamp(topic, unread)
-        if oldest is not None:  # else what was seen last still stands
+        if oldest is not None:  # otherwise the last value stays
             self._publish_seconds(max(0, round(time.time() - oldest / 1000)))
 
     def _publish_seconds(self, seconds: int) -> None:
         self._state.update(lag_seconds=seconds)
         self._metrics.lag_seconds.set(seconds)
 
-    def _publish_finding(self, finding: JobError | None) -> None:
+    def _publish_problem(self, problem: JobError | None) -> None:
         before = self._state.read().blocked_by
-        after = None if finding is None else Blocked(reason=finding.reason, message=finding.message)
+        after = None if problem is None else Blocked(reason=problem.reason, message=problem.message)
         self._state.update(blocked_by=after)
         if after is not None:
-            self._state.update(lag_since=None)  # what waits behind a broker that is away is not the driver's delay
+            self._state.update(lag_since=None)  # the driver does not delay records while no broker answers
         self._metrics.blocked.set(0 if after is None else 1)
         if (before and before.reason) == (after and after.reason):
             return
         if after is not None:
             _LOG.warning(after.message, extra={"fields": {"reason": after.reason}})
         elif before is not None:
-            _LOG.info("what was missing is there", extra={"fields": {"reason": before.reason}})
+            _LOG.info("the brokers answer and all topics exist", extra={"fields": {"reason": before.reason}})

@@ -1,4 +1,4 @@
-"""How long the oldest unread record has been waiting, by its Kafka timestamp. Reads one record of each partition that has some."""
+"""Finds the Kafka timestamp of the oldest unread record. Reads one record of each partition that has unread records."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from dedup_job.kafka.brokers import get_silent_logger
+from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
 
-PATIENCE = 5.0
-"""Seconds for a look. A partition without a visible record (compacted away, or an open transaction) never answers."""
-_CHUNK = 100
+READ_SECONDS = 5.0
+"""For one measurement. A partition sends nothing if its records were compacted away or are in an open transaction."""
+_RECORDS_PER_CALL = 100
 _TIMESTAMP_NOT_AVAILABLE = 0
 
 
@@ -19,41 +19,34 @@ class OldestLookup(Protocol):
     def fetch_timestamp(self, topic: str, offsets: dict[int, int]) -> int | None: ...
 
 
-class OldestUnread:
-    """A consumer that is assigned only while it looks, so that nothing is fetched for nobody."""
+class OldestUnreadReader:
+    """Its consumer has assigned partitions only during a measurement, so that it fetches no records in between."""
 
-    def __init__(self, bootstrap_servers: str, group: str) -> None:
-        """`group`: the job's own, which it has rights on; it is neither joined nor committed for."""
-        self._settings = {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": group,
-            "client.id": "dedup-driver-lag",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            "max.partition.fetch.bytes": 1024,  # the first batch of records comes whole, whatever its size
-            "enable.partition.eof": True,
-        }
+    def __init__(self, settings: ClientSettings, group: str) -> None:
+        self._settings = settings.build_lag_reader(group)
         self._consumer: Consumer | None = None
 
     def fetch_timestamp(self, topic: str, offsets: dict[int, int]) -> int | None:
-        """Milliseconds: the oldest among the first records from `offsets` (by partition) on. None where none can be seen in time."""
+        """Returns the oldest timestamp, in milliseconds, of the records at `offsets` (by partition).
+
+        None if no record arrives in time.
+        """
         if self._consumer is None:
             self._consumer = Consumer(self._settings, logger=get_silent_logger())
         try:
             self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
             found = self._read(self._consumer, set(offsets))
             self._consumer.unassign()
-        except KafkaException:  # the probe that asks has just seen the brokers, and reports them when they are away
+        except KafkaException:  # LagProbe asks the brokers just before, and reports when none answers
             self._consumer = None
             return None
         return found
 
     def _read(self, consumer: Consumer, missing: set[int]) -> int | None:
         oldest: int | None = None
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + READ_SECONDS
         while missing and time.monotonic() < deadline:
-            for message in consumer.consume(_CHUNK, timeout=0.2):
+            for message in consumer.consume(_RECORDS_PER_CALL, timeout=0.2):
                 partition = message.partition()
                 if partition not in missing:
                     continue

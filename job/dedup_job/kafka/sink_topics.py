@@ -1,91 +1,91 @@
-"""What the driver asks the brokers about the topics it writes to: the progress topic, which it makes unless it is there (compacted, one
-partition), and how large a batch of records the output topic takes."""
+"""Prepares the topics that the driver writes to.
+
+It makes sure that the progress topic exists, warns where that topic is not compacted, and finds out how large a batch
+of records the topics accept.
+"""
 
 from __future__ import annotations
 
 import logging
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
-from dedup_job.kafka.brokers import get_silent_logger
+from dedup_job.kafka.broker_client import create_topic, fetch_topic_settings
+from dedup_job.kafka.client_settings import ClientSettings
 
-REQUEST_TIMEOUT = 30.0
-"""Seconds: making a topic takes a controller's round."""
-DEFAULT_REPLICATION = -1
-"""The brokers' own default."""
-
+PROGRESS_PARTITIONS = 1
 TOPIC_SETTINGS = {
     "cleanup.policy": "compact",
-    "segment.ms": str(60 * 60 * 1000),  # only closed segments are compacted
+    "segment.ms": str(60 * 60 * 1000),  # Kafka compacts closed segments only
     "max.message.bytes": str(8 * 1024 * 1024),  # a marker holds the offsets of all partitions of the source
 }
+"""Of a progress topic that the driver creates."""
 
 BATCH_BYTES = 256 * 1024
-"""Of records that a producer sends together: fewer requests and better compression than with its default of 16 KiB."""
+"""Size of the records that a producer sends together. Kafka's default of 16 KiB makes requests small and frequent."""
 BATCH_OVERHEAD = 1024
 """Bytes of a batch that are not records."""
 
 _LOG = logging.getLogger("dedup_job.kafka.sink_topics")
 _AUTHORIZATION = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+_UNAVAILABLE = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}
 
 
-def ensure_progress_topic(bootstrap_servers: str, topic: str) -> None:
-    """Makes the topic; JobError when the brokers refuse."""
-    admin = _open_admin(bootstrap_servers)
-    wanted = NewTopic(topic, 1, DEFAULT_REPLICATION, config=TOPIC_SETTINGS)
+def ensure_progress_topic(settings: ClientSettings, topic: str) -> None:
+    """Creates the topic unless it exists; JobError when the brokers refuse."""
     try:
-        admin.create_topics([wanted], request_timeout=REQUEST_TIMEOUT)[topic].result(REQUEST_TIMEOUT + 1)
+        create_topic(settings, topic, PROGRESS_PARTITIONS, TOPIC_SETTINGS)
     except TimeoutError as error:
-        raise JobError(ExitCode.UNAVAILABLE, f"no broker of {bootstrap_servers} makes the progress topic {topic}") from error
+        raise _build_unavailable(settings, topic, "no answer") from error
     except KafkaException as error:
-        _explain(error.args[0], bootstrap_servers, topic)
+        found: KafkaError = error.args[0]
+        if found.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise _explain_refusal(settings, topic, found) from error
 
 
-def _explain(error: KafkaError, bootstrap_servers: str, topic: str) -> None:
-    if error.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-        return
+def _explain_refusal(settings: ClientSettings, topic: str, error: KafkaError) -> JobError:
     if error.code() in _AUTHORIZATION:
-        message = f"the progress topic {topic} does not exist and the driver may not make it: make it, compacted, with one partition"
-        raise JobError(ExitCode.AUTHORIZATION, message)
-    if error.code() in {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}:
-        raise JobError(ExitCode.UNAVAILABLE, f"no broker of {bootstrap_servers} makes the progress topic {topic}: {error.str()}")
-    raise JobError(ExitCode.SINK_REFUSED, f"the brokers do not make the progress topic {topic}: {error.str()}")
+        message = (
+            f"the progress topic {topic} does not exist and the driver may not create it: create it with cleanup.policy compact "
+            "and one partition"
+        )
+        return JobError(ExitCode.AUTHORIZATION, message)
+    if error.code() in _UNAVAILABLE:
+        return _build_unavailable(settings, topic, error.str())
+    return JobError(ExitCode.SINK_REFUSED, f"the brokers do not create the progress topic {topic}: {error.str()}")
 
 
-def _open_admin(bootstrap_servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "client.id": "dedup-driver-sink"}, logger=get_silent_logger())
+def _build_unavailable(settings: ClientSettings, topic: str, cause: str) -> JobError:
+    return JobError(ExitCode.UNAVAILABLE, f"no broker of {settings.bootstrap_servers} creates the progress topic {topic}: {cause}")
 
 
-def fetch_batch_bytes(bootstrap_servers: str, topics: list[str]) -> int:
-    """At most what each of the topics takes in one batch; BATCH_BYTES where the brokers do not tell.
+def fetch_batch_bytes(settings: ClientSettings, topics: list[str]) -> int:
+    """At most what each of the topics accepts in one batch; BATCH_BYTES where the brokers do not say.
 
-    A producer whose batches are larger splits them into equal ones and sends them again, without end, and never says that a record
-    is too large.
+    A producer whose batch is too large splits it into equal parts and sends them again, without end, and never reports
+    that a record is too large.
     """
-    settings = [fetch_settings(bootstrap_servers, topic) for topic in topics]
-    return min(build_batch_bytes(int(found["max.message.bytes"])) if found else BATCH_BYTES for found in settings)
+    found = [_fetch_settings(settings, topic) for topic in topics]
+    return min(build_batch_bytes(int(topic["max.message.bytes"])) if topic else BATCH_BYTES for topic in found)
 
 
-def check_progress_topic(bootstrap_servers: str, topic: str) -> None:
-    """Warns about a topic that was made by somebody else and would forget the marker of a job that is quiet or suspended for long."""
-    policy = fetch_settings(bootstrap_servers, topic).get("cleanup.policy", "compact")
+def check_progress_topic(settings: ClientSettings, topic: str) -> None:
+    """Warns about a topic from which Kafka would delete the marker of a job that writes nothing for a long time."""
+    policy = _fetch_settings(settings, topic).get("cleanup.policy", "compact")
     if "delete" in policy:
-        _LOG.warning("the progress topic %s has cleanup.policy %s and forgets the job's marker: set it to compact", topic, policy)
+        message = "the progress topic %s has cleanup.policy %s, so Kafka deletes the job's marker: set cleanup.policy to compact"
+        _LOG.warning(message, topic, policy)
 
 
-def fetch_settings(bootstrap_servers: str, topic: str) -> dict[str, str]:
-    """Of a topic, by name; empty where the brokers do not tell."""
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    admin = _open_admin(bootstrap_servers)  # bound to a name: what it was asked ends with it
+def _fetch_settings(settings: ClientSettings, topic: str) -> dict[str, str]:
+    """Of a topic, by name; empty where the brokers do not say."""
     try:
-        found = admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT)[resource].result(REQUEST_TIMEOUT + 1)
+        return fetch_topic_settings(settings, topic)
     except (KafkaException, TimeoutError) as error:
         _LOG.warning("the settings of topic %s cannot be read: %s", topic, error)
         return {}
-    return {name: str(entry.value) for name, entry in found.items()}
 
 
 def build_batch_bytes(limit: int) -> int:

@@ -1,1 +1,1 @@
-"""What the driver says about itself: status, metrics, and the HTTP server that publishes both."""
+"""What the driver reports about itself: status, metrics, and the HTTP server that publishes both."""

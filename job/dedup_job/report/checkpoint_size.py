@@ -1,4 +1,4 @@
-"""Once a minute: how large the checkpoint is."""
+"""Measures the size of the checkpoint once a minute, for a metric."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 from dedup_job.report.metrics import Metrics
 
 INTERVAL = 60.0
-"""Seconds between two looks, each at some thousand files."""
+"""Seconds between two measurements. Each reads the size of some thousand files."""
 
 
 def measure_bytes(folder: Path) -> int:
-    """Of all files below it; those that go meanwhile count nothing."""
+    """The size of all files in `folder` and below. Ignores files that Spark deletes during the measurement."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):  # one that is gone, or a volume in trouble, which the batches report
+            with suppress(OSError):  # deleted meanwhile, or a failing volume, which the next batch reports
                 total += Path(path, name).stat().st_size
     return total
 
 
-class SizeProbe:
-    """Keeps the metric of the checkpoint's size up to date until told to stop."""
+class CheckpointSizeMonitor:
+    """Updates the metric from a thread of its own until `stop` is set."""
 
     def __init__(self, folder: Path, metrics: Metrics, stop: threading.Event) -> None:
         self._folder, self._metrics, self._stop = folder, metrics, stop
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="size", daemon=True).start()
+        threading.Thread(target=self._run, name="checkpoint-size", daemon=True).start()
 
     def _run(self) -> None:
         while True:

@@ -1,6 +1,6 @@
-"""The driver's metrics: one table that makes both the collectors and `docs/metrics.md`.
+"""Defines the driver's metrics. The collectors and `docs/metrics.md` both come from these definitions.
 
-Counters count since the process started, as Prometheus expects; totals since the checkpoint began are on `/status`.
+Counters start at 0 with the process, as Prometheus expects. `/status` has the totals since the checkpoint was created.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from dedup_api.driver_status import Measures
 from dedup_api.faults import INVALID_FAULTS
-from dedup_job.checkpoint.totals import BatchCounts, Written
+from dedup_job.checkpoint.totals import BatchCounts, WrittenFaults
 
 
 class TransactionResult(StrEnum):
@@ -36,96 +36,109 @@ class Definition:
     labels: tuple[str, ...] = ()
 
 
-_ROWS = "records"
-ROWS_IN = Definition("dedup_rows_in_total", Kind.COUNTER, _ROWS, "Records read from the source topic.")
+_RECORDS = "records"
+ROWS_IN = Definition("dedup_rows_in_total", Kind.COUNTER, _RECORDS, "Records read from the source topic.")
 ROWS_OUT = Definition(
-    "dedup_rows_out_total", Kind.COUNTER, _ROWS, "Records written to the sink: unique ones, and late ones with spec.onLate: Emit."
+    "dedup_rows_out_total", Kind.COUNTER, _RECORDS, "Records written to the sink: unique records, and late records with spec.onLate: Emit."
 )
-UNIQUE = Definition("dedup_unique_total", Kind.COUNTER, _ROWS, "Records that were the first of their event.")
-DUPLICATES = Definition("dedup_duplicates_total", Kind.COUNTER, _ROWS, "Copies removed.")
+UNIQUE = Definition("dedup_unique_total", Kind.COUNTER, _RECORDS, "Records that were the first of their key within the watermark.")
+DUPLICATES = Definition("dedup_duplicates_total", Kind.COUNTER, _RECORDS, "Records removed because an earlier record had the same key.")
 LATE = Definition(
-    "dedup_late_total", Kind.COUNTER, _ROWS, "Records whose event time was behind the watermark, whatever spec.onLate did with them."
+    "dedup_late_total",
+    Kind.COUNTER,
+    _RECORDS,
+    "Records whose event time was behind the watermark. They are counted for every value of spec.onLate.",
 )
 LATE_EMITTED = Definition(
-    "dedup_late_emitted_total", Kind.COUNTER, _ROWS, "Late records written to the sink unchecked, with spec.onLate: Emit."
+    "dedup_late_emitted_total",
+    Kind.COUNTER,
+    _RECORDS,
+    "Late records written to the sink without a check for duplicates, with spec.onLate: Emit.",
 )
 INVALID = Definition(
     "dedup_invalid_total",
     Kind.COUNTER,
-    _ROWS,
-    "Records without a readable payload, key or event time, whatever spec.onInvalid did with them; docs/records.md has the reasons.",
+    _RECORDS,
+    "Records without a readable payload, key or event time, for every value of spec.onInvalid. docs/records.md lists the reasons.",
     ("reason",),
 )
-DEAD_LETTERS = Definition("dedup_dead_letters_total", Kind.COUNTER, _ROWS, "Records written to spec.deadLetter.topic.")
+DEAD_LETTERS = Definition("dedup_dead_letters_total", Kind.COUNTER, _RECORDS, "Records written to spec.deadLetter.topic.")
 LOST = Definition(
     "dedup_lost_records_total",
     Kind.COUNTER,
-    _ROWS,
-    "Records skipped because the topic no longer held them, with spec.source.onDataLoss: Continue. An upper bound: offsets are counted.",
+    _RECORDS,
+    "Records that the job skipped because the topic no longer held them, with spec.source.onDataLoss: Continue. The driver counts offsets, "
+    "so this is an upper bound.",
 )
-BATCHES = Definition("dedup_batches_total", Kind.COUNTER, "batches", "Batches committed.")
+BATCHES = Definition("dedup_batches_total", Kind.COUNTER, "batches", "Committed batches.")
 SKIPPED = Definition(
     "dedup_skipped_batches_total",
     Kind.COUNTER,
     "batches",
-    "Batches whose rows were in the output already when a restarted driver came to them: read again, not written again.",
+    "Batches that were in the output already when a restarted driver processed them. The driver read them again and wrote nothing.",
 )
 UNACCOUNTED = Definition(
     "dedup_unaccounted_rows",
     Kind.GAUGE,
-    _ROWS,
-    "Sum of the differences in a counting law over all batches, must be 0. law=in: records in - unique - duplicates - late - invalid; "
-    "law=out: what was new to the state - what came out behind it.",
+    _RECORDS,
+    "Records that the driver cannot account for, summed over all batches; must be 0. law=in: the difference of records in and unique + "
+    "duplicates + late + invalid. law=out: the difference of keys new to the state and records that came out of the deduplication.",
     ("law",),
 )
 DURATION = Definition(
-    "dedup_batch_duration_seconds", Kind.HISTOGRAM, "seconds", "From the beginning of a batch's processing until its commit was seen."
+    "dedup_batch_duration_seconds",
+    Kind.HISTOGRAM,
+    "seconds",
+    "Time from the start of a batch's processing until the driver saw its commit.",
 )
 PHASES = Definition(
     "dedup_batch_phase_seconds_total",
     Kind.COUNTER,
     "seconds",
-    "Time in phases of committed batches. phase: find_offsets, plan, log_offsets, process (read, deduplicate, write), log_commit, other.",
+    "Time that committed batches took in each phase. phase: find_offsets, plan, log_offsets, process (read, deduplicate, write), "
+    "log_commit, other.",
     ("phase",),
 )
-STORE = Definition(
+STATE_OPERATIONS = Definition(
     "dedup_state_operation_seconds_total",
     Kind.COUNTER,
     "seconds",
-    "Time in the state store, summed over its partitions, which work side by side. operation: update, evict (of expired keys), commit.",
+    "Time in the state store, summed over its partitions, which work in parallel. operation: update, evict (of expired keys), commit.",
     ("operation",),
 )
-LAST_COMMIT = Definition("dedup_last_commit_timestamp_seconds", Kind.GAUGE, "seconds since the epoch", "When the last batch committed.")
-LAG = Definition("dedup_lag_records", Kind.GAUGE, _ROWS, "Records in the topic that no committed batch has read yet.")
+LAST_COMMIT = Definition("dedup_last_commit_timestamp_seconds", Kind.GAUGE, "seconds since the epoch", "Time of the last commit.")
+LAG = Definition("dedup_lag_records", Kind.GAUGE, _RECORDS, "Records in the topic that no committed batch has read yet.")
 LAG_SECONDS = Definition(
     "dedup_lag_seconds",
     Kind.GAUGE,
     "seconds",
-    "How long the oldest record that no committed batch has read has been in the topic, by its Kafka timestamp; 0 while none waits.",
+    "Age of the oldest record in the topic that no committed batch has read, by its Kafka timestamp. 0 when all records are read.",
 )
 WATERMARK = Definition(
     "dedup_watermark_timestamp_seconds",
     Kind.GAUGE,
     "seconds since the epoch",
-    "The watermark after the last batch. Records behind it are late from the second batch that follows.",
+    "The watermark after the last batch. Records behind it are late from the second batch after that one.",
 )
 WATERMARK_LAG = Definition(
-    "dedup_watermark_lag_seconds", Kind.GAUGE, "seconds", "How far the watermark is behind the clock; absent before there is one."
+    "dedup_watermark_lag_seconds", Kind.GAUGE, "seconds", "How far the watermark is behind the clock. Absent until the job has a watermark."
 )
-STATE_ROWS = Definition("dedup_state_rows", Kind.GAUGE, "keys", "Keys remembered.")
-STATE_BYTES = Definition("dedup_state_bytes", Kind.GAUGE, "bytes", "Memory and files that the keys take.")
-CHECKPOINT_BYTES = Definition("dedup_checkpoint_bytes", Kind.GAUGE, "bytes", "Size of the checkpoint's files, once a minute.")
+STATE_ROWS = Definition("dedup_state_rows", Kind.GAUGE, "keys", "Keys in the state.")
+STATE_BYTES = Definition("dedup_state_bytes", Kind.GAUGE, "bytes", "Size of the state in memory and in files.")
+CHECKPOINT_BYTES = Definition("dedup_checkpoint_bytes", Kind.GAUGE, "bytes", "Size of the checkpoint's files, measured once a minute.")
 TRANSACTIONS = Definition(
     "dedup_transactions_total",
     Kind.COUNTER,
     "transactions",
-    "Kafka transactions of batches. result: committed, aborted.",
+    "Kafka transactions that have ended. result: committed, aborted.",
     ("result",),
 )
 REOPENED = Definition(
-    "dedup_producer_reopens_total", Kind.COUNTER, "producers", "Times that the Kafka producer was opened anew after a long pause."
+    "dedup_producer_reopens_total", Kind.COUNTER, "producers", "How often the driver opened a new Kafka producer after a long pause."
 )
-BLOCKED = Definition("dedup_blocked", Kind.GAUGE, "0 or 1", "1 while the driver waits for something outside itself.")
+BLOCKED = Definition(
+    "dedup_blocked", Kind.GAUGE, "0 or 1", "1 while the driver waits for something outside of it, such as a broker or a topic; otherwise 0."
+)
 BUILD = Definition("dedup_build_info", Kind.GAUGE, "always 1", "Versions of the driver and of Spark.", ("version", "spark_version"))
 
 DEFINITIONS = (
@@ -143,7 +156,7 @@ DEFINITIONS = (
     SKIPPED,
     DURATION,
     PHASES,
-    STORE,
+    STATE_OPERATIONS,
     LAST_COMMIT,
     LAG,
     LAG_SECONDS,
@@ -159,14 +172,14 @@ DEFINITIONS = (
 )
 
 DURATION_BUCKETS = (0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300, 600)
-"""Seconds. Batches take one to ten seconds in normal operation; the last bound is where a batch counts as stuck."""
+"""Seconds. A batch normally takes 1 to 10 s. At the last bound, the driver reports a batch as stuck."""
 
 
 class Metrics:
     """The collectors of one driver, in a registry of their own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the lines, and nobody reads them
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the series named _created would double the page
         self.registry = CollectorRegistry()
         self._watermark_seconds = 0.0
         self._watermark_lag: Gauge | None = None
@@ -177,7 +190,7 @@ class Metrics:
         self.lost = self._counter(LOST)
         self.unaccounted = self._gauge(UNACCOUNTED)
         self.duration = Histogram(DURATION.name, DURATION.help, registry=self.registry, buckets=DURATION_BUCKETS)
-        self.phases, self.store = self._counter(PHASES), self._counter(STORE)
+        self.phases, self.state_operations = self._counter(PHASES), self._counter(STATE_OPERATIONS)
         self.last_commit, self.lag, self.lag_seconds = self._gauge(LAST_COMMIT), self._gauge(LAG), self._gauge(LAG_SECONDS)
         self.watermark = self._gauge(WATERMARK)
         self.state_rows, self.state_bytes, self.checkpoint_bytes = (
@@ -200,8 +213,8 @@ class Metrics:
     def _gauge(self, definition: Definition) -> Gauge:
         return Gauge(definition.name, definition.help, definition.labels, registry=self.registry)
 
-    def count(self, counts: BatchCounts, written: Written) -> None:
-        """Adds a committed batch."""
+    def count_batch(self, counts: BatchCounts, written: WrittenFaults) -> None:
+        """Adds a committed batch to the counters."""
         self.rows_in.inc(counts.rows_in)
         self.rows_out.inc(counts.unique + written.emitted)
         self.unique.inc(counts.unique)
@@ -212,13 +225,13 @@ class Metrics:
         for reason, count in counts.invalid_by_reason.items():
             self.invalid.labels(reason=reason).inc(count)
         for operation, seconds in asdict(counts.store).items():
-            self.store.labels(operation=operation).inc(seconds)
+            self.state_operations.labels(operation=operation).inc(seconds)
         self.unaccounted.labels(law="in").inc(abs(counts.unaccounted_in))
         self.unaccounted.labels(law="out").inc(abs(counts.unaccounted_out))
         self.batches.inc()
 
     def set_watermark(self, milliseconds: int) -> None:
-        """0 before there is one."""
+        """`milliseconds` since the epoch; 0 when there is no watermark yet."""
         self.watermark.set(milliseconds / 1000)
         if milliseconds > 0 and self._watermark_lag is None:
             self._watermark_lag = self._gauge(WATERMARK_LAG)
@@ -233,24 +246,24 @@ class Metrics:
 
 
 def read_measures(metrics: Metrics) -> Measures:
-    """For `/status`."""
+    """The metrics that `/status` repeats, for users who collect no metrics."""
     samples = [sample for family in metrics.registry.collect() for sample in family.samples]
 
-    def one(definition: Definition) -> float | None:
+    def read_value(definition: Definition) -> float | None:
         return next((sample.value for sample in samples if sample.name == definition.name), None)
 
-    def by(definition: Definition) -> dict[str, float]:
+    def read_by_label(definition: Definition) -> dict[str, float]:
         (label,) = definition.labels
         return {sample.labels[label]: round(sample.value, 3) for sample in samples if sample.name == definition.name}
 
-    behind = one(WATERMARK_LAG)
+    watermark_lag = read_value(WATERMARK_LAG)
     return Measures(
-        watermark_lag_seconds=None if behind is None else round(behind, 3),
-        batch_phase_seconds=by(PHASES),
-        state_operation_seconds=by(STORE),
-        checkpoint_bytes=one(CHECKPOINT_BYTES) or 0,
-        transactions=by(TRANSACTIONS),
-        producer_reopens=one(REOPENED) or 0,
+        watermark_lag_seconds=None if watermark_lag is None else round(watermark_lag, 3),
+        batch_phase_seconds=read_by_label(PHASES),
+        state_operation_seconds=read_by_label(STATE_OPERATIONS),
+        checkpoint_bytes=read_value(CHECKPOINT_BYTES) or 0,
+        transactions=read_by_label(TRANSACTIONS),
+        producer_reopens=read_value(REOPENED) or 0,
     )
 
 
@@ -259,7 +272,8 @@ def build_metrics_page() -> str:
     lines = [
         "# Metrics of a driver",
         "",
-        "Served on `/metrics` of each driver's pod, port 8080, in the Prometheus text format. Counters start at 0 with the process.",
+        "Each driver's pod serves its metrics on port 8080 under `/metrics`, in the Prometheus text format.",
+        "Counters start at 0 when the process starts.",
         "",
         "| name | type | unit | labels | meaning |",
         "|---|---|---|---|---|",

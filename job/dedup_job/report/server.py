@@ -1,4 +1,4 @@
-"""The one HTTP port: `/metrics`, `/healthz`, `/readyz`, `/status`. Reads the state, changes nothing."""
+"""The driver's HTTP server, with the paths `/metrics`, `/healthz`, `/readyz` and `/status`. It only reads the state."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class Pages:
-    """path -> (HTTP status, content type, body)."""
+    """Builds the response for each path: (HTTP status, content type, body)."""
 
     def __init__(self, state: State, metrics: Metrics, stuck_bound: timedelta) -> None:
+        """`stuck_bound`: see `status.build_stuck_bound`."""
         self._state, self._metrics, self._stuck_bound = state, metrics, stuck_bound
 
     def read(self, path: str) -> tuple[int, str, bytes]:
@@ -27,9 +28,9 @@ class Pages:
             case "/metrics":
                 return 200, CONTENT_TYPE_LATEST, generate_latest(self._metrics.registry)
             case "/healthz":
-                return _answer(decide_health(self._state.read(), self._stuck_bound, time.time()))
+                return _build_probe_response(decide_health(self._state.read(), self._stuck_bound, time.time()))
             case "/readyz":
-                return _answer(decide_readiness(self._state.read()))
+                return _build_probe_response(decide_readiness(self._state.read()))
             case "/status":
                 status = build_status(self._state.read()).model_copy(update={"measures": read_measures(self._metrics)})
                 body = status.model_dump_json(by_alias=True, exclude_none=True)
@@ -38,8 +39,8 @@ class Pages:
                 return 404, _TEXT, b"/metrics /healthz /readyz /status\n"
 
 
-def _answer(trouble: str | None) -> tuple[int, str, bytes]:
-    return (200, _TEXT, b"ok\n") if trouble is None else (503, _TEXT, f"{trouble}\n".encode())
+def _build_probe_response(problem: str | None) -> tuple[int, str, bytes]:
+    return (200, _TEXT, b"ok\n") if problem is None else (503, _TEXT, f"{problem}\n".encode())
 
 
 class _Server(ThreadingHTTPServer):
@@ -52,7 +53,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("", port), _Handler)
 
     def server_bind(self) -> None:
-        """One socket for IPv4 and IPv6: a pod has whichever its cluster has."""
+        """Accepts both IPv4 and IPv6: a pod has the kind of address that its cluster uses."""
         if self.address_family is socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
@@ -61,7 +62,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = 10
-    """Seconds: a client that says nothing does not keep a thread."""
+    """Seconds after which the server closes an idle connection, so that an idle client does not keep a thread."""
 
     def do_GET(self) -> None:
         status, content_type, body = self.server.pages.read(self.path)
@@ -72,11 +73,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Probes come every few seconds: not logged."""
+        """Logs nothing: kubelet sends a probe every few seconds."""
 
 
 def start_server(port: int, pages: Pages) -> int:
-    """Serves from a thread of its own, and gives the port, which the system chose if 0 was asked for."""
+    """Serves from a thread of its own. Returns the port, which the operating system chooses when `port` is 0."""
     server = _Server(port, pages)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return int(server.server_address[1])

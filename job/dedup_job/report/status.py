@@ -1,6 +1,7 @@
-"""What the driver knows about itself, shared by its threads: the query's, the lag probe's, the HTTP server's and main's.
+"""The driver's state, which all its threads share, and what the driver reports from it.
 
-One lock, values replaced whole; `build_status` and `decide_health` are pure and get the clock from the caller.
+The query's thread, the lag probe, the HTTP server and the main thread use the state. One lock guards it, and every
+change replaces the snapshot as a whole. All functions of this module are pure: the caller passes the time.
 """
 
 from __future__ import annotations
@@ -12,36 +13,41 @@ from typing import Any
 
 from dedup_api.driver_status import Blocked, DriverStatus, Phase
 from dedup_api.status import Progress
-from dedup_job.checkpoint.layout import Commit
+from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.checkpoint.totals import Totals
 from dedup_job.times import build_event_time, build_rfc3339
 
 STUCK_AFTER = timedelta(minutes=10)
-"""A batch of the default size takes seconds; ten minutes leave room for a slow volume and a broker's restart."""
+"""A batch of the default size takes seconds. Ten minutes are enough for a slow volume and for the restart of a
+broker."""
 STUCK_TRIGGERS = 20
+"""With a long trigger interval, a batch may take this many intervals before it counts as stuck."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
+    """What the driver knows about itself at one moment. Times are seconds since the epoch."""
+
     phase: Phase = Phase.STARTING
     blocked_by: Blocked | None = None
     attempt: int | None = None
     generation: int | None = None
-    checkpoint_begun: bool = False
+    checkpoint_has_state: bool = False
+    """A batch may have been planned on the checkpoint."""
     committed_in_this_run: bool = False
     batch_started: float | None = None
-    """Seconds since the epoch; None between batches."""
+    """Start of the running batch; None between two batches."""
     commit: Commit | None = None
     committed_at: float | None = None
     starting_since: float | None = None
-    """Seconds since the epoch: the process's start, or the end of its wait for Kafka."""
+    """Start of the process, or the end of its wait for Kafka."""
     running_since: float | None = None
-    """Seconds since the epoch; None until the query has started."""
+    """Start of the query; None until then."""
     lag_since: float | None = None
-    """Seconds since the epoch: when records were first seen that no batch had read; None while there are none or they cannot be seen."""
+    """When the driver first saw unread records; None when there are none or when the driver cannot see them."""
     totals: Totals = field(default_factory=Totals)
     lost: int = 0
-    """Records since the checkpoint began, see `lost`."""
+    """Records that the job has lost since the checkpoint was created; see `checkpoint/lost_records.py`."""
     rows_per_second: int | None = None
     lag: int | None = None
     lag_seconds: int | None = None
@@ -49,7 +55,7 @@ class Snapshot:
 
 
 class State:
-    """The current snapshot."""
+    """Holds the current snapshot for all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,13 +66,14 @@ class State:
             return self._snapshot
 
     def update(self, **changes: Any) -> Snapshot:
+        """Replaces fields of the snapshot and returns the new one."""
         with self._lock:
             self._snapshot = replace(self._snapshot, **changes)
             return self._snapshot
 
 
 def build_status(snapshot: Snapshot) -> DriverStatus:
-    """The answer on `/status`."""
+    """The response on `/status`, without the measures."""
     commit, totals, pending = snapshot.commit, snapshot.totals, find_pending_since(snapshot)
     watermark = commit.next_watermark_ms if commit else 0
     return DriverStatus(
@@ -74,7 +81,7 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
         blocked_by=snapshot.blocked_by,
         attempt=snapshot.attempt,
         generation=snapshot.generation,
-        checkpoint_begun=snapshot.checkpoint_begun,
+        checkpoint_has_state=snapshot.checkpoint_has_state,
         committed_in_this_run=snapshot.committed_in_this_run,
         batch_running_since=None if snapshot.batch_started is None else build_rfc3339(snapshot.batch_started),
         pending_since=None if pending is None else build_rfc3339(pending),
@@ -102,7 +109,10 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
 
 
 def find_pending_since(snapshot: Snapshot) -> float | None:
-    """Since when something outside of a batch has been due, in seconds since the epoch; None while nothing is."""
+    """Since when the driver has been starting, or unread records have waited for a batch; None when neither is the case.
+
+    In seconds since the epoch.
+    """
     if snapshot.blocked_by is not None or snapshot.batch_started is not None:
         return None
     if snapshot.phase is Phase.STARTING:
@@ -113,24 +123,27 @@ def find_pending_since(snapshot: Snapshot) -> float | None:
 
 
 def build_stuck_bound(trigger: timedelta) -> timedelta:
-    """A batch that runs for longer than this counts as stuck."""
+    """A batch that takes longer than this counts as stuck. `trigger`: the time between the starts of two batches."""
     return max(STUCK_AFTER, STUCK_TRIGGERS * trigger)
 
 
 def decide_health(snapshot: Snapshot, bound: timedelta, now: float) -> str | None:
-    """Why the driver needs a restart; None while it does not. Waiting for a broker is healthy: a restart would not help."""
+    """Why kubelet should restart the driver; None when the driver is healthy. `now`: seconds since the epoch.
+
+    A driver that waits for a broker is healthy, because a restart would not help.
+    """
     if not snapshot.query_alive:
         return "the query has ended"
     if snapshot.batch_started is not None and now - snapshot.batch_started > bound.total_seconds():
         return f"a batch has been running for {int(now - snapshot.batch_started)} s, more than {int(bound.total_seconds())} s"
     pending = find_pending_since(snapshot)
     if snapshot.phase is Phase.RUNNING and pending is not None and now - pending > bound.total_seconds():
-        return f"records are waiting, and no batch has begun for {int(now - pending)} s"
+        return f"records are waiting in the source topic, and no batch has started for {int(now - pending)} s"
     return None
 
 
 def decide_readiness(snapshot: Snapshot) -> str | None:
-    """Why no batches can be expected now; None while they can."""
+    """Why the driver cannot process batches now; None when it can."""
     if snapshot.blocked_by is not None:
         return f"{snapshot.blocked_by.reason}: {snapshot.blocked_by.message}"
     return None if snapshot.phase is Phase.RUNNING else f"the driver is {snapshot.phase.lower()}"

@@ -1,1 +1,1 @@
-"""The outputs: what writes the records of a batch, and the Kafka transaction that makes a batch visible."""
+"""The sinks: where a job writes its records, and how it makes sure that each record is in the output."""

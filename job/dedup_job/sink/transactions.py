@@ -1,4 +1,7 @@
-"""The Kafka transaction of a batch, by `TransactionalSink.java` in the driver's JVM, and the marker that goes into it."""
+"""The Kafka transaction of a batch, and the marker that is its last record.
+
+`TransactionalSink.java` does the work in the driver's JVM.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +10,33 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dedup_job.checkpoint.markers import Marker
+from dedup_job.kafka.client_settings import BLOCK_SECONDS, ClientSettings
 from dedup_job.report.metrics import TransactionResult
+from dedup_job.sink.marker import Marker
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 TRANSACTION_TIMEOUT = 15 * 60
-"""Seconds from a batch's first record to its commit: the most that brokers allow by default. A batch that takes longer is aborted by the
-broker, and the driver starts again with it."""
-BLOCK_TIMEOUT = 60
-"""Seconds that one call waits for a broker."""
+"""Seconds from a batch's first record to its commit: the most that brokers allow by default. The broker aborts a
+batch that takes longer, and the next start of the driver repeats it."""
 COMMIT_TRIES = 5
-"""Each of BLOCK_TIMEOUT; together less than a batch may take before it counts as stuck."""
+"""Each waits for BLOCK_SECONDS. Together they take less time than a batch may take before it counts as stuck."""
 REOPEN_AFTER = 3600.0
-"""Seconds without a transaction after which the producer is opened anew: brokers forget a transactional id (transactional.id.expiration.ms,
-7 days by default) and idle connections, and a forgotten id would fail the next batch."""
-MAX_RECORD = 100 * 1024 * 1024
-"""Bytes. The producer must not refuse what the source topic took; what the sink topic takes is the broker's to say."""
+"""Seconds without a transaction after which the driver opens a new producer. Brokers forget a transactional id
+(transactional.id.expiration.ms, 7 days by default), and the next batch would fail; they also close idle connections."""
 
 _LOG = logging.getLogger("dedup_job.sink.transactions")
 
 
-def build_client_settings(bootstrap_servers: str) -> dict[str, str]:
-    """What the driver's own Java clients have in common."""
-    return {
-        "bootstrap.servers": bootstrap_servers,
-        "default.api.timeout.ms": str(BLOCK_TIMEOUT * 1000),
-        "allow.auto.create.topics": "false",
-        "auto.offset.reset": "none",
-        "enable.auto.commit": "false",
-    }
-
-
-def build_producer_settings(bootstrap_servers: str, batch_bytes: int) -> dict[str, str]:
-    """Beside the transactional id. `batch_bytes`: of records sent together, see `sink_topics`.
-
-    The partitioner is Java's own, so that a key lands where other producers put it.
-    """
-    return {
-        "bootstrap.servers": bootstrap_servers,
-        "acks": "all",
-        "enable.idempotence": "true",
-        "compression.type": "lz4",
-        "linger.ms": "20",
-        "batch.size": str(batch_bytes),
-        "max.request.size": str(MAX_RECORD),
-        "max.block.ms": str(BLOCK_TIMEOUT * 1000),
-    }
-
-
 class Transactions:
-    """One producer under one transactional id. Every method raises what the JVM says; see `exits.decide_failure`."""
+    """One producer under one transactional id. A method that fails raises the JVM's exception: see `exits.decide_failure`."""
 
     def __init__(
         self,
+        *,
         spark: SparkSession,
-        bootstrap_servers: str,
+        settings: ClientSettings,
         transactional_id: str,
         topic: str,
         progress_topic: str,
@@ -72,42 +45,38 @@ class Transactions:
         timeout: int = TRANSACTION_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`output`: the key of this output's markers. `timeout` in seconds."""
+        """`output`: the key of this output's markers. `timeout`: seconds from the first record to the commit."""
         self._jvm: Any = spark._jvm
-        self._bootstrap_servers, self._topic, self._progress_topic = bootstrap_servers, topic, progress_topic
-        self._key = output.encode()
-        self._settings = {
-            **build_producer_settings(bootstrap_servers, batch_bytes),
-            "transactional.id": transactional_id,
-            "transaction.timeout.ms": str(timeout * 1000),
-        }
+        self._topic, self._progress_topic, self._key = topic, progress_topic, output.encode()
+        self._producer_settings = settings.build_transactional_producer(batch_bytes, transactional_id, timeout)
+        self._reader_settings = settings.build_marker_reader()
         self._clock = clock
         self._producer: Any = None
-        self._used = clock()
+        self._last_used = clock()
         self._open = False
         self.on_end: Callable[[TransactionResult], None] = lambda result: None
-        """Told of each transaction that has ended."""
+        """Called for each transaction that has ended."""
         self.on_reopen: Callable[[], None] = lambda: None
 
     def open(self) -> None:
-        """Fences older producers of the id; what one of them has left open is aborted when this returns."""
+        """Fences older producers of the transactional id, and aborts an open transaction of theirs."""
         self.close()
         sink = self._jvm.dev.streamdedup.TransactionalSink
-        self._producer = sink.open(self._build_map(self._settings), self._topic, COMMIT_TRIES)
-        self._used = self._clock()
+        self._producer = sink.open(self._build_map(self._producer_settings), self._topic, COMMIT_TRIES)
+        self._last_used = self._clock()
 
     def read_marker(self) -> Marker | None:
         """The newest marker in the progress topic; None if there is none."""
-        settings = self._build_map(build_client_settings(self._bootstrap_servers))
+        settings = self._build_map(self._reader_settings)
         read = self._jvm.dev.streamdedup.TransactionalSink.readNewest
-        found = read(settings, self._progress_topic, self._key, BLOCK_TIMEOUT * 1000)
+        found = read(settings, self._progress_topic, self._key, BLOCK_SECONDS * 1000)
         return None if found is None else Marker.model_validate_json(bytes(found))
 
     def reopen_after_pause(self) -> bool:
-        """Before a transaction: whether the producer was opened anew, so that the marker is to be read again."""
-        if self._clock() - self._used <= REOPEN_AFTER:
+        """Before a transaction. True means that it has opened a new producer: the caller must read the marker again."""
+        if self._clock() - self._last_used <= REOPEN_AFTER:
             return False
-        _LOG.info("the producer is opened anew after a long pause")
+        _LOG.info("the driver opens a new producer after a long pause")
         self.open()
         self.on_reopen()
         return True
@@ -117,7 +86,10 @@ class Transactions:
         self._open = True
 
     def write(self, rows: DataFrame) -> int:
-        """Sends all rows (key, value, headers, timestamp in ms, topic or null for the output's) in one action; how many they were."""
+        """Sends all rows in one action, and returns their number.
+
+        Columns: key, value, headers, timestamp in milliseconds, and topic (null for the output's).
+        """
         return int(self._producer.write(rows._jdf))
 
     def drain(self, rows: DataFrame) -> None:
@@ -125,27 +97,32 @@ class Transactions:
         self._jvm.dev.streamdedup.TransactionalSink.drain(rows._jdf)
 
     def mark(self, marker: Marker) -> None:
-        """The transaction's last record."""
+        """Sends the marker as the transaction's last record."""
         self._producer.mark(self._progress_topic, self._key, marker.model_dump_json(by_alias=True).encode())
 
     def commit(self, marker: Marker) -> None:
-        """When this returns, rows and marker are in the output; when it raises, the marker says whether they are."""
+        """When it returns, rows and marker are in the output.
+
+        When it raises, only the marker in the progress topic says whether they are.
+        """
         self.mark(marker)
-        self._open = False  # a commit that was asked for is never taken back: nobody knows whether it went through
+        self._open = False  # an abort must not follow a commit: the commit may have succeeded
         self._producer.commit()
-        self._used = self._clock()
+        self._last_used = self._clock()
         self.on_end(TransactionResult.COMMITTED)
 
     def abort(self) -> None:
-        """Best effort, and nothing where no transaction is open: what is left open is aborted at the next start."""
+        """Aborts the open transaction, if there is one. Where that fails, the next start of the driver aborts it."""
         if not self._open:
             return
         self._open = False
         try:
             self._producer.abort()
             self.on_end(TransactionResult.ABORTED)
-        except Exception as error:  # noqa: BLE001  the failure that led here is the one to report
-            _LOG.warning("the transaction could not be aborted; the next start will", extra={"fields": {"error": str(error)[:200]}})
+        except Exception as error:  # noqa: BLE001  the driver reports the failure that led here
+            _LOG.warning(
+                "the driver could not abort the transaction; its next start will abort it", extra={"fields": {"error": str(error)[:200]}}
+            )
 
     def close(self) -> None:
         if self._producer is not None:

@@ -1,1 +1,2 @@
-"""The streaming query: from the source topic through key, event time and deduplication to one batch at a time."""
+"""The streaming query: it reads the source topic, finds each record's key and event time, removes duplicates, and
+writes one micro-batch at a time."""

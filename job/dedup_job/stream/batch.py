@@ -1,4 +1,8 @@
-"""One batch, inside `foreachBatch`: refuse it, or look that it may be written, write it, count it, and confirm it."""
+"""Processes one batch, which Spark passes to `foreachBatch`.
+
+A batch goes through these steps: the gate admits it, the guards check it, the sink writes it, the driver counts it and
+sets the next watermark, the guards check it again, and the sink confirms it. Spark commits it afterwards.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,18 @@ from typing import TYPE_CHECKING
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.records import OnInvalid
-from dedup_job.checkpoint.layout import Checkpoint, parse_plan, read_entry, read_start_offsets
-from dedup_job.checkpoint.totals import BatchCounts, Totals, Written, read_totals, write_totals
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.log_format import parse_plan
+from dedup_job.checkpoint.spark_logs import OffsetLog
+from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, WrittenFaults
 from dedup_job.errors import JobError
 from dedup_job.report.status import State
-from dedup_job.sink.sinks import Sink
+from dedup_job.sink.sink import Sink
 from dedup_job.stream.execution import Execution
-from dedup_job.stream.expiry import build_tick_interval
+from dedup_job.stream.expiry import build_expiry_interval
 from dedup_job.stream.guards import Guards
 from dedup_job.stream.routing import decide_written, route
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate
 from dedup_job.stream.watermark import BatchRange, decide_arrival_watermark, decide_watermark
 from dedup_job.times import build_event_time
 
@@ -28,43 +34,46 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinishedBatch:
-    """A batch whose rows are written, and which Spark is about to commit."""
+    """A batch whose rows are in the output, and which Spark commits next."""
 
     number: int
     started: float
+    """Seconds since the epoch."""
     counts: BatchCounts
     totals: Totals
-    written: Written
+    written: WrittenFaults
     skipped: bool
-    """Its rows were in the output before this run."""
+    """The rows were in the output before this run."""
 
 
 class BatchFailed(Exception):
-    """What Spark is told about a batch that has failed or was refused."""
+    """Tells Spark that a batch has failed or that the gate has refused it."""
 
 
 class BatchRunner:
-    """What Spark calls for each batch. Keeps what main needs: the finished batch, and the error that Spark would flatten to text."""
+    """Spark calls it for each batch. It keeps the finished batches and the error, which Spark would turn into text."""
 
     def __init__(
         self,
+        *,
         config: JobConfig,
         sink: Sink,
         guards: Guards,
-        gate: Gate,
+        gate: BatchGate,
         state: State,
-        checkpoint: Checkpoint,
+        layout: CheckpointLayout,
         get_execution: Callable[[], Execution],
     ) -> None:
+        """`get_execution`: called in a batch, it returns the plan of that batch."""
         self._config, self._sink, self._guards = config, sink, guards
-        self._gate, self._state, self._checkpoint, self._get_execution = gate, state, checkpoint, get_execution
-        self._totals = read_totals(checkpoint.totals_file)
+        self._gate, self._state, self._get_execution = gate, state, get_execution
+        self._offsets, self._totals_file = OffsetLog(layout), TotalsFile(layout)
+        self._totals = self._totals_file.read()
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
-        self._is_first = True
-        """Of this process."""
+        self._is_first_batch = True
         self.error: BaseException | None = None
 
     @property
@@ -80,11 +89,12 @@ class BatchRunner:
 
     def __call__(self, batch: DataFrame, number: int) -> None:
         try:
-            with self._gate.pass_batch(number):
+            with self._gate.admit_batch(number):
                 self._run(batch, number)
-        except BaseException as error:  # noqa: BLE001  whatever it was, main must hear of it
+        except BaseException as error:  # noqa: BLE001  the main thread reports every error
             self.error = error
-            # Spark gets the name alone: it searches the text of a traceback with a pattern that overflows its thread's stack.
+            # Spark gets only the name: it searches a traceback with a regular expression that overflows the thread's
+            # stack.
             raise BatchFailed(type(error).__name__) from None
 
     def _run(self, batch: DataFrame, number: int) -> None:
@@ -92,7 +102,7 @@ class BatchRunner:
         self._state.update(batch_started=started)
         for check in self._guards.before:
             check(number)
-        execution, entry = self._get_execution(), read_entry(self._checkpoint, number)
+        execution, entry = self._get_execution(), self._offsets.read_entry(number)
         late_up_to = execution.begin()
         skipped = self._sink.begin(number, entry)
         try:
@@ -101,7 +111,8 @@ class BatchRunner:
             written = decide_written(self._config, counts)
             if not skipped:
                 check_invalid(self._config, counts)
-            self._set_watermark(execution, number, entry, counts)
+            execution.set_watermark(self._decide_watermark(execution, number, entry, counts))
+            self._is_first_batch = False
             for check in self._guards.after:
                 check(number)
             self._sink.confirm(counts.unique + written.emitted + written.dead)
@@ -109,27 +120,28 @@ class BatchRunner:
             self._sink.abort()
             raise
         self._totals = self._totals.add(number, counts, written)
-        write_totals(self._checkpoint.totals_file, self._totals)
+        self._totals_file.write(self._totals)
+        finished = FinishedBatch(number=number, started=started, counts=counts, totals=self._totals, written=written, skipped=skipped)
         with self._lock:
-            self._finished.append(FinishedBatch(number, started, counts, self._totals, written, skipped))
+            self._finished.append(finished)
 
-    def _set_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts) -> None:
-        plan, step = parse_plan(entry, self._config.source.topic), build_tick_interval(self._config)
+    def _decide_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts) -> int:
+        """The watermark in milliseconds with which Spark is to commit the batch. `entry`: its entry in the offset
+        log."""
+        plan, interval = parse_plan(entry, self._config.source.topic), build_expiry_interval(self._config)
         if counts.rows_in == 0:
-            watermark = plan.watermark
-        elif step is not None:
-            watermark = decide_arrival_watermark(plan.watermark, plan.time, int(step.total_seconds() * 1000))
-        else:
-            batch = BatchRange(read_start_offsets(self._checkpoint, self._config.source.topic, number) or {}, plan.ends)
-            delay = int(self._config.watermark_delay.total_seconds() * 1000)
-            most = None if self._is_first else self._config.source.max_offsets_per_trigger  # it may have been planned with another
-            watermark = decide_watermark(plan.watermark, delay, execution.read_times(), batch, most)
-        execution.set_watermark(watermark)
-        self._is_first = False
+            return plan.watermark
+        if interval is not None:
+            return decide_arrival_watermark(plan.watermark, plan.time, int(interval.total_seconds() * 1000))
+        batch = BatchRange(self._offsets.read_start_offsets(number, self._config.source.topic) or {}, plan.ends)
+        delay = int(self._config.watermark_delay.total_seconds() * 1000)
+        # An earlier driver, with another limit, may have planned the first batch.
+        limit = None if self._is_first_batch else self._config.source.max_offsets_per_trigger
+        return decide_watermark(plan.watermark, delay, execution.read_times(), batch, limit)
 
 
 def check_invalid(config: JobConfig, counts: BatchCounts) -> None:
-    """JobError with INVALID_RECORD for the first invalid record, where the spec wants the job to stop for one."""
+    """JobError with INVALID_RECORD for the first invalid record, when `spec.onInvalid` is Fail."""
     record = counts.first_invalid
     if record is None or config.on_invalid is not OnInvalid.FAIL:
         return

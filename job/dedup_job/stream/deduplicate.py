@@ -1,4 +1,4 @@
-"""The deduplication itself, and the counts of what comes out of it."""
+"""Removes duplicates, and counts the records that remain."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OBSERVATION, UNIQUE, FIRST_INVALID = "deduplicated", "unique", "first_invalid"
 
 
 def deduplicate(parsed: DataFrame, watermark: timedelta) -> DataFrame:
-    """The first copy of each key within the watermark; not `dropDuplicates`, which would never forget a key.
+    """Keeps the first record of each key within the watermark. Spark's `dropDuplicates` would never forget a key.
 
-    Observed are the count of unique records, that of each fault, and of the invalid record that comes first (partition, offset,
-    reason, detail).
+    The observation has the number of unique records, the number of records with each fault, and the first invalid
+    record (partition, offset, reason, detail).
     """
     delay = f"{int(watermark.total_seconds())} seconds"
     unique = parsed.withWatermark(TIME_COLUMN, delay).dropDuplicatesWithinWatermark([KEY_COLUMN])

@@ -1,8 +1,9 @@
-"""The batch that is running, as the JVM sees it: what is late in it, what was counted, which watermark follows.
+"""Gives access to the plan of the running batch in the JVM: which records are late, the counts, and the next watermark.
 
-Counts are read from the plan that was executed, right after the action and before the commit: `lastProgress` comes only after the
-commit and is lost in a crash. The watermark is put where Spark looks for it when the batch has ended: into the statistics of event times
-that the plan has gathered. Spark stores it with the commit and plans the next batch with it, as if it had found it itself.
+The driver reads the counts from the executed plan, after Spark's action and before the commit. Spark's `lastProgress`
+has them only after the commit, and a crash loses them. The driver writes the watermark into the plan's statistics of
+event times, where Spark reads it when the batch ends. Spark then commits it and plans the next batch with it, as if it
+had computed it itself.
 """
 
 from __future__ import annotations
@@ -13,61 +14,63 @@ from typing import Any
 from dedup_api.faults import Fault
 from dedup_job.checkpoint.totals import BatchCounts, InvalidRecord, StoreTimes
 from dedup_job.stream.deduplicate import FIRST_INVALID, OBSERVATION, UNIQUE
-from dedup_job.stream.watermark import MICROS, PartitionTimes, parse_times
+from dedup_job.stream.watermark import MICROS_PER_MILLISECOND, PartitionTimes, parse_times
 
 _DEDUPLICATE, _SCAN, _WATERMARK = "StreamingDeduplicateWithinWatermarkExec", "MicroBatchScanExec", "EventTimeWatermarkExec"
 
 
 class Execution:
-    """One batch, before, while and after its action runs."""
+    """The plan of one batch, which the driver uses before and after Spark's action."""
 
     def __init__(self, execution: Any, batch_times: Any) -> None:
-        """`execution`: the JVM's IncrementalExecution; `batch_times`: the class BatchTimes."""
+        """`execution`: Spark's IncrementalExecution in the JVM. `batch_times`: the Java class BatchTimes."""
         self._execution, self._batch_times = execution, batch_times
-        self._nodes = {node.getClass().getSimpleName(): node for node in _walk(execution.executedPlan())}
+        self._nodes = {node.getClass().getSimpleName(): node for node in _list_nodes(execution.executedPlan())}
 
     def begin(self) -> int:
-        """Tells the tasks what is late: records with a time up to the answer, in milliseconds. Spark would drop the same ones."""
+        """Tells the tasks which records are late: those with an event time up to the returned one, in milliseconds.
+        Spark itself would drop the same records."""
         bound = self._nodes[_DEDUPLICATE].eventTimeWatermarkForLateEvents()
         late_up_to = int(bound.get()) if bound.isDefined() else 0
-        self._batch_times.begin(late_up_to * MICROS)
+        self._batch_times.begin(late_up_to * MICROS_PER_MILLISECOND)
         return late_up_to
 
     def read_counts(self) -> BatchCounts:
         operator, scan = self._nodes[_DEDUPLICATE].metrics(), self._nodes.get(_SCAN)
         observed = self._execution.observedMetrics().apply(OBSERVATION)
         return BatchCounts(
-            rows_in=0 if scan is None else _read(scan.metrics(), "numOutputRows"),  # a batch without data has no scan
-            updated=_read(operator, "numUpdatedStateRows"),
-            duplicates=_read(operator, "numDroppedDuplicateRows"),
+            rows_in=0 if scan is None else _read_metric(scan.metrics(), "numOutputRows"),  # a batch without data has no scan
+            updated=_read_metric(operator, "numUpdatedStateRows"),
+            duplicates=_read_metric(operator, "numDroppedDuplicateRows"),
             unique=_read_observed(observed, UNIQUE),
             faults={fault: found for fault in Fault if (found := _read_observed(observed, fault))},
             first_invalid=_read_first_invalid(observed),
-            removed=_read(operator, "numRemovedStateRows"),
-            state_bytes=_read(operator, "stateMemory") + _read(operator, "rocksdbSstFileSize"),
-            store=StoreTimes(*(_read(operator, f"{name}TimeMs") / 1000 for name in ("allUpdates", "allRemovals", "commit"))),
+            removed=_read_metric(operator, "numRemovedStateRows"),
+            state_bytes=_read_metric(operator, "stateMemory") + _read_metric(operator, "rocksdbSstFileSize"),
+            store=StoreTimes(*(_read_metric(operator, f"{name}TimeMs") / 1000 for name in ("allUpdates", "allRemovals", "commit"))),
         )
 
     def read_times(self) -> dict[int, PartitionTimes]:
-        """By source partition, of the valid records that were read."""
+        """By source partition: the event times of the valid records that were read."""
         return parse_times(self._batch_times.describe())
 
     def set_watermark(self, watermark: int) -> None:
-        """Milliseconds; what Spark commits the batch with, unless its watermark is past it already."""
+        """Sets the watermark that Spark commits with the batch, in milliseconds. Spark keeps its own when that is
+        later."""
         node = self._nodes[_WATERMARK]
         statistics = node.eventTimeStats()
         statistics.reset()
         statistics.add(watermark + node.delayMs())
 
 
-def _walk(node: Any) -> Iterator[Any]:
+def _list_nodes(node: Any) -> Iterator[Any]:
     yield node
     children = node.children()
     for index in range(children.size()):
-        yield from _walk(children.apply(index))
+        yield from _list_nodes(children.apply(index))
 
 
-def _read(metrics: Any, name: str) -> int:
+def _read_metric(metrics: Any, name: str) -> int:
     return int(metrics.apply(name).value()) if metrics.contains(name) else 0
 
 

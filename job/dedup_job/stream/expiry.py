@@ -1,8 +1,8 @@
-"""Forgetting keys of a topic that has gone quiet. Pure.
+"""Decides when the driver asks Spark for an expiry batch: an empty micro-batch that removes expired keys. Pure.
 
-Keys are removed at the end of a batch, and without records there is none. With `eventTime.from: Arrival` time passes all the same: the
-driver moves the watermark up to the clock now and then, and Spark runs an empty batch that removes what has expired. With other event
-times nobody knows what time it is on a topic that is silent.
+Spark removes keys at the end of a batch, and a quiet topic has no batches. With `eventTime.from: Arrival`, the clock
+alone says which keys have expired: the driver regularly moves the watermark to the current time, and Spark then runs an
+empty batch. With any other event time, only new records can say how much time has passed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from datetime import timedelta
 from dedup_api.job_config import JobConfig
 from dedup_api.records import EventTimeFrom
 
-TICKS = 10
-"""In the time that a key lives: it is remembered for a tenth longer at most, and each tick costs a look through the whole state."""
-SHORTEST = timedelta(seconds=1)
+BATCHES_PER_WATERMARK = 10
+"""Expiry batches in the time of `spec.watermark`. A key then lives at most a tenth longer than that. More of them would
+cost more: each one reads the whole state."""
+SHORTEST_INTERVAL = timedelta(seconds=1)
 
 
-def build_tick_interval(config: JobConfig) -> timedelta | None:
-    """None where the clock says nothing about event times."""
+def build_expiry_interval(config: JobConfig) -> timedelta | None:
+    """The time between two expiry batches; None when the job has none, because its event times are not the clock's."""
     if config.event_time.taken_from is not EventTimeFrom.ARRIVAL:
         return None
-    return max(SHORTEST, config.trigger_interval, config.watermark_delay / TICKS)
+    return max(SHORTEST_INTERVAL, config.trigger_interval, config.watermark_delay / BATCHES_PER_WATERMARK)
 
 
-def is_tick_due(interval: timedelta, watermark: int, now: float, state_rows: int) -> bool:
-    """`watermark` in milliseconds, `now` in seconds. Nothing is due once there is nothing left to forget."""
+def is_expiry_batch_due(interval: timedelta, watermark: int, now: float, state_rows: int) -> bool:
+    """`watermark` in milliseconds, `now` in seconds. An empty state needs no expiry batch."""
     return state_rows > 0 and now * 1000 - watermark > interval.total_seconds() * 1000

@@ -1,4 +1,4 @@
-"""What must hold for a batch to be written: a list of looks, put together in `main`."""
+"""The checks that decide whether a batch may be written. `main` chooses them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Check = Callable[[int], None]
-"""Looks whether a batch may be written; JobError where not."""
+"""Called with the number of the batch; JobError when the batch must not be written."""
 
 
 @dataclass(frozen=True)
 class Guards:
-    """What must hold around a batch's action: before it, and again before its rows become visible."""
+    """The checks before a batch's Spark action, and those after it, before the rows become visible."""
 
     before: tuple[Check, ...] = ()
     after: tuple[Check, ...] = ()

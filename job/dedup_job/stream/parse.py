@@ -1,7 +1,8 @@
-"""From the records of the topic to what the deduplication needs: a key and an event time for each.
+"""Reads a key and an event time from each record of the source topic.
 
-No record may stop a batch, whatever its bytes: what has no readable key or time, or comes too late, gets a key of its own and no
-event time, passes through the deduplication with its fault beside it, and goes behind it wherever the spec wants it.
+No record may stop a batch, whatever its bytes are. A record whose key or time cannot be read, or that is late, is not
+deduplicated: it gets a unique key and no event time, and passes through the deduplication together with its fault.
+`routing.py` then sends it where the spec says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dedup_api.faults import Fault
 from dedup_api.job_config import JobConfig
 from dedup_api.records import EventTimeFrom
 from dedup_job.stream.event_time import build_event_time
-from dedup_job.stream.keys import build_own_key
+from dedup_job.stream.keys import build_unique_key
 from dedup_job.stream.session import CATALOG
 
 if TYPE_CHECKING:
@@ -22,37 +23,40 @@ if TYPE_CHECKING:
 
 KEY_COLUMN, TIME_COLUMN = "dedup_key", "event_time"
 FAULT_COLUMN = "fault"
-"""Null for a record that is deduplicated; otherwise a struct of `reason` (a Fault), `detail` and `time` (the event time where there is
-one)."""
+"""Null for a record that is deduplicated. Otherwise a struct of `reason` (a Fault), `detail`, and `time` (the event
+time, or null)."""
 PASSED_COLUMNS = ("key", "value", "headers", "timestamp", "partition", "offset")
-"""What goes on to the sink, untouched; partition and offset for the order."""
+"""The columns that reach the sink unchanged. The sink orders records by partition and offset."""
 
 
 def build_read_plan(config: JobConfig) -> str:
-    """The text of `ReadPlan.java`."""
+    """The text that `ReadPlan.java` describes."""
     time = config.event_time.field if config.event_time.taken_from is EventTimeFrom.FIELD else None
     return "\n".join([config.key.taken_from, config.format, time or "", *(config.key.fields or [])])
 
 
 def parse(records: DataFrame, config: JobConfig) -> DataFrame:
-    """Columns PASSED_COLUMNS, KEY_COLUMN (16 bytes, never null), TIME_COLUMN (null exactly where there is a fault), FAULT_COLUMN.
+    """The columns PASSED_COLUMNS, KEY_COLUMN (16 bytes, never null), TIME_COLUMN and FAULT_COLUMN.
 
-    Which records are late is what `BatchTimes.begin` was told last.
+    In each row either TIME_COLUMN or FAULT_COLUMN is null. The last call of `BatchTimes.begin` decides which records
+    are late.
     """
     record = F.call_function(f"{CATALOG}.read_record", F.col("value"), F.col("key"), F.lit(build_read_plan(config)))
-    read = records.select(*PASSED_COLUMNS, record.alias("record"))
-    timed = read.select(*PASSED_COLUMNS, "record", _build_time(config).alias("time"))
-    judged = timed.select(*PASSED_COLUMNS, "record", "time", _build_fault(config).alias("reason"))
-    late = F.when(F.col("reason").isNull(), _build_late(config))
-    weighed = judged.select(*PASSED_COLUMNS, "record", "time", F.when(late, F.lit(Fault.LATE)).otherwise(F.col("reason")).alias("reason"))
-    good = F.col("reason").isNull()
+    # One step for each column, because each column uses the one before.
+    with_record = records.select(*PASSED_COLUMNS, record.alias("record"))
+    with_time = with_record.select(*PASSED_COLUMNS, "record", _build_time(config).alias("time"))
+    with_reason = with_time.select(*PASSED_COLUMNS, "record", "time", _build_reason(config).alias("reason"))
+    is_late = F.when(F.col("reason").isNull(), _build_is_late(config))
+    reason = F.when(is_late, F.lit(Fault.LATE)).otherwise(F.col("reason"))
+    with_late = with_reason.select(*PASSED_COLUMNS, "record", "time", reason.alias("reason"))
+    is_valid = F.col("reason").isNull()
     detail = F.coalesce("record.detail", _build_detail(config))
     fault = F.struct(F.col("reason"), detail.alias("detail"), F.col("time"))
-    return weighed.select(
+    return with_late.select(
         *PASSED_COLUMNS,
-        F.when(good, F.col("record.key")).otherwise(build_own_key(F.col("partition"), F.col("offset"))).alias(KEY_COLUMN),
-        F.when(good, F.col("time")).alias(TIME_COLUMN),
-        F.when(~good, fault).alias(FAULT_COLUMN),
+        F.when(is_valid, F.col("record.key")).otherwise(build_unique_key(F.col("partition"), F.col("offset"))).alias(KEY_COLUMN),
+        F.when(is_valid, F.col("time")).alias(TIME_COLUMN),
+        F.when(~is_valid, fault).alias(FAULT_COLUMN),
     )
 
 
@@ -61,43 +65,45 @@ def _build_time(config: JobConfig) -> Column:
         case EventTimeFrom.FIELD:
             return build_event_time(F.col("record.time"), config.event_time.format)
         case EventTimeFrom.KAFKA_TIMESTAMP:
-            return F.when(F.unix_millis("timestamp") >= 0, F.col("timestamp"))  # -1 where there is none
+            return F.when(F.unix_millis("timestamp") >= 0, F.col("timestamp"))  # -1 means that the record has no timestamp
         case EventTimeFrom.ARRIVAL:
             return F.call_function(f"{CATALOG}.arrival", F.current_timestamp())
 
 
-def _build_latest() -> Column:
-    """The time at which the record is known to have been there: when it is read and, by its producer or broker, when it was stored.
+def _build_latest_plausible_time() -> Column:
+    """The earlier one of the record's Kafka timestamp and the time at which it is read: an event happens before both.
 
-    A timestamp of 0 is one that a client did not set.
+    A timestamp of 0 counts as missing: a client that does not set the timestamp sends 0.
     """
     stored = F.when(F.unix_millis("timestamp") > 0, F.col("timestamp"))
-    return F.least(F.current_timestamp(), stored)  # passes over null
+    return F.least(F.current_timestamp(), stored)  # ignores null
 
 
-def _build_fault(config: JobConfig) -> Column:
-    """The first fault, but for lateness; null for none."""
+def _build_reason(config: JobConfig) -> Column:
+    """The record's first fault other than lateness; null when it has none."""
     missing = Fault.TIME_UNREADABLE if config.event_time.taken_from is EventTimeFrom.FIELD else Fault.TIME_MISSING
     chain = F.when(F.col("record.fault").isNotNull(), F.col("record.fault")).when(F.col("time").isNull(), F.lit(missing))
     if config.event_time.taken_from is EventTimeFrom.ARRIVAL:
         return chain
     skew = int(config.max_future_skew.total_seconds())
-    return chain.when(F.col("time") > _build_latest() + F.make_dt_interval(secs=F.lit(skew)), F.lit(Fault.TIME_IN_FUTURE))
+    return chain.when(F.col("time") > _build_latest_plausible_time() + F.make_dt_interval(secs=F.lit(skew)), F.lit(Fault.TIME_IN_FUTURE))
 
 
-def _build_late(config: JobConfig) -> Column:
-    """Also notes the time for the watermark: never more than the record's own storage and reading prove to have passed."""
+def _build_is_late(config: JobConfig) -> Column:
+    """Whether the record is late. `is_late` also records the event time for the watermark, at most the latest plausible
+    time."""
     is_arrival = config.event_time.taken_from is EventTimeFrom.ARRIVAL
-    seen = F.col("time") if is_arrival else F.least(F.col("time"), _build_latest())
-    return F.call_function(f"{CATALOG}.is_late", F.col("partition"), F.col("time"), seen)
+    watermark_time = F.col("time") if is_arrival else F.least(F.col("time"), _build_latest_plausible_time())
+    return F.call_function(f"{CATALOG}.is_late", F.col("partition"), F.col("time"), watermark_time)
 
 
 def _build_detail(config: JobConfig) -> Column:
-    """For faults that `read_record` cannot see. Nothing of the record itself: it goes to logs and conditions."""
+    """The detail of faults that `read_record` does not find. It contains no part of the record, because logs and
+    conditions show it."""
     field = f"the event time field {config.event_time.field}"
     reason = F.col("reason")
     return (
-        F.when(reason == Fault.TIME_UNREADABLE, F.lit(f"{field} is not {config.event_time.format}"))
+        F.when(reason == Fault.TIME_UNREADABLE, F.lit(f"{field} is not a time in the format {config.event_time.format}"))
         .when(reason == Fault.TIME_MISSING, F.lit("the record has no Kafka timestamp"))
         .when(
             reason == Fault.TIME_IN_FUTURE,

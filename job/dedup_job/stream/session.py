@@ -1,4 +1,4 @@
-"""Spark's settings as one pure function, and the session that has them."""
+"""Spark's settings, and the session that uses them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from dedup_api.job_config import JobConfig
 from dedup_job.jvm.memory import MemoryPlan
-from dedup_job.stream.expiry import build_tick_interval
+from dedup_job.stream.expiry import build_expiry_interval
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 CATALOG = "dedup"
-"""Of the driver's own SQL functions, in `job/java`."""
+"""The catalog of the driver's own SQL functions, see `job/java`."""
 BATCHES_TO_RETAIN = 10
-"""Spark keeps 100: a hundred versions of every state partition on the volume. Ten are enough to look at what happened."""
+"""Spark's default of 100 keeps a hundred versions of each state partition on the volume. Ten are enough to investigate
+a failure."""
 
 _STORE = "spark.sql.streaming.stateStore"
 
@@ -31,7 +32,8 @@ def build_spark_conf(config: JobConfig, memory: MemoryPlan) -> dict[str, str]:
 
 
 def _build_process_conf() -> dict[str, str]:
-    """One process, no listeners, and bounds on what Spark remembers about finished work: a driver runs for months."""
+    """Spark is a single process without open ports. It remembers little about finished work, because a driver runs for
+    months."""
     return {
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
@@ -41,18 +43,18 @@ def _build_process_conf() -> dict[str, str]:
         "spark.ui.retainedTasks": "100",
         "spark.sql.ui.retainedExecutions": "5",
         "spark.ui.dagGraph.retainedRootRDDs": "5",
-        "spark.cleaner.periodicGC.interval": "5min",  # shuffle files are removed when their owner is collected
+        "spark.cleaner.periodicGC.interval": "5min",  # Spark deletes shuffle files when their owner is garbage collected
     }
 
 
 def _build_sql_conf(config: JobConfig) -> dict[str, str]:
     return {
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.caseSensitive": "true",  # JSON is: `id` and `ID` are two fields
+        "spark.sql.caseSensitive": "true",  # JSON is case-sensitive: `id` and `ID` are two fields
         "spark.sql.shuffle.partitions": str(config.parallelism),
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.catalogImplementation": "in-memory",
-        "spark.sql.legacy.timeParserPolicy": "CORRECTED",  # a time that does not parse is null, never an exception
+        "spark.sql.legacy.timeParserPolicy": "CORRECTED",  # an unreadable time is null, never an exception
         f"spark.sql.catalog.{CATALOG}": "dev.streamdedup.Functions",
     }
 
@@ -63,17 +65,17 @@ def _build_streaming_conf(config: JobConfig, memory: MemoryPlan) -> dict[str, st
         f"{_STORE}.rocksdb.changelogCheckpointing.enabled": "true",
         f"{_STORE}.rocksdb.boundedMemoryUsage": "true",
         f"{_STORE}.rocksdb.maxMemoryUsageMB": str(memory.rocksdb),
-        f"{_STORE}.rocksdb.allowFAllocate": "false",  # 74 MB of disk per partition otherwise
-        f"{_STORE}.rocksdb.trackTotalNumberOfRows": "false",  # writes are two to three times slower with it
-        # A batch without data only forgets keys, for the price of a look through all of them.
-        "spark.sql.streaming.noDataMicroBatches.enabled": str(build_tick_interval(config) is not None).lower(),
+        f"{_STORE}.rocksdb.allowFAllocate": "false",  # RocksDB would reserve 74 MB of disk for each partition
+        f"{_STORE}.rocksdb.trackTotalNumberOfRows": "false",  # counting rows makes writes two to three times slower
+        # A batch without data only removes expired keys, and it reads the whole state for that.
+        "spark.sql.streaming.noDataMicroBatches.enabled": str(build_expiry_interval(config) is not None).lower(),
         "spark.sql.streaming.minBatchesToRetain": str(BATCHES_TO_RETAIN),
-        "spark.sql.streaming.numRecentProgressUpdates": "20",  # read five times a second
+        "spark.sql.streaming.numRecentProgressUpdates": "20",  # the driver reads them five times a second
     }
 
 
 def start_session(conf: dict[str, str]) -> SparkSession:
-    """Connects to the JVM that the environment names, see `jvm.connect_gateway`."""
+    """Connects to the JVM that `jvm.process.connect_gateway` has put into the environment."""
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder

@@ -1,4 +1,4 @@
-"""The Kafka topic as a stream."""
+"""Reads the source topic as a stream."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import OnDataLoss, StartingOffsets
+from dedup_job.kafka.client_settings import ClientSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -16,19 +17,17 @@ _STARTING = {StartingOffsets.EARLIEST: "earliest", StartingOffsets.LATEST: "late
 def build_source_options(config: JobConfig) -> dict[str, str]:
     source = config.source
     return {
-        "kafka.bootstrap.servers": source.bootstrap_servers,
+        **ClientSettings(source.bootstrap_servers).build_spark_source(),
         "subscribe": source.topic,
         "startingOffsets": _STARTING[source.starting_offsets],
         "maxOffsetsPerTrigger": str(source.max_offsets_per_trigger),
         "includeHeaders": "true",
         "failOnDataLoss": str(source.on_data_loss is OnDataLoss.FAIL).lower(),
-        "kafka.isolation.level": "read_committed",
-        "kafka.allow.auto.create.topics": "false",  # a topic that was deleted must be missed, not made again
-        "fetchOffset.numRetries": "10",  # a broker's restart is no failure
+        "fetchOffset.numRetries": "10",  # a query must survive the restart of a broker
         "fetchOffset.retryIntervalMs": "1000",
     }
 
 
 def read_source(spark: SparkSession, config: JobConfig) -> DataFrame:
-    """Columns key, value, topic, partition, offset, timestamp, timestampType, headers."""
+    """The columns key, value, topic, partition, offset, timestamp, timestampType, headers."""
     return spark.readStream.format("kafka").options(**build_source_options(config)).load()

@@ -1,49 +1,65 @@
-"""Stopping between batches.
+"""Stops the driver between two batches.
 
-`query.stop()` in the middle of a batch cancels it, and the batch is written a second time later. So a batch that is in
-its action is left to finish and commit, and a batch that has not begun is refused: it was only planned, and the next
-driver reads the same range again.
+`query.stop()` during a batch would cancel it, and the next driver would write that batch again. So the driver lets a
+running batch finish and commit, and refuses the next one. Spark has only planned that one: the next driver reads the
+same range of offsets.
 """
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from dedup_job.errors import StopRequested
 
 
-class Gate:
-    """Lets batches pass until the stop is requested. The batch thread enters, the signal handler closes, the main thread asks."""
+class BatchGate:
+    """Admits batches until a stop is requested.
+
+    The batch thread enters it, the signal handler requests the stop, and the main thread asks whether it is idle.
+    """
 
     def __init__(self) -> None:
         self.stop_requested = threading.Event()
         self._lock = threading.Lock()
-        self._in_action = False
+        self._is_running = False
         self._finished: int | None = None
 
-    def close(self) -> None:
-        """Takes no lock: it is called in a signal handler, in the thread that may hold one."""
+    def request_stop(self) -> None:
+        """Takes no lock: a signal handler calls it, in a thread that may hold the lock already."""
         self.stop_requested.set()
 
     @contextmanager
-    def pass_batch(self, batch: int) -> Iterator[None]:
+    def admit_batch(self, batch: int) -> Iterator[None]:
+        """Surrounds the processing of a batch. StopRequested when the driver is stopping."""
         with self._lock:
             if self.stop_requested.is_set():
-                raise StopRequested(f"batch {batch} is left to the next start")
-            self._in_action = True
+                raise StopRequested(f"the driver is stopping: the next start processes batch {batch}")
+            self._is_running = True
         try:
             yield
             with self._lock:
                 self._finished = batch
         finally:
             with self._lock:
-                self._in_action = False
+                self._is_running = False
 
     def is_idle(self, is_committed: Callable[[int], bool]) -> bool:
-        """Nothing is lost by cancelling the query now: no batch is in its action or between that and its commit."""
+        """Whether the query can be cancelled now without losing work: no batch is running or waits for its commit."""
         with self._lock:
-            if self._in_action:
+            if self._is_running:
                 return False
             return self._finished is None or is_committed(self._finished)
+
+
+def stop_on_signals(gate: BatchGate) -> None:
+    """Requests the stop on SIGTERM, which kubelet sends, and on SIGINT, which Ctrl-C in a terminal sends."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        gate.request_stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)

@@ -1,71 +1,83 @@
-"""How far the watermark may go after a batch. Pure; `batch` reads what it needs and puts the answer into Spark's plan.
+"""Decides how far the watermark may move after a batch. Pure: `batch.py` reads the input and writes the result.
 
-Left to itself, Spark takes the newest event time of all partitions. That is right while the job keeps up, and wrong while it catches
-up: one partition is read up to Friday, another up to Monday, and the other's Tuesday is late before it was read. So there are two rules.
+Spark's own rule takes the newest event time of all partitions. That is right while the job keeps up, and wrong while it
+catches up. Example: the job has read partition 0 up to Monday and partition 1 up to Friday. Spark moves the watermark
+to Friday, so partition 0's records of Tuesday are late before the job has read them. Therefore the driver has two
+rules:
 
-* A batch that read all there was (or had room for more): the newest event time, less the delay.
-* A batch that left records behind in its partitions, or may have: of each partition, the event time in the middle of what was read, and of
-  these the oldest, less the delay. What a partition still holds was stored behind those records, so its time is not older by more than it
-  was late when it was stored. The middle, and not the newest, because a producer whose clock is ahead is a part of a partition's records.
+* A batch that has read all records of the topic: the newest event time of the batch, minus the delay.
+* A batch that may have left records in the topic: for each partition, the median of the event times that it has read.
+  The watermark is the oldest of these medians, minus the delay. The producer has stored a partition's unread records
+  after those that the batch has read, so an unread record is older than the median only by as much as it was late when
+  it was stored. The rule uses the median because a producer with a fast clock, which writes a part of the records,
+  would move the newest time ahead.
 
-Either way a time counts at most up to when its record was stored and read, see `parse`.
+In both rules, an event time counts only up to the time at which its record was stored and read, see `parse.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MICROS = 1000
-"""Of a millisecond: Spark's watermark has those."""
+MICROS_PER_MILLISECOND = 1000
+"""Event times are microseconds; Spark's watermark is milliseconds."""
 
 
 @dataclass(frozen=True)
 class PartitionTimes:
-    """Event times of a partition's valid records in a batch, in microseconds."""
+    """The event times of a partition's valid records in a batch, in microseconds since the epoch."""
 
     newest: int
-    middle: int
-    """Of a sample, to which the last few records before the batch belong too."""
+    median: int
+    """The median of a sample, which also includes the last few records before the batch."""
 
 
 @dataclass(frozen=True)
 class BatchRange:
-    """By partition: the offsets that a batch begins with, and the first that it did not read."""
+    """A batch's range of offsets, by partition: the first offset that it reads, and the first that it does not read."""
 
     starts: dict[int, int]
     ends: dict[int, int]
 
-    def list_read(self) -> list[int]:
-        """The partitions that it read of."""
+    def list_partitions_read(self) -> list[int]:
+        """The partitions of which the batch reads at least one record."""
         return [partition for partition, end in self.ends.items() if end > self.starts.get(partition, 0)]
 
-    def is_limited(self, most: int) -> bool:
-        """Whether it may have left records behind. Spark shares `most` offsets among the partitions and rounds each share down."""
-        offsets = sum(self.ends[partition] - self.starts.get(partition, 0) for partition in self.list_read())
-        return offsets >= most - len(self.ends)
+    def may_leave_records(self, limit: int) -> bool:
+        """Whether the batch may leave records in the topic. `limit`: how many offsets a batch may read.
+
+        Spark divides the limit among the partitions and rounds each share down.
+        """
+        offsets = sum(self.ends[partition] - self.starts.get(partition, 0) for partition in self.list_partitions_read())
+        return offsets >= limit - len(self.ends)
 
 
 def parse_times(text: str) -> dict[int, PartitionTimes]:
-    """From the lines of `BatchTimes.describe`."""
+    """Parses the lines of `BatchTimes.describe`: times by partition."""
     rows = [[int(word) for word in line.split()] for line in text.splitlines()]
-    return {partition: PartitionTimes(newest, middle) for partition, newest, middle in rows}
+    return {partition: PartitionTimes(newest, median) for partition, newest, median in rows}
 
 
-def decide_watermark(before: int, delay: int, times: dict[int, PartitionTimes], batch: BatchRange, most: int | None) -> int:
-    """Milliseconds, at least `before`. `delay` in milliseconds; `most`: offsets that a batch might take when it was planned, None where
-    that is not known."""
-    if most is None or batch.is_limited(most):
-        if any(partition not in times for partition in batch.list_read()):
-            return before  # nothing valid in it: nobody knows where it stands
-        front = min((found.middle for found in times.values()), default=None)
-    else:
-        front = max((found.newest for found in times.values()), default=None)
-    return before if front is None else max(before, front // MICROS - delay)
+def decide_watermark(current: int, delay: int, times: dict[int, PartitionTimes], batch: BatchRange, limit: int | None) -> int:
+    """The next watermark in milliseconds, at least `current`.
 
-
-def decide_arrival_watermark(before: int, batch_time: int, interval: int) -> int:
-    """For event times that are the batch's own: none to come is older than the next batch. Milliseconds.
-
-    It moves in steps of `interval`: after each, Spark runs a batch without data as soon as there is none, which looks through all keys.
+    `current`, `delay`: milliseconds. `times`: by source partition. `limit`: how many offsets a batch could read when
+    this one was planned; None when that is not known.
     """
-    return batch_time - 1 if batch_time - before > interval else before
+    if limit is None or batch.may_leave_records(limit):
+        if any(partition not in times for partition in batch.list_partitions_read()):
+            return current  # without a valid record, the partition's time is unknown
+        event_time = min((found.median for found in times.values()), default=None)
+    else:
+        event_time = max((found.newest for found in times.values()), default=None)
+    return current if event_time is None else max(current, event_time // MICROS_PER_MILLISECOND - delay)
+
+
+def decide_arrival_watermark(current: int, batch_time: int, interval: int) -> int:
+    """The next watermark with `eventTime.from: Arrival`, where the event time of each record is the time of its batch.
+
+    All values are milliseconds. No later record can be older than this batch. The watermark moves in steps of
+    `interval`, because after each step Spark runs a batch without data when no records have arrived, and that batch
+    reads the whole state.
+    """
+    return batch_time - 1 if batch_time - current > interval else current

@@ -1,6 +1,6 @@
-"""Kubernetes Events about DedupJobs, written on transitions only.
+"""Writes Kubernetes Events about DedupJobs.
 
-kopf's own poster writes core/v1 events for log lines, without aggregation; this one writes few and means each.
+kopf's own events are core/v1 events for log lines, without aggregation. This module writes events only on transitions.
 """
 
 from __future__ import annotations
@@ -9,52 +9,36 @@ import logging
 import socket
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import uuid4
 
 from dedup_api import names
 from dedup_api.reasons import Reason
-from dedup_api.status import ConditionStatus, DedupJobStatus
 from dedup_operator.adapters.kube import Kube, Resource
 from dedup_operator.domain.errors import DedupOperatorError
-from dedup_operator.domain.status import find_ready, list_new_exits
+from dedup_operator.domain.event_notes import EventNote
+from dedup_operator.domain.types import Json
 
 logger = logging.getLogger(__name__)
 
-NOTE_LENGTH = 1024
-"""The API's maximum."""
-
-
-@dataclass(frozen=True)
-class Note:
-    reason: str
-    message: str
-    warning: bool
-
-
-def list_notes(before: DedupJobStatus, after: DedupJobStatus) -> list[Note]:
-    """What is worth an event between two states of a job: new exits, then a Ready that changed its status or its reason."""
-    notes = [Note(exit.reason, f"Exit code {exit.exit_code}: {exit.message}", warning=True) for exit in list_new_exits(before, after)]
-    old, new = find_ready(before), find_ready(after)
-    if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):
-        notes.append(Note(new.reason, new.message, warning=new.status is ConditionStatus.FALSE))
-    return notes
+MAX_NOTE_LENGTH = 1024
+"""Characters. The API allows no more."""
 
 
 @dataclass
 class Recorder:
     kube: Kube
 
-    async def record(self, resource: dict[str, Any], notes: list[Note], now: datetime) -> None:
-        """An event that cannot be written is dropped: status says the same, and the job must not wait for it."""
+    async def record(self, resource: Json, notes: list[EventNote], now: datetime) -> None:
+        """Drops an event that cannot be written. The status says the same, and the DedupJob must not wait for an
+        event."""
         for note in notes:
             try:
                 await self.kube.create(Resource.EVENTS, resource["metadata"]["namespace"], build_event(resource, note, now))
             except DedupOperatorError as error:
-                logger.info("event %s is dropped: %s", note.reason, error)
+                logger.info("cannot write the event %s, so it is dropped: %s", note.reason, error)
 
 
-def build_event(resource: dict[str, Any], note: Note, now: datetime) -> dict[str, Any]:
+def build_event(resource: Json, note: EventNote, now: datetime) -> Json:
     metadata = resource["metadata"]
     return {
         "apiVersion": "events.k8s.io/v1",
@@ -66,7 +50,7 @@ def build_event(resource: dict[str, Any], note: Note, now: datetime) -> dict[str
         "action": "Stop" if note.reason in {Reason.SUSPENDING, Reason.SUSPENDED} else "Supervise",
         "reason": note.reason,
         "type": "Warning" if note.warning else "Normal",
-        "note": note.message[:NOTE_LENGTH],
+        "note": note.message[:MAX_NOTE_LENGTH],
         "regarding": {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,

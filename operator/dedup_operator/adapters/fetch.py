@@ -1,60 +1,64 @@
-"""Reads all that a round needs. Every read is live: absence is believed only from the API server's own mouth."""
+"""Reads everything that one reconciliation needs.
+
+Every read goes to the API server. Only its own answer proves that an object does not exist; a cache could be behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_operator.adapters.driver import Drivers
-from dedup_operator.adapters.kube import Json, Kube, Resource
+from dedup_operator.adapters.kube import Kube, Resource
 from dedup_operator.domain.annotations import OWN_SELECTOR
 from dedup_operator.domain.errors import ApiConflict
-from dedup_operator.domain.observe.pod import DriverPod, Silence, observe_pod
-from dedup_operator.domain.observe.state import Snapshot, find_driver
-from dedup_operator.domain.observe.workload import find_replicas
-from dedup_operator.domain.observe.workload import has_ended as run_has_ended
-from dedup_operator.domain.times import parse_time
-
-ABSENCE = timedelta(seconds=3)
-"""A controller makes a pod within a second; later it is worth asking why there is none."""
+from dedup_operator.domain.observe.owned import OwnedObjects, find_owned_objects
+from dedup_operator.domain.observe.pod import DriverPod, DriverUnreachable
+from dedup_operator.domain.observe.snapshot import Snapshot
+from dedup_operator.domain.observe.warnings import list_pod_creators, may_have_warnings
+from dedup_operator.domain.types import Json
 
 
-async def fetch_snapshot(kube: Kube, drivers: Drivers, namespace: str, name: str, now: datetime) -> Snapshot | None:
-    """None when the DedupJob is gone or going: its children are the garbage collector's."""
+async def fetch_snapshot(kube: Kube, drivers: Drivers, namespace: str, name: str, now: datetime) -> tuple[Snapshot, OwnedObjects] | None:
+    """None when the DedupJob is deleted or being deleted. The garbage collector then deletes its children."""
     job = await kube.get(Resource.DEDUP_JOBS, namespace, name)
     if job is None or "deletionTimestamp" in job["metadata"]:
         return None
     snapshot = await _fetch_children(kube, job)
     if snapshot is None:
         return None
-    raw = find_driver(snapshot)
-    pod, makers = observe_pod(raw) if raw is not None else None, _find_makers(snapshot)
-    concerned = [*(makers if raw is None else [raw]), *([snapshot.claim] if snapshot.claim is not None else [])]
-    return replace(
+    owned = find_owned_objects(snapshot)
+    creators = list_pod_creators(snapshot.stateful_set, snapshot.runs)
+    concerned = [*(owned.live_pods[:1] or creators), *([snapshot.claim] if snapshot.claim is not None else [])]
+    snapshot = replace(
         snapshot,
-        events=await _fetch_events(kube, concerned) if is_amiss(makers, pod, now) else (),
-        answer=await _fetch_answer(drivers, pod, now),
+        warnings=await _fetch_warnings(kube, concerned) if may_have_warnings(creators, owned.driver, now) else (),
+        driver_status=await _fetch_driver_status(drivers, owned.driver, now),
     )
+    return snapshot, owned
 
 
 async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
-    """None when the job went meanwhile."""
+    """None when the DedupJob was deleted meanwhile."""
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
     driver, labels = names.driver_name(name), f"{names.LABEL_JOB}={name},{OWN_SELECTOR}"
     existing = ((job.get("spec") or {}).get("checkpoint") or {}).get("existing")
     claim_name = existing["claimName"] if existing else names.claim_name(name)
     record_name = names.record_name(claim_name, names.folder_name(name, existing.get("subPath"))) if existing else None
-    # The pods last: a workload at 0 whose controller has seen that makes no pod afterwards, so an absence seen now is one.
+    # The pods come after the workloads. A workload at 0 whose controller has seen that creates no more pods, so a pod
+    # that is missing in this later read stays missing.
     (stateful_set, cron_job, service), (claim, record), (runs, config_maps) = await asyncio.gather(
         asyncio.gather(*(kube.get(kind, namespace, driver) for kind in (Resource.STATEFUL_SETS, Resource.CRON_JOBS, Resource.SERVICES))),
         asyncio.gather(kube.get(Resource.CLAIMS, namespace, claim_name), _fetch_record(kube, namespace, record_name)),
         asyncio.gather(*(kube.list(kind, namespace, labelSelector=labels) for kind in (Resource.JOBS, Resource.CONFIG_MAPS))),
     )
-    # The job again: a child that was missing while its job was still there did not go with it. Else the round would make anew what the
-    # garbage collector has just removed. An edit that came meanwhile is acted on at once; it cannot change the children's names.
+    # The DedupJob is read a second time, because only then a missing child is known to be missing for another reason
+    # than the deletion of the DedupJob. Otherwise the operator would recreate what the garbage collector has just
+    # deleted. When the spec was edited meanwhile, the operator acts on the edit at once: an edit cannot change the
+    # names of the children.
     by_name, by_label, again = await asyncio.gather(
         kube.get(Resource.PODS, namespace, names.driver_pod_name(name)),
         kube.list(Resource.PODS, namespace, labelSelector=labels),
@@ -63,7 +67,7 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
     if again is None or "deletionTimestamp" in again["metadata"]:
         return None
     if again["metadata"]["uid"] != job["metadata"]["uid"]:
-        raise ApiConflict("it was deleted and made again while its children were read")
+        raise ApiConflict("the DedupJob was deleted and recreated while the operator read its children")
     return Snapshot(
         job=again,
         stateful_set=stateful_set,
@@ -82,26 +86,11 @@ async def _fetch_record(kube: Kube, namespace: str, name: str | None) -> Json | 
 
 
 def _with_kind(item: Json, kind: str) -> Json:
-    """The items of a list do not say what they are."""
+    """The API server leaves out the kind of the items in a list."""
     return {**item, "kind": kind}
 
 
-def _find_makers(snapshot: Snapshot) -> list[Json]:
-    """What should have a pod now."""
-    found = [raw for raw in (snapshot.stateful_set, *snapshot.runs) if raw is not None and find_replicas(raw) > 0]
-    return [raw for raw in found if raw["kind"] != "Job" or not run_has_ended(raw)]
-
-
-def is_amiss(makers: list[Json], pod: DriverPod | None, now: datetime) -> bool:
-    """Whether events could tell more: a driver is wanted, and its pod is missing or does not come to life."""
-    if not makers:
-        return False
-    if pod is None:
-        return any(now - parse_time(maker["metadata"]["creationTimestamp"]) > ABSENCE for maker in makers)
-    return pod.started_at is None and not pod.exits and now - pod.created_at > ABSENCE
-
-
-async def _fetch_events(kube: Kube, concerned: list[Json]) -> tuple[Json, ...]:
+async def _fetch_warnings(kube: Kube, concerned: list[Json]) -> tuple[Json, ...]:
     found: list[Json] = []
     for raw in concerned:
         metadata = raw["metadata"]
@@ -110,7 +99,7 @@ async def _fetch_events(kube: Kube, concerned: list[Json]) -> tuple[Json, ...]:
     return tuple(found)
 
 
-async def _fetch_answer(drivers: Drivers, pod: DriverPod | None, now: datetime) -> DriverStatus | Silence | None:
+async def _fetch_driver_status(drivers: Drivers, pod: DriverPod | None, now: datetime) -> DriverStatus | DriverUnreachable | None:
     if pod is None or pod.address is None or pod.started_at is None:
         return None
     return await drivers.fetch_status(pod.uid, pod.address, now)

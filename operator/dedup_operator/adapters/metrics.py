@@ -1,4 +1,4 @@
-"""The operator's own metrics. Those of the jobs come from the drivers."""
+"""The operator's own metrics. Each driver serves the metrics of its DedupJob itself."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from dedup_operator.domain.errors import ApiConflict, ApiUnavailable
 
 
 class Metrics:
-    """One registry per operator, so that tests do not share it."""
+    """Each instance has its own registry, so that tests do not share one."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._rounds = Counter("dedup_operator_reconcile", "Looks at a job, by how they ended.", ["result"], registry=self.registry)
+        self._reconciliations = Counter(
+            "dedup_operator_reconcile", "Reconciliations of DedupJobs, by how they ended.", ["result"], registry=self.registry
+        )
         self._duration = Histogram(
             "dedup_operator_reconcile_duration_seconds",
-            "Time of one look at a job, in seconds.",
+            "Time of one reconciliation of a DedupJob, in seconds.",
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
             registry=self.registry,
         )
@@ -31,11 +33,11 @@ class Metrics:
         info.labels(VERSION).set(1)
         self._reasons: dict[Hashable, Reason] = {}
         for result in ("ok", "conflict", "unavailable", "error"):
-            self._rounds.labels(result)
+            self._reconciliations.labels(result)
 
     @contextmanager
-    def observe_round(self) -> Iterator[None]:
-        begun, result = time.monotonic(), "error"
+    def measure_reconciliation(self) -> Iterator[None]:
+        started, result = time.monotonic(), "error"
         try:
             yield
             result = "ok"
@@ -46,8 +48,8 @@ class Metrics:
             result = "unavailable"
             raise
         finally:
-            self._rounds.labels(result).inc()
-            self._duration.observe(time.monotonic() - begun)
+            self._reconciliations.labels(result).inc()
+            self._duration.observe(time.monotonic() - started)
 
     def set_reason(self, job: Hashable, reason: Reason) -> None:
         if self._reasons.get(job) is not reason:

@@ -1,4 +1,4 @@
-"""The conditions of a job, made from one verdict and the facts, in the order in which they are listed."""
+"""The conditions of a DedupJob, built from one verdict and the observed state."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from collections.abc import Iterable
 from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.status import Condition, ConditionStatus, ConditionType
-from dedup_operator.domain import decide
-from dedup_operator.domain.diagnose import Case, Verdict, allowed_stillness, find_still_since, no, pending, yes
+from dedup_operator.domain.decision import Suspend
+from dedup_operator.domain.diagnose import find_no_commit_since, find_progress_timeout
 from dedup_operator.domain.times import render_time
+from dedup_operator.domain.verdict import DiagnosisInput, Verdict, build_false, build_true, build_unknown
 
 _CHECKPOINT_REASONS = {Reason.CHECKPOINT_LOST, Reason.CHECKPOINT_PENDING, Reason.CHECKPOINT_TAKEN}
-_AT_REST = {Reason.SUSPENDED, Reason.COMPLETED, Reason.SCHEDULED}
-SHARED = "It is shared, so Kubernetes does not refuse a second pod on it; the driver's own locks do."
+_NO_DRIVER_EXPECTED = {Reason.SUSPENDED, Reason.COMPLETED, Reason.SCHEDULED}
+SHARED = "Several pods can mount the claim at the same time. The driver's own locks keep a second driver out."
 
 
-def build_conditions(case: Case, verdict: Verdict, generation: int, note: str = "") -> list[Condition]:
-    """All conditions. `note`: what went wrong with the claim beside the matter, such as a growth that was refused."""
+def build_conditions(given: DiagnosisInput, verdict: Verdict, generation: int, note: str = "") -> list[Condition]:
+    """All conditions, in the order of ConditionType. `note`: what the API server refused to change in the claim, such
+    as its size."""
     found: list[tuple[ConditionType, Verdict]] = [(ConditionType.READY, verdict)]
     if verdict.stalled:
-        found.append((ConditionType.STALLED, yes(verdict.reason, verdict.message)))
+        found.append((ConditionType.STALLED, build_true(verdict.reason, verdict.message)))
     elif verdict.reconciling:
-        found.append((ConditionType.RECONCILING, yes(verdict.reason, verdict.message)))
-    found.append((ConditionType.CHECKPOINT_READY, judge_checkpoint(case, verdict, note)))
-    found.append((ConditionType.DRIVER_RUNNING, judge_driver(case, verdict)))
-    found.append((ConditionType.PROGRESS_RECENT, judge_progress(case, verdict)))
-    now = render_time(case.now)
-    return merge_conditions(case.before.conditions, [_build(kind, part, generation, now) for kind, part in found])
+        found.append((ConditionType.RECONCILING, build_true(verdict.reason, verdict.message)))
+    found.append((ConditionType.CHECKPOINT_READY, judge_checkpoint(given, verdict, note)))
+    found.append((ConditionType.DRIVER_RUNNING, judge_driver(given, verdict)))
+    found.append((ConditionType.PROGRESS_RECENT, judge_progress(given, verdict)))
+    now = render_time(given.now)
+    return merge_conditions(given.before.conditions, [_build(kind, part, generation, now) for kind, part in found])
 
 
 def _build(kind: ConditionType, verdict: Verdict, generation: int, now: str) -> Condition:
@@ -42,7 +44,7 @@ def _build(kind: ConditionType, verdict: Verdict, generation: int, now: str) -> 
 
 
 def merge_conditions(before: Iterable[Condition], after: Iterable[Condition]) -> list[Condition]:
-    """`after`, with the transition time of `before` wherever the status did not change."""
+    """`after`, but with the transition time from `before` when a condition has the same status there."""
     known = {condition.type: condition for condition in before}
     merged = []
     for condition in after:
@@ -53,43 +55,46 @@ def merge_conditions(before: Iterable[Condition], after: Iterable[Condition]) ->
     return merged
 
 
-def judge_checkpoint(case: Case, verdict: Verdict, note: str = "") -> Verdict:
-    claim = case.world.claim
+def judge_checkpoint(given: DiagnosisInput, verdict: Verdict, note: str = "") -> Verdict:
+    claim = given.observed.claim
     if verdict.reason in _CHECKPOINT_REASONS:
-        return no(verdict.reason, verdict.message)
+        return build_false(verdict.reason, verdict.message)
     if claim is None:
-        return pending(Reason.NOT_STARTED, "There is no claim yet.")
+        return build_unknown(Reason.NOT_STARTED, "The claim does not exist yet.")
     if claim.phase == "Bound":
         shared = f" {SHARED}" if claim.shared else ""
-        return yes(Reason.CHECKPOINT_BOUND, f"Claim {claim.name} is bound to a volume.{shared}{note and ' ' + note}")
-    return pending(Reason.CHECKPOINT_PENDING, f"Claim {claim.name} waits for its volume.")
+        return build_true(Reason.CHECKPOINT_BOUND, f"Claim {claim.name} is bound to a volume.{shared}{note and ' ' + note}")
+    return build_unknown(Reason.CHECKPOINT_PENDING, f"Claim {claim.name} waits for its volume.")
 
 
-def judge_driver(case: Case, verdict: Verdict) -> Verdict:
-    pod = case.world.pod
+def judge_driver(given: DiagnosisInput, verdict: Verdict) -> Verdict:
+    pod = given.observed.pod
     if pod is None:
-        stopped = verdict.reason if verdict.status is not ConditionStatus.TRUE or verdict.reason in _AT_REST else Reason.NOT_STARTED
-        return no(stopped, "There is no driver at the moment; the condition Ready says why.")
-    if pod.deleting:
-        return pending(
-            Reason.SUSPENDING if isinstance(case.decision, decide.Stop) else Reason.RESTARTING, f"Pod {pod.name} is being stopped."
+        stopped = (
+            verdict.reason if verdict.status is not ConditionStatus.TRUE or verdict.reason in _NO_DRIVER_EXPECTED else Reason.NOT_STARTED
         )
+        return build_false(stopped, "No driver runs. The condition Ready says why.")
+    if pod.deleting:
+        reason = Reason.SUSPENDING if isinstance(given.decision, Suspend) else Reason.RESTARTING
+        return build_unknown(reason, f"Kubernetes stops pod {pod.name}.")
     if pod.started_at is not None:
-        return yes(Reason.RUNNING, f"The driver runs in pod {pod.name}.")
+        return build_true(Reason.RUNNING, f"The driver runs in pod {pod.name}.")
     if verdict.status is ConditionStatus.FALSE:
-        return no(verdict.reason, verdict.message)
-    return pending(Reason.STARTING, f"Pod {pod.name} is on its way.")
+        return build_false(verdict.reason, verdict.message)
+    return build_unknown(Reason.STARTING, f"Pod {pod.name} is starting.")
 
 
-def judge_progress(case: Case, verdict: Verdict) -> Verdict:
-    answer, pod = case.world.answer, case.world.pod
-    if not isinstance(answer, DriverStatus) or pod is None or pod.started_at is None or case.running_spec is None:
-        return pending(Reason.NOT_STARTED, "There is no running driver that could be asked.")
-    if answer.blocked_by is not None:
-        return no(answer.blocked_by.reason, answer.blocked_by.message)
-    still_since = find_still_since(answer, pod.started_at)
-    if still_since is not None and case.now - still_since > allowed_stillness(case.running_spec):
-        return no(Reason.NO_PROGRESS, verdict.message if verdict.reason is Reason.NO_PROGRESS else EXPLANATIONS[Reason.NO_PROGRESS].meaning)
-    if not answer.committed_in_this_run and still_since is not None:
-        return pending(Reason.STARTING, "The driver works on its first batch.")
-    return yes(Reason.PROGRESS_RECENT, EXPLANATIONS[Reason.PROGRESS_RECENT].meaning)
+def judge_progress(given: DiagnosisInput, verdict: Verdict) -> Verdict:
+    driver_status, pod = given.observed.driver_status, given.observed.pod
+    if not isinstance(driver_status, DriverStatus) or pod is None or pod.started_at is None or given.running_spec is None:
+        return build_unknown(Reason.NOT_STARTED, "No driver answers, so its progress is unknown.")
+    if driver_status.blocked_by is not None:
+        return build_false(driver_status.blocked_by.reason, driver_status.blocked_by.message)
+    no_commit_since = find_no_commit_since(driver_status, pod.started_at)
+    if no_commit_since is not None and given.now - no_commit_since > find_progress_timeout(given.running_spec):
+        return build_false(
+            Reason.NO_PROGRESS, verdict.message if verdict.reason is Reason.NO_PROGRESS else EXPLANATIONS[Reason.NO_PROGRESS].meaning
+        )
+    if not driver_status.committed_in_this_run and no_commit_since is not None:
+        return build_unknown(Reason.STARTING, "The driver processes its first batch.")
+    return build_true(Reason.PROGRESS_RECENT, EXPLANATIONS[Reason.PROGRESS_RECENT].meaning)

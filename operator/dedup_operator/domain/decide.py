@@ -1,372 +1,324 @@
-"""What to do about a job: one decision from what is wanted and what is there.
+"""What the operator does about a DedupJob: one decision from the desired state and the observed state.
 
-The rules stand in order of weight; the first that applies decides. Each is a small function that returns a decision or None.
-Two laws hold over all of them: nothing starts or changes its template beside a pod that may still live, and an edit that
-cannot be acted on leaves a running driver alone.
+Each rule is a small function that returns a decision or None. The rules are ordered by priority, and the first rule
+that returns a decision wins. Two laws hold for all of them: the operator starts no driver and changes no pod template
+while an old pod may still run, and an edit that the operator cannot act on does not disturb a running driver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from dedup_api.changes import list_state_changes
 from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import Reason
-from dedup_operator.domain.annotations import CHECKPOINT_CONFIG, GivenUp
-from dedup_operator.domain.driver_settings import DriverInputs, build_inputs, list_input_changes
+from dedup_operator.domain.annotations import APPLIED_SPEC, CHECKPOINT_CONFIG, GivenUp
+from dedup_operator.domain.decision import (
+    Decision,
+    DecisionInput,
+    GiveUp,
+    Keep,
+    Refuse,
+    RemoveWorkload,
+    RepairDrift,
+    ScaleDownForRestart,
+    Start,
+    Suspend,
+    Suspended,
+    UpdateSchedule,
+    Wait,
+)
+from dedup_operator.domain.driver_objects import Kind, choose_kind, find_claim_name, find_image
+from dedup_operator.domain.driver_settings import DriverSettings, build_driver_settings, list_settings_changes
 from dedup_operator.domain.errors import ApiRefused, CheckpointTaken, NameTaken
 from dedup_operator.domain.manifests import Children
-from dedup_operator.domain.manifests.claim import find_claim_name
 from dedup_operator.domain.observe.pod import is_permanent
-from dedup_operator.domain.observe.state import World
-from dedup_operator.domain.observe.workload import Kind, Workload, choose_kind, find_image
+from dedup_operator.domain.observe.state import ObservedState
+from dedup_operator.domain.observe.workload import Workload
 from dedup_operator.domain.validate import Invalid, ValidJob
 
 
-@dataclass(frozen=True)
-class Start:
-    """Make what is missing and run one driver on the template of today."""
-
-    first: bool
-
-
-@dataclass(frozen=True)
-class Keep:
-    """The driver is as it should be, or the StatefulSet controller and kubelet are at it."""
-
-
-@dataclass(frozen=True)
-class Roll:
-    """Scale to 0; the start follows when the pod is gone."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class Update:
-    """Give a schedule other settings for its next run. A run that does no work is stopped for it, one at work is left to end."""
-
-    message: str
-    stop_run: bool
-    settings: bool = True
-    """False where it has them, and only a run of before is in their way."""
-
-
-@dataclass(frozen=True)
-class Mend:
-    """Somebody has changed what makes the pods. It is set right for the next start; the driver that runs is left alone."""
-
-
-@dataclass(frozen=True)
-class Remove:
-    """No driver is left, and what ran it cannot run the next: it goes, with all that it made, before anything else is made."""
-
-    workload: Workload
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Scale to 0 because of spec.suspend."""
-
-
-@dataclass(frozen=True)
-class Rest:
-    """Suspended, and no driver is left."""
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Something must go first; there is nothing to write."""
-
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True)
-class Refuse:
-    """The spec or the cluster does not allow what is wanted. A running driver goes on, unless `stop`."""
-
-    reason: Reason
-    message: str
-    stop: bool = False
-    resume: bool = False
-    """The driver was on its way from valid settings to valid settings: it comes back with those that it had."""
-
-
-@dataclass(frozen=True)
-class GiveUp:
-    """Starting again cannot help: no driver until the spec changes."""
-
-    why: GivenUp
-
-
-Decision = Start | Keep | Roll | Update | Mend | Remove | Stop | Rest | Wait | Refuse | GiveUp
-
-
-@dataclass(frozen=True)
-class Question:
-    job: ValidJob
-    world: World
-    desired: DriverInputs
-    image: str
-    """The job image that the next start takes."""
-    config_map: str
-    """The ConfigMap that the next start takes."""
-
-
-def decide(job: ValidJob | Invalid, world: World, desired: DriverInputs | None, children: Children | None) -> Decision:
-    """`desired` and `children` are absent only where the job is invalid."""
+def decide(job: ValidJob | Invalid, observed: ObservedState, desired: DriverSettings | None, children: Children | None) -> Decision:
+    """`desired` and `children` are None only when the spec is invalid."""
     if isinstance(job, Invalid) or desired is None or children is None:
         message = job.message if isinstance(job, Invalid) else ""
-        return decide_resume(world, Refuse(Reason.INVALID_SPEC, message, stop=isinstance(job, Invalid) and job.suspend))
-    question = Question(job, world, desired, find_image(children.workload), children.config_map["metadata"]["name"])
+        return resume_interrupted_restart(observed, Refuse(Reason.INVALID_SPEC, message, stop=isinstance(job, Invalid) and job.suspend))
+    given = DecisionInput(
+        job=job,
+        observed=observed,
+        desired=desired,
+        image=find_image(children.workload),
+        config_map=children.config_map["metadata"]["name"],
+    )
     for rule in RULES:
-        decision = rule(question)
+        decision = rule(given)
         if decision is not None:
-            return decide_resume(world, decision) if isinstance(decision, Refuse) else decision
+            return resume_interrupted_restart(observed, decision) if isinstance(decision, Refuse) else decision
     return Keep()
 
 
-def decide_resume(world: World, refusal: Refuse) -> Refuse:
-    """An edit that cannot be acted on never stops a healthy driver, also not when it comes while the driver restarts."""
-    workload = world.workload
-    restarting = workload is not None and workload.rolling and workload.replicas == 0 and not workload.ended and world.pod is None
-    of_the_edit = refusal.reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
-    return replace(refusal, resume=restarting and of_the_edit and not refusal.stop)
+def resume_interrupted_restart(observed: ObservedState, refusal: Refuse) -> Refuse:
+    """A refused edit never stops a healthy driver. If it came during a restart, the driver resumes with its old
+    settings."""
+    workload = observed.workload
+    restarting = workload is not None and workload.restarting and workload.replicas == 0 and not workload.ended and observed.pod is None
+    is_about_edit = refusal.reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
+    return replace(refusal, resume=restarting and is_about_edit and not refusal.stop)
 
 
-def decide_foreign(question: Question) -> Decision | None:
-    if not question.world.foreign:
+def refuse_conflicting_objects(given: DecisionInput) -> Decision | None:
+    if not given.observed.conflicting_objects:
         return None
-    things = " and ".join(question.world.foreign)
-    return Refuse(
-        Reason.NAME_CONFLICT,
-        f"{things} exists and does not belong to this DedupJob. Rename the DedupJob, or remove it if nobody needs it.",
-        stop=question.job.spec.suspend,
+    objects = " and ".join(given.observed.conflicting_objects)
+    return Refuse(Reason.NAME_CONFLICT, _explain_conflict(objects), stop=given.job.spec.suspend)
+
+
+def _explain_conflict(objects: str) -> str:
+    return (
+        f"Another object has a name that the operator needs for this DedupJob: {objects}. "
+        "Delete that object if nobody needs it, or create the DedupJob under another name."
     )
 
 
-def decide_leaving(question: Question) -> Decision | None:
-    workload, world, suspend = question.world.workload, question.world, question.job.spec.suspend
+def wait_for_deletion(given: DecisionInput) -> Decision | None:
+    workload, observed, suspend = given.observed.workload, given.observed, given.job.spec.suspend
     if workload is not None and workload.replicas > 0:
-        return None  # what goes while a driver of ours runs is no concern of it
-    if world.strays:
-        return Refuse(Reason.NAME_CONFLICT, f"{' and '.join(world.strays)} {_STRAY}", stop=suspend)
-    reason = Reason.SUSPENDING if suspend else Reason.STARTING
-    return Wait(reason, f"{' and '.join(world.leaving)} of an earlier start is being removed.") if world.leaving else None
-
-
-_STRAY = "bears this job's label and has no owner, so it may be a driver that nobody ends. Delete it; the driver starts when it is gone."
-
-
-def decide_spare(question: Question) -> Decision | None:
-    """Left by a start that was cut off, or put back by somebody: two of them would make two drivers."""
-    spare = question.world.spare
-    return Remove(spare) if spare is not None else None
-
-
-def decide_holder(question: Question) -> Decision | None:
-    existing, holder = question.job.spec.checkpoint.existing, question.world.holder
-    if existing is None or holder is None:
-        return None
-    return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(holder), stop=question.job.spec.suspend)
-
-
-def _explain_taken(holder: str) -> str:
-    return f"The folder of spec.checkpoint.existing is the checkpoint of {holder}. Make a new DedupJob with another subPath."
-
-
-def decide_checkpoint(question: Question) -> Decision | None:
-    """A checkpoint that is gone is never begun anew in silence: all its events would come out a second time."""
-    claim, checkpoint = question.world.claim, question.job.spec.checkpoint
-    name, stop = find_claim_name(question.job.name, checkpoint), question.job.spec.suspend
-    if claim is None and checkpoint.existing is not None and question.world.workload is None and not question.world.claim_known:
-        if stop:
-            return None  # nothing is to start
-        return Refuse(Reason.CHECKPOINT_PENDING, f"Claim {name} does not exist. Create it, or correct spec.checkpoint.existing.claimName.")
-    if claim is None and (question.world.workload is not None or question.world.claim_known):
-        return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is gone. {_ANEW}", stop)
-    if claim is not None and claim.phase == "Lost":
-        return Refuse(Reason.CHECKPOINT_LOST, f"The volume of claim {name} is gone. {_ANEW}", stop)
-    if claim is not None and claim.exchanged and claim.may_hold_keys:
-        record = claim.record["metadata"]["name"] if claim.record else ""
-        gone = f"Claim {name} was deleted and made again, and the keys went with the old one."
-        return Refuse(Reason.CHECKPOINT_LOST, f"{gone} {_ANEW.replace('the claim', f'ConfigMap {record}')}", stop)
-    if claim is not None and claim.deleting:
-        return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is being deleted and goes when the driver stops. {_ANEW}", stop)
+        return None  # a running driver does not depend on what is being deleted beside it
+    if observed.orphaned_pods:
+        return Refuse(Reason.NAME_CONFLICT, _explain_orphaned(" and ".join(observed.orphaned_pods)), stop=suspend)
+    if observed.terminating:
+        reason = Reason.SUSPENDING if suspend else Reason.STARTING
+        return Wait(reason, f"The operator waits for the deletion of {' and '.join(observed.terminating)} from an earlier start.")
     return None
 
 
-_UNKNOWN = "Restore it, or make a new DedupJob under another name: a checkpoint is never continued with settings that may not fit."
-_ANEW = "To begin anew, and accept duplicates of what was processed before, delete the claim and the DedupJob and apply it again."
-
-
-def decide_change(question: Question) -> Decision | None:
-    claim = question.world.claim
-    if claim is None or not claim.may_hold_keys:
-        return None
-    if claim.config is None:
-        return Refuse(
-            Reason.CHANGE_BLOCKED, f"Annotation {CHECKPOINT_CONFIG} of the checkpoint cannot be read. {_UNKNOWN}", question.job.spec.suspend
-        )
-    fields = list_state_changes(claim.config, question.desired.config)
-    if not fields:
-        return None
-    runs = question.world.pod is not None and question.world.pod.started_at is not None
-    driver = "The driver goes on with the settings it had. " if runs else ""
-    return Refuse(
-        Reason.CHANGE_BLOCKED,
-        f"The checkpoint in claim {claim.name} was made with another {', '.join(fields)}, and its keys do not "
-        f"fit. {driver}Take the edit back, or make a new DedupJob under another name.",
-        stop=question.job.spec.suspend,
+def _explain_orphaned(pods: str) -> str:
+    return (
+        f"The operator found {pods} with this DedupJob's label and without an owner. It may be a driver that nothing stops. "
+        "Delete it. The operator starts the driver when it is gone."
     )
 
 
-def decide_suspend(question: Question) -> Decision | None:
-    if not question.job.spec.suspend:
-        return None
-    world = question.world
-    workload = world.workload
-    at_rest = world.pod is None and (workload is None or workload.replicas == 0 or workload.ended) and not (workload and workload.runs)
-    return Rest() if at_rest else Stop()
+def remove_surplus_workload(given: DecisionInput) -> Decision | None:
+    """An interrupted start left it, or a person restored it. Two workloads would run two drivers."""
+    surplus = given.observed.surplus_workload
+    return RemoveWorkload(surplus) if surplus is not None else None
 
 
-def decide_first_start(question: Question) -> Decision | None:
-    if question.world.workload is not None:
+def refuse_taken_checkpoint(given: DecisionInput) -> Decision | None:
+    existing, owner = given.job.spec.checkpoint.existing, given.observed.checkpoint_owner
+    if existing is None or owner is None:
         return None
-    if question.world.pod is not None:
-        return Wait(Reason.STARTING, f"Pod {question.world.pod.name} must go first.")
+    return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(owner), stop=given.job.spec.suspend)
+
+
+def _explain_taken(owner: str) -> str:
+    return (
+        f"The folder in spec.checkpoint.existing belongs to {owner}. Create a new DedupJob with another spec.checkpoint.existing.subPath."
+    )
+
+
+def refuse_lost_checkpoint(given: DecisionInput) -> Decision | None:
+    """The operator never replaces a lost checkpoint with an empty one, because the driver would emit all old records
+    again."""
+    claim, checkpoint = given.observed.claim, given.job.spec.checkpoint
+    name, stop = find_claim_name(given.job.name, checkpoint), given.job.spec.suspend
+    if claim is None and checkpoint.existing is not None and given.observed.workload is None and not given.observed.claim_was_recorded:
+        if stop:
+            return None  # a suspended DedupJob needs no claim
+        return Refuse(Reason.CHECKPOINT_PENDING, f"Claim {name} does not exist. Create it, or correct spec.checkpoint.existing.claimName.")
+    if claim is None and (given.observed.workload is not None or given.observed.claim_was_recorded):
+        return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is gone, and the checkpoint with it. {_START_EMPTY}", stop)
+    if claim is not None and claim.phase == "Lost":
+        return Refuse(Reason.CHECKPOINT_LOST, f"The volume of claim {name} is lost, and the checkpoint with it. {_START_EMPTY}", stop)
+    if claim is not None and claim.recreated and claim.may_hold_keys:
+        record = claim.record["metadata"]["name"] if claim.record else ""
+        cause = f"Claim {name} was deleted and recreated, and the stored keys were lost with the old claim."
+        return Refuse(Reason.CHECKPOINT_LOST, f"{cause} {_START_EMPTY.replace('the claim', f'ConfigMap {record}')}", stop)
+    if claim is not None and claim.deleting:
+        return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is being deleted and will be gone when the driver stops. {_START_EMPTY}", stop)
+    return None
+
+
+_CONFIG_UNKNOWN = (
+    f"The operator cannot read the annotation {CHECKPOINT_CONFIG} of the checkpoint, so it cannot tell whether the settings "
+    "fit the stored keys. Restore the annotation, or create a new DedupJob under another name."
+)
+_START_EMPTY = (
+    "To start with an empty checkpoint, and accept duplicates of records that were processed before, "
+    "delete the claim and the DedupJob, then apply the DedupJob again."
+)
+
+
+def block_incompatible_change(given: DecisionInput) -> Decision | None:
+    claim = given.observed.claim
+    if claim is None or not claim.may_hold_keys:
+        return None
+    if claim.config is None:
+        return Refuse(Reason.CHANGE_BLOCKED, _CONFIG_UNKNOWN, given.job.spec.suspend)
+    fields = list_state_changes(claim.config, given.desired.config)
+    if not fields:
+        return None
+    runs = given.observed.pod is not None and given.observed.pod.started_at is not None
+    driver = "The driver continues with its previous settings. " if runs else ""
+    return Refuse(
+        Reason.CHANGE_BLOCKED,
+        f"The keys in claim {claim.name} were stored with another value of {', '.join(fields)} and do not fit the new one. "
+        f"{driver}Undo the edit, or create a new DedupJob under another name.",
+        stop=given.job.spec.suspend,
+    )
+
+
+def suspend_driver(given: DecisionInput) -> Decision | None:
+    if not given.job.spec.suspend:
+        return None
+    observed = given.observed
+    workload = observed.workload
+    is_suspended = (
+        observed.pod is None and (workload is None or workload.replicas == 0 or workload.ended) and not (workload and workload.runs)
+    )
+    return Suspended() if is_suspended else Suspend()
+
+
+def start_first_driver(given: DecisionInput) -> Decision | None:
+    if given.observed.workload is not None:
+        return None
+    if given.observed.pod is not None:
+        return Wait(Reason.STARTING, f"The operator waits until pod {given.observed.pod.name} of an earlier start is gone.")
     return Start(first=True)
 
 
-def decide_update(question: Question) -> Decision | None:
-    """A schedule takes other settings at once: they are for the next run."""
-    workload, world = question.world.workload, question.world
-    if workload is None or workload.replicas == 0 or {workload.kind, choose_kind(question.job.spec)} != {Kind.CRON_JOB}:
+def update_schedule(given: DecisionInput) -> Decision | None:
+    """A CronJob gets new settings at once, because they apply to its next run."""
+    workload, observed = given.observed.workload, given.observed
+    if workload is None or workload.replicas == 0 or {workload.kind, choose_kind(given.job.spec)} != {Kind.CRON_JOB}:
         return None
-    changes, new_image = _list_changes(question), workload.image != question.image
+    changes, new_image = _list_changes(given), workload.image != given.image
     if not changes and not new_image:
-        hopeless = any(run.outdated and not run.deleting for run in workload.runs) and _is_hopeless(world)
-        message = "The run cannot succeed with settings of before, and makes room for the next."
-        return Update(message, stop_run=True, settings=False) if hopeless else None
-    nonce = workload.applied is not None and workload.applied.restart_nonce != question.job.spec.restart_nonce
-    stuck = _is_stuck(world) if changes else world.pod is not None and world.pod.image_problem
-    return Update(f"The next run has other settings, for {', '.join(changes) or 'a new job image'}.", stop_run=nonce or stuck)
+        must_stop = any(run.outdated and not run.deleting for run in workload.runs) and _run_cannot_succeed(observed)
+        message = "The operator stops the present run, because it cannot succeed with its old settings."
+        return UpdateSchedule(message, stop_run=True, settings=False) if must_stop else None
+    nonce = workload.applied is not None and workload.applied.restart_nonce != given.job.spec.restart_nonce
+    stuck = _run_cannot_start(observed) if changes else observed.pod is not None and observed.pod.image_problem
+    return UpdateSchedule(f"The next run applies {', '.join(changes) or 'a new job image'}.", stop_run=nonce or stuck)
 
 
-def _is_hopeless(world: World) -> bool:
-    """A run that cannot succeed as it is. What passes by itself is waited for: a run that is stopped is made up for only by the next."""
-    pod = world.pod
+def _run_cannot_succeed(observed: ObservedState) -> bool:
+    """Whether the run fails for a reason that does not pass without a person. A stopped run is not repeated before the
+    next one is due."""
+    pod = observed.pod
     if pod is None or pod.started_at is not None:
         return False
     return pod.image_problem or (bool(pod.exits) and is_permanent(pod.exits[0]))
 
 
-def _is_stuck(world: World) -> bool:
-    """A run that gets nowhere with the settings it has. One that only starts is none: it would not be made up for."""
-    pod = world.pod
+def _run_cannot_start(observed: ObservedState) -> bool:
+    """Whether the run makes no progress with its settings. A run that is only starting continues, because it is not
+    repeated."""
+    pod = observed.pod
     if pod is None or pod.started_at is not None:
         return False
     return pod.image_problem or pod.unschedulable is not None or bool(pod.exits)
 
 
-def decide_roll(question: Question) -> Decision | None:
-    """Settings of a running driver that are no longer those of the spec."""
-    workload = question.world.workload
+def restart_for_new_settings(given: DecisionInput) -> Decision | None:
+    """The running driver has settings that differ from the spec, or an image that kubelet cannot pull."""
+    workload = given.observed.workload
     if workload is None or workload.replicas == 0 or workload.ended:
         return None
-    changes = _list_changes(question)
+    changes = _list_changes(given)
     if changes:
-        return Roll(f"The driver restarts after the batch it is in, for {', '.join(changes)}.")
-    pod = question.world.pod
-    if pod is not None and pod.image_problem and workload.image != question.image:
-        return Roll(f"The driver's image cannot be had; it is started with {question.image}.")
+        return ScaleDownForRestart(f"The driver restarts after the current batch to apply {', '.join(changes)}.")
+    pod = given.observed.pod
+    if pod is not None and pod.image_problem and workload.image != given.image:
+        return ScaleDownForRestart(f"kubelet cannot pull the driver's image. The operator starts the driver with image {given.image}.")
     return None
 
 
-def decide_drift(question: Question) -> Decision | None:
-    workload = question.world.workload
+def repair_drift(given: DecisionInput) -> Decision | None:
+    workload = given.observed.workload
     if workload is None or not workload.drifted or workload.replicas == 0 or workload.kind is Kind.JOB:
-        return None  # a Job's template cannot be changed
-    return Mend()
+        return None  # nothing can change the template of a Kubernetes Job
+    return RepairDrift()
 
 
-def _list_changes(question: Question) -> list[str]:
-    workload = question.world.workload
+def _list_changes(given: DecisionInput) -> list[str]:
+    workload = given.observed.workload
     if workload is None:
         return []
     if workload.applied is None:
-        return ["settings that are no longer recorded"]
-    job = question.job
-    applied = build_inputs(job.namespace, job.name, workload.applied, question.world.pinned)
-    changes = list_input_changes(applied, question.desired)
-    lost = not workload.ended and workload.config_map not in (*question.world.config_maps, question.config_map)
-    return changes or (["a ConfigMap that is gone"] if lost else [])
+        return [f"the spec, because the annotation {APPLIED_SPEC} of the {workload.kind} is missing or unreadable"]
+    job = given.job
+    applied = build_driver_settings(job.namespace, job.name, workload.applied, given.observed.pinned_config)
+    changes = list_settings_changes(applied, given.desired)
+    lost = not workload.ended and workload.config_map not in (*given.observed.config_maps, given.config_map)
+    return changes or (["the spec, because the ConfigMap of the driver is gone"] if lost else [])
 
 
-def decide_giving_up(question: Question) -> Decision | None:
-    workload, pod, job = question.world.workload, question.world.pod, question.job
+def give_up_permanent_failure(given: DecisionInput) -> Decision | None:
+    workload, pod, job = given.observed.workload, given.observed.pod, given.job
     if workload is None or workload.ended or any(run.outdated for run in workload.runs):
         return None
     if workload.given_up is not None and workload.given_up.generation == job.generation:
         return GiveUp(workload.given_up)
-    if workload.replicas == 0 or pod is None or not pod.exits or not is_permanent(pod.exits[0]) or _is_at_work(question.world):
+    if workload.replicas == 0 or pod is None or not pod.exits or not is_permanent(pod.exits[0]) or _driver_makes_progress(given.observed):
         return None
     last = pod.exits[0]
     return GiveUp(GivenUp(job.generation, Reason(last.reason), last.message, last))
 
 
-def _is_at_work(world: World) -> bool:
-    """What made the last run end has been put right, before the operator saw it: a driver at work is never stopped for the past."""
-    return isinstance(world.answer, DriverStatus) and world.answer.committed_in_this_run
+def _driver_makes_progress(observed: ObservedState) -> bool:
+    """The cause of the last exit was removed before the operator saw the exit. The operator never stops a driver that
+    commits batches."""
+    return isinstance(observed.driver_status, DriverStatus) and observed.driver_status.committed_in_this_run
 
 
-def decide_next_start(question: Question) -> Decision | None:
-    """After a roll, a suspension or a correction: only when the pod is really gone."""
-    workload, pod = question.world.workload, question.world.pod
-    if workload is None or (workload.replicas > 0 and not _is_over(question, workload)):
+def start_next_driver(given: DecisionInput) -> Decision | None:
+    """After a restart, a suspension or a corrected spec, the driver starts only when the old pod is gone."""
+    workload, pod = given.observed.workload, given.observed.pod
+    if workload is None or (workload.replicas > 0 and not _run_must_be_recreated(given, workload)):
         return None
     if any(not run.deleting for run in workload.runs):
-        return Roll("The run that goes on stops after the batch it is in.")
+        return ScaleDownForRestart("The present run stops after the current batch.")
     if pod is not None or workload.runs:
-        who = f"Pod {pod.name}" if pod is not None else f"Job {workload.runs[0].name}"
-        return Wait(Reason.RESTARTING, f"{who} finishes the batch it is in; the driver starts again when it is gone.")
-    if not workload.settled:
-        return Wait(Reason.RESTARTING, "The StatefulSet controller has not seen yet that there is to be no pod.")
-    if workload.kind is Kind.JOB or workload.kind is not choose_kind(question.job.spec):
-        return Remove(workload)
+        old = f"Pod {pod.name}" if pod is not None else f"Kubernetes Job {workload.runs[0].name}"
+        return Wait(Reason.RESTARTING, f"{old} finishes the current batch. The operator starts the driver when it is gone.")
+    if not workload.observed_by_controller:
+        return Wait(Reason.RESTARTING, "The operator waits until the StatefulSet controller has seen that the StatefulSet has 0 replicas.")
+    if workload.kind is Kind.JOB or workload.kind is not choose_kind(given.job.spec):
+        return RemoveWorkload(workload)
     return Start(first=False)
 
 
-def _is_over(question: Question, workload: Workload) -> bool:
-    """A run that has failed for good, or one that is to be run again with other settings."""
-    return workload.ended and (not workload.completed or bool(_list_changes(question)))
+def _run_must_be_recreated(given: DecisionInput, workload: Workload) -> bool:
+    """A run that failed and is not retried, or a completed run whose settings have changed."""
+    return workload.ended and (not workload.completed or bool(_list_changes(given)))
 
 
-RULES: tuple[Callable[[Question], Decision | None], ...] = (
-    decide_foreign,
-    decide_leaving,
-    decide_spare,
-    decide_holder,
-    decide_checkpoint,
-    decide_change,
-    decide_suspend,
-    decide_first_start,
-    decide_update,
-    decide_roll,
-    decide_giving_up,
-    decide_drift,
-    decide_next_start,
+RULES: tuple[Callable[[DecisionInput], Decision | None], ...] = (
+    refuse_conflicting_objects,
+    wait_for_deletion,
+    remove_surplus_workload,
+    refuse_taken_checkpoint,
+    refuse_lost_checkpoint,
+    block_incompatible_change,
+    suspend_driver,
+    start_first_driver,
+    update_schedule,
+    restart_for_new_settings,
+    give_up_permanent_failure,
+    repair_drift,
+    start_next_driver,
 )
 
 
 def explain_refusal(error: ApiRefused | NameTaken | CheckpointTaken) -> Refuse:
-    """The decision that a refused write leaves: it is tried again in every round."""
+    """The decision after the API server has refused a write. Every reconciliation tries the write again."""
     if isinstance(error, CheckpointTaken):
         return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(str(error)))
     if isinstance(error, NameTaken):
-        return Refuse(Reason.NAME_CONFLICT, f"{error} exists and does not belong to this DedupJob. Rename the DedupJob, or remove it.")
-    of_claim = error.kind == "PersistentVolumeClaim"
-    reason = Reason.CHECKPOINT_PENDING if of_claim else Reason.POD_REJECTED
-    return Refuse(reason, f"The API server refuses the driver's {error.kind or 'objects'}: {error}")
+        return Refuse(Reason.NAME_CONFLICT, _explain_conflict(str(error)))
+    is_claim = error.kind == "PersistentVolumeClaim"
+    reason = Reason.CHECKPOINT_PENDING if is_claim else Reason.POD_REJECTED
+    return Refuse(reason, f"The API server refuses the driver's {error.kind or 'objects'}. The operator retries. The answer was: {error}")

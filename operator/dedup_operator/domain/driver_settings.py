@@ -1,7 +1,8 @@
-"""What a driver runs on, and whether an edit of the spec touches it.
+"""The settings with which a driver runs, and whether an edit of the spec changes them.
 
-The spec that a driver was started with is kept in an annotation of its StatefulSet. An edit is judged by rendering both that
-spec and the present one with *today's* code: a new operator version, default or image therefore never looks like an edit.
+An annotation of the workload records the spec with which the driver was started. To judge an edit, the operator derives
+the settings from that spec and from the present one with the same code. A new version of the operator, a new default or
+a new job image is therefore no edit.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dedup_api.changes import LIVE
+from dedup_api.changes import UNSEEN_BY_DRIVER
+from dedup_api.driver import Resources
 from dedup_api.job_config import JobConfig, build_job_config
-from dedup_api.spec import DedupJobSpec, Resources
+from dedup_api.spec import DedupJobSpec
+from dedup_operator.domain.types import Json
 
 
 @dataclass(frozen=True)
-class DriverInputs:
-    """All that decides how a driver runs, as far as people can decide it."""
+class DriverSettings:
+    """Everything in a spec that affects how the driver runs."""
 
     spec: DedupJobSpec
     config: JobConfig
 
     @property
     def schedule(self) -> str | None:
-        """When runs begin; None where the driver is not started by the clock."""
+        """When runs start. None for a driver without a schedule."""
         run = self.spec.trigger.available_now
         return run.schedule if run else None
 
@@ -35,38 +38,40 @@ class DriverInputs:
         return self.spec.driver.resources
 
 
-def build_inputs(namespace: str, name: str, spec: DedupJobSpec, pinned: JobConfig | None) -> DriverInputs:
-    """The inputs that a spec asks for.
+def build_driver_settings(namespace: str, name: str, spec: DedupJobSpec, pinned_config: JobConfig | None) -> DriverSettings:
+    """The settings that a spec asks for.
 
-    `pinned`: the configuration that the checkpoint was made with. Where the spec leaves parallelism open, the checkpoint's
-    stays: its default follows the CPU limit, and a larger limit must not ask for a new checkpoint.
+    `pinned_config`: the configuration to which the stored keys belong. Its parallelism stays when the spec does not set
+    one. The default of parallelism follows the CPU limit, and a larger limit must not require a new checkpoint.
     """
     config = build_job_config(namespace, name, spec)
-    if pinned is not None and spec.parallelism is None:
-        config = config.model_copy(update={"parallelism": pinned.parallelism})
-    return DriverInputs(spec, config)
+    if pinned_config is not None and spec.parallelism is None:
+        config = config.model_copy(update={"parallelism": pinned_config.parallelism})
+    return DriverSettings(spec, config)
 
 
-def list_input_changes(before: DriverInputs, after: DriverInputs) -> list[str]:
-    """The fields of the spec whose change needs a restart of the driver; empty where none does."""
-    if _essence(before) == _essence(after):
+def list_settings_changes(before: DriverSettings, after: DriverSettings) -> list[str]:
+    """The changed fields of the spec when the driver must restart for them. Empty when no restart is needed."""
+    if _effective(before) == _effective(after):
         return []
-    old, new = _leaves(_relevant(before.spec)), _leaves(_relevant(after.spec))
+    old, new = _flatten(_without_live_fields(before.spec)), _flatten(_without_live_fields(after.spec))
     return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
 
 
-def _essence(inputs: DriverInputs) -> tuple[object, ...]:
-    """What a driver is made of. Another spec may come to the same, as with a default that is written out."""
-    return inputs.config, inputs.resources, inputs.schedule, inputs.spec.restart_nonce
+def _effective(settings: DriverSettings) -> tuple[object, ...]:
+    """What the driver notices of a spec. Two specs can be equal in this, for example when one of them writes out a
+    default."""
+    return settings.config, settings.resources, settings.schedule, settings.spec.restart_nonce
 
 
 def render_spec(spec: DedupJobSpec) -> str:
-    """The part of the spec that concerns the driver, as it is kept in an annotation."""
-    return json.dumps(_relevant(spec), sort_keys=True, separators=(",", ":"))
+    """The part of the spec that concerns the driver, as text for an annotation."""
+    return json.dumps(_without_live_fields(spec), sort_keys=True, separators=(",", ":"))
 
 
 def parse_spec(text: str | None) -> DedupJobSpec | None:
-    """What `render_spec` wrote; None where nothing legible is kept. Fields that are newer than the text have their defaults."""
+    """Parses what `render_spec` wrote. None when `text` is missing or unreadable. Fields that it lacks get their
+    defaults."""
     try:
         return DedupJobSpec.model_validate_json(text) if text else None
     except ValidationError:
@@ -74,24 +79,24 @@ def parse_spec(text: str | None) -> DedupJobSpec | None:
 
 
 def render_config(config: JobConfig) -> str:
-    """The content of `job.json`. Deterministic, because ConfigMaps are named by its hash."""
+    """The content of `job.json`. It is deterministic, because the name of the ConfigMap contains its hash."""
     return json.dumps(config.to_json_dict(), sort_keys=True, indent=2)
 
 
 def parse_config(text: str | None) -> JobConfig | None:
-    """What `render_config` wrote; None where nothing legible is kept."""
+    """Parses what `render_config` wrote. None when `text` is missing or unreadable."""
     try:
         return JobConfig.model_validate_json(text) if text else None
     except ValidationError:
         return None
 
 
-def _relevant(spec: DedupJobSpec) -> dict[str, Any]:
-    return _without(spec.to_json_dict(), LIVE)
+def _without_live_fields(spec: DedupJobSpec) -> Json:
+    return _without(spec.to_json_dict(), UNSEEN_BY_DRIVER)
 
 
-def _without(document: dict[str, Any], paths: set[str], prefix: str = "") -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+def _without(document: Json, paths: set[str], prefix: str = "") -> Json:
+    kept: Json = {}
     for field, value in document.items():
         path = prefix + field
         if path in paths:
@@ -102,10 +107,10 @@ def _without(document: dict[str, Any], paths: set[str], prefix: str = "") -> dic
     return kept
 
 
-def _leaves(document: Any, path: str = "spec") -> dict[str, Any]:
+def _flatten(document: Any, path: str = "spec") -> Json:
     if not isinstance(document, dict):
         return {path: document}
-    leaves: dict[str, Any] = {} if document else {path: document}
+    leaves: Json = {} if document else {path: document}
     for field, value in document.items():
-        leaves.update(_leaves(value, f"{path}.{field}"))
+        leaves.update(_flatten(value, f"{path}.{field}"))
     return leaves

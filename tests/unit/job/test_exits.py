@@ -1,4 +1,4 @@
-"""From failures to exit codes, and the termination message."""
+"""Which exit code a failure has, and that a termination message fits into its file."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ from dedup_job.errors import JobError
 from dedup_job.exits import MAX_TERMINATION_BYTES, Cause, build_termination_message, decide_failure, write_termination_message
 
 OUTER = Cause("org.apache.spark.sql.streaming.StreamingQueryException", "Job aborted due to stage failure")
-BROKERS_AWAY = JobError(ExitCode.UNAVAILABLE, "no broker of k:9092 answers")
-SINK_GONE = JobError(ExitCode.TOPIC_MISSING, "the topic out does not exist", Reason.SINK_TOPIC_MISSING)
+BROKERS_UNAVAILABLE = JobError(ExitCode.UNAVAILABLE, "no broker of k:9092 answers")
+SINK_TOPIC_MISSING = JobError(ExitCode.TOPIC_MISSING, "the topic out does not exist", Reason.SINK_TOPIC_MISSING)
 
 
 @pytest.mark.parametrize(
@@ -25,9 +25,9 @@ SINK_GONE = JobError(ExitCode.TOPIC_MISSING, "the topic out does not exist", Rea
         (Cause("java.io.FileNotFoundException", "/checkpoint/x (Permission denied)"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
         (Cause("java.nio.file.AccessDeniedException", "/checkpoint"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
         (Cause("org.apache.kafka.common.errors.TimeoutException", "Timed out"), None, ExitCode.UNAVAILABLE, None),
-        (Cause("org.apache.kafka.common.errors.TimeoutException", "Timed out"), BROKERS_AWAY, ExitCode.UNAVAILABLE, None),
+        (Cause("org.apache.kafka.common.errors.TimeoutException", "Timed out"), BROKERS_UNAVAILABLE, ExitCode.UNAVAILABLE, None),
         (Cause("org.apache.kafka.common.errors.RecordTooLargeException", "too large"), None, ExitCode.SINK_REFUSED, None),
-        (Cause("org.apache.kafka.common.errors.InvalidTxnTimeoutException", "too long"), BROKERS_AWAY, ExitCode.SINK_REFUSED, None),
+        (Cause("org.apache.kafka.common.errors.InvalidTxnTimeoutException", "too long"), BROKERS_UNAVAILABLE, ExitCode.SINK_REFUSED, None),
         (
             Cause(
                 "org.apache.kafka.common.KafkaException", "The transaction timeout is larger than the maximum value allowed by the broker"
@@ -36,32 +36,37 @@ SINK_GONE = JobError(ExitCode.TOPIC_MISSING, "the topic out does not exist", Rea
             ExitCode.SINK_REFUSED,
             None,
         ),
-        (Cause("org.apache.kafka.common.errors.ProducerFencedException", "newer"), BROKERS_AWAY, ExitCode.FENCED, None),
+        (Cause("org.apache.kafka.common.errors.ProducerFencedException", "newer"), BROKERS_UNAVAILABLE, ExitCode.FENCED, None),
         (Cause("org.apache.kafka.common.errors.InvalidProducerEpochException", "old"), None, ExitCode.FENCED, None),
         (Cause("org.apache.kafka.common.errors.TransactionalIdAuthorizationException", "no"), None, ExitCode.AUTHORIZATION, None),
         (Cause("org.apache.kafka.common.errors.SaslAuthenticationException", "no"), None, ExitCode.AUTHORIZATION, None),
         (Cause("org.apache.kafka.clients.consumer.OffsetOutOfRangeException", "gone"), None, ExitCode.SOURCE_DATA_LOST, None),
         (Cause("SparkException", "[KAFKA_DATA_LOSS.START_OFFSET_RESET] gone"), None, ExitCode.SOURCE_DATA_LOST, None),
-        (Cause("SparkException", "[KAFKA_DATA_LOSS.PARTITIONS_DELETED] gone"), BROKERS_AWAY, ExitCode.UNAVAILABLE, None),
+        (Cause("SparkException", "[KAFKA_DATA_LOSS.PARTITIONS_DELETED] gone"), BROKERS_UNAVAILABLE, ExitCode.UNAVAILABLE, None),
         (Cause("org.apache.kafka.common.errors.UnknownTopicOrPartitionException", "gone"), None, ExitCode.TOPIC_MISSING, None),
-        (Cause("org.apache.kafka.common.errors.TimeoutException", "out"), SINK_GONE, ExitCode.TOPIC_MISSING, Reason.SINK_TOPIC_MISSING),
-        (Cause("java.lang.OutOfMemoryError", "Java heap space"), BROKERS_AWAY, ExitCode.INTERNAL, Reason.OUT_OF_MEMORY),
+        (
+            Cause("org.apache.kafka.common.errors.TimeoutException", "out"),
+            SINK_TOPIC_MISSING,
+            ExitCode.TOPIC_MISSING,
+            Reason.SINK_TOPIC_MISSING,
+        ),
+        (Cause("java.lang.OutOfMemoryError", "Java heap space"), BROKERS_UNAVAILABLE, ExitCode.INTERNAL, Reason.OUT_OF_MEMORY),
         (Cause("SparkUpgradeException", "[INVALID_DATETIME_PATTERN] 'q'"), None, ExitCode.CONFIGURATION, None),
         (Cause("java.lang.IllegalStateException", "what"), None, ExitCode.INTERNAL, None),
     ],
 )
-def test_failures(cause: Cause, finding: JobError | None, code: ExitCode, reason: Reason | None) -> None:
+def test_a_failure_has_the_exit_code_of_its_cause(cause: Cause, finding: JobError | None, code: ExitCode, reason: Reason | None) -> None:
     error = decide_failure([OUTER, cause], finding)
     assert (error.code, error.reason) == (code, reason or EXITS[code][0].reason)
     assert cause.message in error.message
 
 
-def test_a_failure_without_a_cause_is_internal() -> None:
+def test_a_failure_without_a_cause_has_the_exit_code_internal() -> None:
     assert decide_failure([], None).code is ExitCode.INTERNAL
 
 
 @given(st.text(max_size=20_000), st.sampled_from(Reason))
-def test_a_termination_message_always_fits(message: str, reason: Reason) -> None:
+def test_a_termination_message_fits_for_every_text(message: str, reason: Reason) -> None:
     try:
         message.encode()
     except UnicodeEncodeError:
@@ -73,10 +78,10 @@ def test_a_termination_message_always_fits(message: str, reason: Reason) -> None
     assert document["message"] == message or document["message"].endswith("…")
 
 
-def test_the_message_of_widest_characters_fits() -> None:
+def test_a_message_of_characters_that_json_escapes_fits() -> None:
     for character in ("\x01", "😀", "ä", "\\"):
         assert len(build_termination_message(Reason.DRIVER_FAILED, character * 5000)) <= MAX_TERMINATION_BYTES
 
 
-def test_no_termination_log_is_no_failure(tmp_path: Path) -> None:
+def test_a_termination_log_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
     write_termination_message(tmp_path / "missing" / "log", Reason.DRIVER_FAILED, "x")

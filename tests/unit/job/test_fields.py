@@ -1,4 +1,4 @@
-"""Paths in the payload that cannot be read together."""
+"""Which paths of the payload the driver refuses to read together."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def paths(*names: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("names", [["id"], ["a.b", "a.c", "d"], ["a.b.c", "a.d"], ["id", "ID"], ["@t", "$x.a-b"], ["a", "ab", "ab-c.d"]])
-def test_paths_beside_one_another(names: list[str]) -> None:
+def test_paths_that_do_not_overlap_are_accepted(names: list[str]) -> None:
     validate_paths(paths(*names))
 
 
@@ -24,6 +24,6 @@ def test_overlapping_paths_are_refused(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "a.", ".a", "a..b"])
-def test_empty_parts_are_refused(name: str) -> None:
+def test_a_path_with_an_empty_part_is_refused(name: str) -> None:
     with pytest.raises(JobError, match="empty part"):
         validate_paths(paths(name))

@@ -1,4 +1,7 @@
-"""The vectors of the key encoding's page against the reference encoder; the driver is held against the reference elsewhere."""
+"""The test vectors in the page about the key encoding, checked with the reference encoder.
+
+`tests/kafka/test_parse.py` compares the driver with the same reference encoder.
+"""
 
 from pathlib import Path
 
@@ -15,7 +18,7 @@ def read_vectors() -> list[tuple[list[str], str, str, str]]:
 
 
 @pytest.mark.parametrize(("fields", "value", "text", "key"), read_vectors())
-def test_vector(fields: list[str], value: str, text: str, key: str) -> None:
+def test_the_reference_encoder_gives_the_key_of_the_page(fields: list[str], value: str, text: str, key: str) -> None:
     encoded = encode_key(value.encode(), fields)
     if text == "invalid":
         assert encoded is None
@@ -24,5 +27,5 @@ def test_vector(fields: list[str], value: str, text: str, key: str) -> None:
     assert (encoded.decode(), hash_text(encoded).hex()) == (text, key)
 
 
-def test_the_page_has_vectors() -> None:
+def test_all_vectors_of_the_page_are_read() -> None:
     assert len(read_vectors()) == 18

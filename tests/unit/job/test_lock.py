@@ -1,4 +1,4 @@
-"""The lock on the checkpoint: who gets it, who waits, and when it is free again."""
+"""The lock on the checkpoint: which driver gets it, which one waits, and when it is free again."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def is_free(root: Path) -> bool:
     return True
 
 
-def test_the_second_waits_and_names_the_holder(tmp_path: Path) -> None:
+def test_the_second_driver_waits_and_then_names_the_owner(tmp_path: Path) -> None:
     first = take(tmp_path / "volume")
     assert first is not None
     pauses: list[float] = []
@@ -46,7 +46,7 @@ def test_the_second_waits_and_names_the_holder(tmp_path: Path) -> None:
     assert is_free(tmp_path / "volume")
 
 
-def test_a_wait_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
+def test_a_waiting_driver_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
     first = take(tmp_path)
     assert first is not None
 
@@ -80,21 +80,21 @@ def test_the_lock_is_held_until_the_last_of_two_processes_ends(tmp_path: Path) -
     assert is_free(tmp_path)
 
 
-def test_other_children_do_not_hold_it(tmp_path: Path) -> None:
+def test_other_child_processes_do_not_hold_the_lock(tmp_path: Path) -> None:
     lock = take(tmp_path)
     assert lock is not None
     command = [sys.executable, "-c", HOLD]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
         try:
             assert child.stdout is not None
-            assert child.stdout.readline() == b"here\n"  # until its program runs, a child has all descriptors of its parent
+            assert child.stdout.readline() == b"here\n"  # until then a child has all descriptors
             lock.close()
             assert is_free(tmp_path)
         finally:
             child.kill()
 
 
-def test_a_long_name_of_an_earlier_holder_is_gone(tmp_path: Path) -> None:
+def test_the_name_of_an_earlier_owner_is_replaced_completely(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("x" * 2000)
     lock = take(tmp_path)
     assert lock is not None
@@ -102,7 +102,7 @@ def test_a_long_name_of_an_earlier_holder_is_gone(tmp_path: Path) -> None:
     lock.close()
 
 
-def test_a_volume_that_cannot_be_used(tmp_path: Path) -> None:
+def test_a_volume_that_fails_stops_the_driver(tmp_path: Path) -> None:
     (tmp_path / "volume").write_text("no folder")
     with pytest.raises(JobError, match="EEXIST") as caught:
         take(tmp_path / "volume")

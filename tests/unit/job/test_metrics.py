@@ -1,4 +1,5 @@
-"""Names and units by Prometheus' rules, and a page that is not stale."""
+"""Names and units follow the rules of Prometheus, `/status` repeats some metrics, and the generated page is up to
+date."""
 
 import time
 from pathlib import Path
@@ -8,14 +9,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dedup_api.driver_status import Measures
 from dedup_api.faults import Fault
-from dedup_job.checkpoint.totals import BatchCounts, StoreTimes, Written
+from dedup_job.checkpoint.totals import BatchCounts, StoreTimes, WrittenFaults
 from dedup_job.report.metrics import DEFINITIONS, Kind, Metrics, TransactionResult, build_metrics_page, read_measures
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_the_page_is_not_stale() -> None:
-    assert (ROOT / "docs" / "metrics.md").read_text() == build_metrics_page(), "run python job/generate_metrics_page.py"
+def test_the_page_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == build_metrics_page(), (
+        "docs/metrics.md is stale: run `python job/generate_metrics_page.py`"
+    )
 
 
 def test_every_metric_is_defined_and_exported() -> None:
@@ -26,7 +29,7 @@ def test_every_metric_is_defined_and_exported() -> None:
     assert exported == {definition.name.removesuffix("_total"): definition.kind for definition in DEFINITIONS}
 
 
-def test_names() -> None:
+def test_names_follow_the_rules_of_prometheus() -> None:
     for definition in DEFINITIONS:
         assert definition.name.startswith("dedup_")
         assert definition.name.endswith("_total") == (definition.kind is Kind.COUNTER), definition.name
@@ -34,26 +37,30 @@ def test_names() -> None:
         assert definition.help.endswith(".")
 
 
-def test_a_batch_is_counted() -> None:
+def test_a_committed_batch_raises_the_counters() -> None:
     metrics = Metrics()
     faults = {Fault.LATE: 2, Fault.NOT_JSON: 1}
     store = StoreTimes(update=3, evict=0.5, commit=0.25)
-    metrics.count(BatchCounts(rows_in=10, updated=7, duplicates=2, unique=4, faults=faults, store=store), Written(emitted=2, dead=1))
+    metrics.count_batch(
+        BatchCounts(rows_in=10, updated=7, duplicates=2, unique=4, faults=faults, store=store), WrittenFaults(emitted=2, dead=1)
+    )
     names = ("rows_in", "rows_out", "unique", "duplicates", "late", "late_emitted", "dead_letters")
     values = {name: metrics.registry.get_sample_value(f"dedup_{name}_total") for name in names}
     assert values == {"rows_in": 10, "rows_out": 6, "unique": 4, "duplicates": 2, "late": 2, "late_emitted": 2, "dead_letters": 1}
     assert metrics.registry.get_sample_value("dedup_invalid_total", {"reason": "NotJson"}) == 1
-    assert metrics.registry.get_sample_value("dedup_invalid_total", {"reason": "KeyEmpty"}) == 0, "a rate needs a beginning"
+    assert metrics.registry.get_sample_value("dedup_invalid_total", {"reason": "KeyEmpty"}) == 0, (
+        "a rate needs a first sample, so every reason starts at 0"
+    )
     assert metrics.registry.get_sample_value("dedup_state_operation_seconds_total", {"operation": "evict"}) == 0.5
     assert metrics.registry.get_sample_value("dedup_unaccounted_rows", {"law": "in"}) == 1
 
 
-def test_what_status_says_of_them() -> None:
+def test_status_repeats_some_metrics() -> None:
     metrics = Metrics()
     assert read_measures(metrics) == Measures(transactions={"committed": 0, "aborted": 0})
     metrics.set_watermark(int(time.time() * 1000) - 60_000)
     metrics.phases.labels(phase="plan").inc(0.25)
-    metrics.store.labels(operation="evict").inc(2)
+    metrics.state_operations.labels(operation="evict").inc(2)
     metrics.checkpoint_bytes.set(5000)
     metrics.count_transaction(TransactionResult.ABORTED)
     metrics.count_reopened()
@@ -63,10 +70,10 @@ def test_what_status_says_of_them() -> None:
     assert (found.checkpoint_bytes, found.transactions, found.producer_reopens) == (5000, {"committed": 0, "aborted": 1}, 1)
 
 
-def test_the_watermark_is_as_far_behind_as_the_clock_says() -> None:
+def test_the_lag_of_the_watermark_is_absent_until_there_is_one() -> None:
     metrics = Metrics()
     metrics.set_watermark(0)
-    assert metrics.registry.get_sample_value("dedup_watermark_lag_seconds") is None, "there is none yet"
+    assert metrics.registry.get_sample_value("dedup_watermark_lag_seconds") is None, "there is no watermark yet"
     metrics.set_watermark(int(time.time() * 1000) - 60_000)
     behind = metrics.registry.get_sample_value("dedup_watermark_lag_seconds")
     assert behind is not None and 60 <= behind < 120

@@ -1,4 +1,4 @@
-"""Spark's settings, the source's, the sink's and the JVM's, as pure functions of the configuration."""
+"""The settings of Spark, of its Kafka source and of the JVM that the driver derives from a configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,16 @@ STORE = "spark.sql.streaming.stateStore"
         ("spark.sql.streaming.noDataMicroBatches.enabled", "false"),
     ],
 )
-def test_settings_that_the_design_depends_on(name: str, value: str) -> None:
+def test_the_settings_that_the_design_needs(name: str, value: str) -> None:
     assert build_spark_conf(CONFIG, MEMORY)[name] == value
 
 
-def test_only_where_the_clock_says_that_keys_expire_are_there_batches_without_data() -> None:
+def test_only_arrival_times_turn_batches_without_data_on() -> None:
     arrival = JobConfig.model_validate({**DOCUMENT, "eventTime": {"from": "Arrival"}})
     assert build_spark_conf(arrival, MEMORY)["spark.sql.streaming.noDataMicroBatches.enabled"] == "true"
 
 
-def test_source_options() -> None:
+def test_the_options_of_the_source() -> None:
     options = build_source_options(CONFIG)
     assert options["subscribe"] == "orders"
     assert (options["startingOffsets"], options["maxOffsetsPerTrigger"]) == ("latest", "7")
@@ -66,19 +66,19 @@ def test_source_options() -> None:
     assert options["kafka.allow.auto.create.topics"] == "false"
 
 
-def test_jvm_command() -> None:
+def test_the_command_of_the_jvm() -> None:
     command = build_jvm_command("/jars/a.jar", MEMORY, 1, [])
     assert f"-Xmx{MEMORY.heap}m" in command and "-XX:+UseSerialGC" in command and "-XX:+ExitOnOutOfMemoryError" in command
     assert "-XX:+UseParallelGC" in build_jvm_command("/jars/a.jar", MEMORY, 2, [])
 
 
-def test_class_archive() -> None:
+def test_the_jvm_loads_or_writes_the_class_archive() -> None:
     assert build_archive_option(None, None) == []
     assert build_archive_option(None, Path("/a.jsa")) == ["-XX:SharedArchiveFile=/a.jsa"]
     assert build_archive_option(Path("/new.jsa"), Path("/a.jsa")) == ["-XX:ArchiveClassesAtExit=/new.jsa"]
 
 
-def test_jars_are_in_one_order(tmp_path: Path) -> None:
+def test_the_jars_are_always_in_the_same_order(tmp_path: Path) -> None:
     (tmp_path / "jars").mkdir()
     (tmp_path / "more").mkdir()
     for name in ("jars/b.jar", "jars/a.jar", "jars/readme", "more/a.jar"):

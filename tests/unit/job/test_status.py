@@ -1,4 +1,4 @@
-"""The state of a driver and what its pages say about it."""
+"""What the driver's HTTP server reports for a given state."""
 
 import json
 import urllib.request
@@ -9,7 +9,7 @@ import pytest
 
 from dedup_api.driver_status import Blocked, DriverStatus, Phase
 from dedup_api.reasons import Reason
-from dedup_job.checkpoint.layout import Commit
+from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.checkpoint.totals import Totals
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.server import Pages, start_server
@@ -19,12 +19,12 @@ BLOCKED = Blocked(reason=Reason.SOURCE_UNAVAILABLE, message="no broker")
 BOUND = timedelta(minutes=10)
 
 
-def test_a_new_driver_says_little() -> None:
+def test_the_status_of_a_new_driver_has_only_a_phase() -> None:
     status = build_status(Snapshot())
     assert status == DriverStatus(phase=Phase.STARTING)
 
 
-def test_all_that_a_driver_knows() -> None:
+def test_the_status_has_every_field_that_the_driver_knows() -> None:
     snapshot = Snapshot(
         phase=Phase.RUNNING,
         attempt=3,
@@ -70,7 +70,7 @@ def test_all_that_a_driver_knows() -> None:
     }
 
 
-def test_no_watermark_before_there_is_one() -> None:
+def test_the_watermark_is_absent_until_there_is_one() -> None:
     assert build_status(Snapshot(commit=Commit(0, 0, {}))).progress.watermark is None
 
 
@@ -87,11 +87,19 @@ def test_no_watermark_before_there_is_one() -> None:
         ({"phase": Phase.RUNNING, "running_since": 10.0}, 701.0, True),
         ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0, "committed_at": 200.0}, 701.0, True),
         ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 100.0, "blocked_by": BLOCKED}, 701.0, True),
-        ({"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 9000.0, "committed_at": 20.0}, 9010.0, True),  # after a quiet night
-        ({"phase": Phase.STARTING, "starting_since": 10.0}, 701.0, True),  # kubelet's startup probe judges that
+        (
+            {"phase": Phase.RUNNING, "running_since": 10.0, "lag_since": 9000.0, "committed_at": 20.0},
+            9010.0,
+            True,
+        ),  # the topic was quiet for hours before
+        (
+            {"phase": Phase.STARTING, "starting_since": 10.0},
+            701.0,
+            True,
+        ),  # kubelet's startup probe restarts a driver that starts for too long
     ],
 )
-def test_health(changes: dict[str, Any], now: float, healthy: bool) -> None:
+def test_which_states_are_healthy(changes: dict[str, Any], now: float, healthy: bool) -> None:
     assert (decide_health(Snapshot(**changes), BOUND, now) is None) is healthy
 
 
@@ -103,16 +111,16 @@ def test_health(changes: dict[str, Any], now: float, healthy: bool) -> None:
         *(({"phase": phase}, False) for phase in Phase if phase is not Phase.RUNNING),
     ],
 )
-def test_readiness(changes: dict[str, Any], ready: bool) -> None:
+def test_which_states_are_ready(changes: dict[str, Any], ready: bool) -> None:
     assert (decide_readiness(Snapshot(**changes)) is None) is ready
 
 
-def test_a_long_trigger_widens_the_bound() -> None:
+def test_a_batch_may_take_longer_when_the_trigger_interval_is_long() -> None:
     assert build_stuck_bound(timedelta(seconds=5)) == timedelta(minutes=10)
     assert build_stuck_bound(timedelta(hours=1)) == timedelta(hours=20)
 
 
-def test_pages_over_http() -> None:
+def test_the_pages_are_served_over_http() -> None:
     state, metrics = State(), Metrics()
     port = start_server(0, Pages(state, metrics, BOUND))
 
@@ -120,8 +128,8 @@ def test_pages_over_http() -> None:
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
         opener = urllib.request.OpenerDirector()
         opener.add_handler(urllib.request.HTTPHandler())  # without the handler that raises on 503
-        with opener.open(request, timeout=5) as answer:
-            return answer.status, answer.read().decode()
+        with opener.open(request, timeout=5) as response:
+            return response.status, response.read().decode()
 
     assert read("/healthz") == (200, "ok\n")
     assert read("/readyz") == (503, "the driver is starting\n")

@@ -1,4 +1,4 @@
-"""When the loop of the main thread ends, and how: a stop that was asked for must not hide the failure of the last batch."""
+"""How the loop of the main thread ends. A requested stop must not hide that the last batch has failed."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,18 +10,18 @@ from dedup_job.errors import JobError, StopRequested
 from dedup_job.exits import Cause
 from dedup_job.report.status import State
 from dedup_job.stream.query import Query
-from dedup_job.stream.stop import Gate
+from dedup_job.stream.stop import BatchGate
 from dedup_job.supervise import Supervisor
 
 FENCED = JobError(ExitCode.FENCED, "newer")
-EXPLAINED = JobError(ExitCode.UNAVAILABLE, "explained")
+FOUND = JobError(ExitCode.UNAVAILABLE, "no broker answers")
 
 
 class FakeQuery(Query):
-    """The real one, apart from Spark."""
+    """The real query, without Spark."""
 
     def __init__(self, active: list[bool], error: BaseException | None = None) -> None:
-        """`active`: answers of `is_active`, the last one for ever."""
+        """`active`: the results of `is_active`, one after the other. The last one repeats."""
         self._active = active
         self.runner: Any = SimpleNamespace(take_committed=lambda is_committed: [], error=error)
 
@@ -32,17 +32,26 @@ class FakeQuery(Query):
         return self.runner.error is not None
 
     def stop(self) -> None:
-        """Nothing runs."""
+        """There is no Spark to stop."""
 
     def read_causes(self) -> list[Cause]:
         return []
 
 
-def build_supervisor(query: FakeQuery, gate: Gate, *, ends: bool) -> Supervisor:
-    checkpoint: Any = SimpleNamespace(is_committed=lambda batch: True)
+def build_supervisor(query: FakeQuery, gate: BatchGate, *, ends_itself: bool) -> Supervisor:
+    commits: Any = SimpleNamespace(is_committed=lambda batch: True)
     jvm: Any = SimpleNamespace(check=lambda: None)
     reporter: Any = None
-    return Supervisor(query, jvm, gate, checkpoint, reporter, State(), lambda causes: EXPLAINED, None, ends)
+    return Supervisor(
+        query=query,
+        jvm=jvm,
+        gate=gate,
+        commits=commits,
+        reporter=reporter,
+        state=State(),
+        find_failure=lambda causes: FOUND,
+        ends_itself=ends_itself,
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,42 +60,42 @@ def build_supervisor(query: FakeQuery, gate: Gate, *, ends: bool) -> Supervisor:
         (True, FakeQuery([True]), None),
         (True, FakeQuery([False], StopRequested("batch 3")), None),
         (True, FakeQuery([True, True, False], FENCED), FENCED),
-        (True, FakeQuery([True], FENCED), FENCED),  # the batch has failed, and Spark's thread has not ended yet
-        (True, FakeQuery([False]), EXPLAINED),  # outside of a batch: Spark could not write its log
-        (False, FakeQuery([True, False], ValueError("x")), EXPLAINED),
+        (True, FakeQuery([True], FENCED), FENCED),  # the batch has failed, and Spark's thread still runs
+        (True, FakeQuery([False]), FOUND),  # between two batches, for example because Spark could not write its log
+        (False, FakeQuery([True, False], ValueError("x")), FOUND),
         (False, FakeQuery([True, False], FENCED), FENCED),
     ],
 )
-def test_how_the_loop_ends(stopping: bool, query: FakeQuery, error: JobError | None) -> None:
-    gate = Gate()
+def test_a_stop_and_a_failure_end_the_loop(stopping: bool, query: FakeQuery, error: JobError | None) -> None:
+    gate = BatchGate()
     if stopping:
-        gate.close()
-    supervisor = build_supervisor(query, gate, ends=False)
+        gate.request_stop()
+    supervisor = build_supervisor(query, gate, ends_itself=False)
     if error is None:
-        supervisor.run_until_stopped()
+        supervisor.run_until_end()
         return
     with pytest.raises(JobError) as raised:
-        supervisor.run_until_stopped()
+        supervisor.run_until_end()
     assert raised.value is error
 
 
 @pytest.mark.parametrize(
-    ("stopping", "query", "through"),
+    ("stopping", "query", "has_completed"),
     [
         (False, FakeQuery([True, False]), True),
-        (True, FakeQuery([False]), True),  # it was through in the moment of the stop
+        (True, FakeQuery([False]), True),  # it had read everything when the stop was requested
         (True, FakeQuery([False], StopRequested("batch 3")), False),
         (True, FakeQuery([True]), False),
     ],
 )
-def test_a_query_that_ends_by_itself_is_through_unless_it_was_stopped(stopping: bool, query: FakeQuery, through: bool) -> None:
-    gate = Gate()
+def test_a_query_that_ends_has_completed_unless_it_was_stopped(stopping: bool, query: FakeQuery, has_completed: bool) -> None:
+    gate = BatchGate()
     if stopping:
-        gate.close()
-    assert build_supervisor(query, gate, ends=True).run_until_stopped() is through
+        gate.request_stop()
+    assert build_supervisor(query, gate, ends_itself=True).run_until_end() is has_completed
 
 
-def test_a_query_that_fails_is_not_through() -> None:
+def test_a_query_that_fails_has_not_completed() -> None:
     with pytest.raises(JobError) as raised:
-        build_supervisor(FakeQuery([False], FENCED), Gate(), ends=True).run_until_stopped()
+        build_supervisor(FakeQuery([False], FENCED), BatchGate(), ends_itself=True).run_until_end()
     assert raised.value is FENCED

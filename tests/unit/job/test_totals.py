@@ -1,4 +1,4 @@
-"""Counts of a batch, totals over batches, and their file."""
+"""The counts of a batch, the totals over all batches, and the file that holds them."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_api.faults import Fault
-from dedup_job.checkpoint.totals import BatchCounts, Totals, Written, read_totals, write_totals
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, WrittenFaults
 
 ROWS = st.integers(min_value=0, max_value=1_000_000)
 
@@ -17,18 +18,25 @@ def counts(draw: st.DrawFn) -> BatchCounts:
     unique, duplicates = draw(ROWS), draw(ROWS)
     faults = draw(st.dictionaries(st.sampled_from(Fault), ROWS.filter(bool)))
     updated = unique + sum(faults.values())
-    return BatchCounts(updated + duplicates, updated, duplicates, unique, faults, removed=draw(st.integers(0, updated)))
+    return BatchCounts(
+        rows_in=updated + duplicates,
+        updated=updated,
+        duplicates=duplicates,
+        unique=unique,
+        faults=faults,
+        removed=draw(st.integers(0, updated)),
+    )
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> tuple[BatchCounts, Written]:
+def batches(draw: st.DrawFn) -> tuple[BatchCounts, WrittenFaults]:
     found = draw(counts())
-    fate = draw(st.sampled_from(["Drop", "Emit", "DeadLetter"]))
-    return found, Written(emitted=found.late if fate == "Emit" else 0, dead=found.late if fate == "DeadLetter" else 0)
+    destination = draw(st.sampled_from(["Drop", "Emit", "DeadLetter"]))
+    return found, WrittenFaults(emitted=found.late if destination == "Emit" else 0, dead=found.late if destination == "DeadLetter" else 0)
 
 
 @given(st.lists(batches(), max_size=8), st.data())
-def test_replayed_batches_count_once(found: list[tuple[BatchCounts, Written]], data: st.DataObject) -> None:
+def test_a_replayed_batch_counts_once(found: list[tuple[BatchCounts, WrittenFaults]], data: st.DataObject) -> None:
     once, replayed = Totals(), Totals()
     for number, (batch, written) in enumerate(found):
         once = once.add(number, batch, written)
@@ -42,28 +50,36 @@ def test_replayed_batches_count_once(found: list[tuple[BatchCounts, Written]], d
 
 
 @given(counts())
-def test_both_laws_hold_for_what_adds_up(batch: BatchCounts) -> None:
+def test_no_record_is_unaccounted_for_when_the_counts_add_up(batch: BatchCounts) -> None:
     assert (batch.unaccounted_in, batch.unaccounted_out) == (0, 0)
 
 
-def test_what_is_lost_shows() -> None:
+def test_both_laws_show_a_missing_record() -> None:
     batch = BatchCounts(rows_in=10, updated=7, duplicates=2, unique=4, faults={Fault.LATE: 1, Fault.NOT_JSON: 1})
     assert (batch.unaccounted_in, batch.unaccounted_out) == (1, 1)
     assert (batch.late, batch.invalid, batch.invalid_by_reason) == (1, 1, {Fault.NOT_JSON: 1})
 
 
-def test_file_round_trip(tmp_path: Path) -> None:
+def make_file(root: Path) -> TotalsFile:
+    layout = CheckpointLayout(root, 1)
+    layout.folder.mkdir()
+    return TotalsFile(layout)
+
+
+def test_the_file_keeps_the_totals(tmp_path: Path) -> None:
     totals = Totals(batch=7, rows_in=5, rows_out=3, duplicates=1, late=1, invalid={"NotJson": 2}, state_rows=3, state_bytes=100)
-    write_totals(tmp_path / "totals.json", totals)
-    assert read_totals(tmp_path / "totals.json") == totals
-    assert [entry.name for entry in tmp_path.iterdir()] == ["totals.json"]
+    file = make_file(tmp_path)
+    file.write(totals)
+    assert file.read() == totals
+    assert [entry.name for entry in file.layout.folder.iterdir()] == ["totals.json"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"batch": 1}', "null"])
-def test_a_damaged_file_starts_from_zero(tmp_path: Path, content: str) -> None:
-    (tmp_path / "totals.json").write_text(content)
-    assert read_totals(tmp_path / "totals.json") == Totals()
+def test_an_unreadable_file_counts_from_zero(tmp_path: Path, content: str) -> None:
+    file = make_file(tmp_path)
+    file.layout.totals_file.write_text(content)
+    assert file.read() == Totals()
 
 
-def test_no_file_starts_from_zero(tmp_path: Path) -> None:
-    assert read_totals(tmp_path / "totals.json") == Totals()
+def test_a_missing_file_counts_from_zero(tmp_path: Path) -> None:
+    assert make_file(tmp_path).read() == Totals()

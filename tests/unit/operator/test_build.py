@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from dedup_api import names
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain import annotations as marks
-from dedup_operator.domain.driver_settings import build_inputs, list_input_changes, parse_config, parse_spec, render_config, render_spec
+from dedup_operator.domain.annotations import CHECKPOINT_CONFIG
+from dedup_operator.domain.driver_settings import (
+    build_driver_settings,
+    list_settings_changes,
+    parse_config,
+    parse_spec,
+    render_config,
+    render_spec,
+)
 from dedup_operator.domain.manifests import Children, JobImage, build_children
 from dedup_operator.domain.validate import Invalid, ValidJob, validate
 
@@ -28,8 +35,8 @@ SPEC: dict[str, Any] = {
 
 
 def make(image: JobImage = IMAGE, **changes: Any) -> Children:
-    job = ValidJob("ns", "demo", "uid", 1, DedupJobSpec.model_validate({**SPEC, **changes}))
-    return build_children(job, build_inputs("ns", "demo", job.spec, None), image)
+    job = ValidJob(namespace="ns", name="demo", uid="uid", generation=1, spec=DedupJobSpec.model_validate({**SPEC, **changes}))
+    return build_children(job, build_driver_settings("ns", "demo", job.spec, None), image)
 
 
 def pod_spec(children: Children) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def test_the_claim_has_an_owner_only_where_it_is_to_go_with_the_job() -> None:
     (owner,) = deleted["metadata"]["ownerReferences"]
     assert owner["uid"] == "uid" and owner["blockOwnerDeletion"] is False
     assert retained["spec"]["accessModes"] == ["ReadWriteOncePod"] and "storageClassName" not in retained["spec"]
-    assert parse_config(retained["metadata"]["annotations"][marks.CHECKPOINT_CONFIG]) is not None
+    assert parse_config(retained["metadata"]["annotations"][CHECKPOINT_CONFIG]) is not None
 
 
 def test_pull_secrets_and_policy_are_passed_on() -> None:
@@ -107,19 +114,21 @@ def test_building_is_deterministic_and_survives_the_round_trip(changes: dict[str
     spec = DedupJobSpec.model_validate({**SPEC, **changes})
     kept = parse_spec(render_spec(spec))
     assert kept is not None
-    before, after = build_inputs("ns", "demo", kept, None), build_inputs("ns", "demo", spec, None)
-    assert list_input_changes(before, after) == []
+    before, after = build_driver_settings("ns", "demo", kept, None), build_driver_settings("ns", "demo", spec, None)
+    assert list_settings_changes(before, after) == []
     assert parse_config(render_config(after.config)) == after.config
 
 
 @given(specs, specs)
 def test_a_restart_is_asked_for_exactly_when_the_driver_would_notice(one: dict[str, Any], other: dict[str, Any]) -> None:
     first, second = (
-        build_inputs("ns", "demo", DedupJobSpec.model_validate({**SPEC, **{k: v for k, v in changes.items() if v is not None}}), None)
+        build_driver_settings(
+            "ns", "demo", DedupJobSpec.model_validate({**SPEC, **{k: v for k, v in changes.items() if v is not None}}), None
+        )
         for changes in (one, other)
     )
     same = (first.config, first.resources, first.spec.restart_nonce) == (second.config, second.resources, second.spec.restart_nonce)
-    assert (list_input_changes(first, second) == []) == same
+    assert (list_settings_changes(first, second) == []) == same
 
 
 def resource(**changes: Any) -> dict[str, Any]:

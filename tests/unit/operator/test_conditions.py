@@ -1,4 +1,4 @@
-"""What a job reports: each situation of the real world with the one reason that explains it."""
+"""What a job reports: each situation of the real observed with the one reason that explains it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from dedup_api.driver_status import Blocked, DriverStatus, Phase
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import Condition, ConditionStatus, DedupJobStatus, DriverExit, DriverState, Progress
-from dedup_operator.adapters.events import list_notes
-from dedup_operator.domain import decide
 from dedup_operator.domain.annotations import GivenUp
 from dedup_operator.domain.conditions import build_conditions, merge_conditions
-from dedup_operator.domain.diagnose import Case, Verdict, diagnose
+from dedup_operator.domain.decision import Decision, GiveUp, Keep, Refuse, ScaleDownForRestart, Start, Suspend, Suspended
+from dedup_operator.domain.diagnose import diagnose
+from dedup_operator.domain.driver_objects import Kind
+from dedup_operator.domain.event_notes import list_event_notes
+from dedup_operator.domain.exits import merge_exits
 from dedup_operator.domain.observe.checkpoint import CheckpointClaim
-from dedup_operator.domain.observe.pod import DriverPod, Silence
-from dedup_operator.domain.observe.state import World
-from dedup_operator.domain.observe.workload import Kind, Workload
-from dedup_operator.domain.status import Written, build_status, choose_status, merge_exits, parse_status
+from dedup_operator.domain.observe.pod import DriverPod, DriverUnreachable
+from dedup_operator.domain.observe.state import ObservedState
+from dedup_operator.domain.observe.workload import Workload
+from dedup_operator.domain.status import LastProgressWrite, build_status, choose_status, parse_status
 from dedup_operator.domain.times import render_time
+from dedup_operator.domain.verdict import DiagnosisInput, Verdict
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AGO = NOW - timedelta(minutes=5)
@@ -38,10 +41,10 @@ SPEC = DedupJobSpec.model_validate(
     }
 )
 SET = Workload(
-    kind=Kind.STATEFUL_SET, uid="set", replicas=1, applied=SPEC, given_up=None, rolling=False, image="job:1", config_map="cm", raw={}
+    kind=Kind.STATEFUL_SET, uid="set", replicas=1, applied=SPEC, given_up=None, restarting=False, image="job:1", config_map="cm", raw={}
 )
 CLAIM = CheckpointClaim(
-    phase="Bound", deleting=False, config=None, marked=True, begun=True, doubtful=False, owned=False, size="10Gi", raw={}
+    phase="Bound", deleting=False, config=None, annotated=True, has_state=True, state_unknown=False, owned=False, size="10Gi", raw={}
 )
 POD = DriverPod(
     name="demo-driver-0",
@@ -59,8 +62,8 @@ POD = DriverPod(
     exits=(),
 )
 HEALTHY = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=Progress(batch=3, lag_records=0))
-RUNNING = World(workload=SET, pod=POD, claim=CLAIM, answer=HEALTHY)
-WAITING = replace(RUNNING, answer=None)
+RUNNING = ObservedState(workload=SET, pod=POD, claim=CLAIM, driver_status=HEALTHY)
+WAITING = replace(RUNNING, driver_status=None)
 PENDING = replace(POD, scheduled=False, started_at=None, ready=False)
 UNBOUND = replace(CLAIM, phase="Pending")
 NO_CPU = "0/1 nodes are available: 1 Insufficient cpu."
@@ -72,20 +75,20 @@ def make_exit(minutes_ago: float, code: int = 70, reason: Reason = Reason.DRIVER
     return DriverExit(exit_code=code, reason=reason, message="oops", finished_at=render_time(NOW - timedelta(minutes=minutes_ago)))
 
 
-def make_case(world: World, decision: decide.Decision | None = None, before: DedupJobStatus = FRESH) -> Case:
-    return Case(SPEC, "demo", decision or decide.Keep(), world, before, NOW)
+def make_case(observed: ObservedState, decision: Decision | None = None, before: DedupJobStatus = FRESH) -> DiagnosisInput:
+    return DiagnosisInput(spec=SPEC, decision=decision or Keep(), observed=observed, before=before, now=NOW)
 
 
-def make_pod(**changes: Any) -> World:
-    return replace(RUNNING, pod=replace(POD, **changes), answer=None)
+def make_pod(**changes: Any) -> ObservedState:
+    return replace(RUNNING, pod=replace(POD, **changes), driver_status=None)
 
 
-def answered(**changes: Any) -> World:
-    return replace(RUNNING, answer=HEALTHY.model_copy(update=changes))
+def answered(**changes: Any) -> ObservedState:
+    return replace(RUNNING, driver_status=HEALTHY.model_copy(update=changes))
 
 
 LATER = NOW - timedelta(seconds=5)
-TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] = [
+TABLE: list[tuple[str, ObservedState, Decision | None, ConditionStatus, Reason]] = [
     ("batches commit", RUNNING, None, ConditionStatus.TRUE, Reason.RUNNING),
     (
         "idle since the start",
@@ -115,22 +118,22 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
         ConditionStatus.UNKNOWN,
         Reason.STARTING,
     ),
-    ("to be started", World(), decide.Start(first=True), ConditionStatus.UNKNOWN, Reason.STARTING),
-    ("started again", World(workload=SET), decide.Start(first=False), ConditionStatus.UNKNOWN, Reason.RESTARTING),
-    ("rolling", RUNNING, decide.Roll("for spec.watermark"), ConditionStatus.UNKNOWN, Reason.RESTARTING),
-    ("stopping", RUNNING, decide.Stop(), ConditionStatus.UNKNOWN, Reason.SUSPENDING),
-    ("suspended", World(workload=SET, claim=CLAIM), decide.Rest(), ConditionStatus.TRUE, Reason.SUSPENDED),
-    ("blocked", RUNNING, decide.Refuse(Reason.CHANGE_BLOCKED, "spec.key"), ConditionStatus.FALSE, Reason.CHANGE_BLOCKED),
-    ("invalid", RUNNING, decide.Refuse(Reason.INVALID_SPEC, "spec.watermark"), ConditionStatus.FALSE, Reason.INVALID_SPEC),
+    ("to be started", ObservedState(), Start(first=True), ConditionStatus.UNKNOWN, Reason.STARTING),
+    ("started again", ObservedState(workload=SET), Start(first=False), ConditionStatus.UNKNOWN, Reason.RESTARTING),
+    ("rolling", RUNNING, ScaleDownForRestart("for spec.watermark"), ConditionStatus.UNKNOWN, Reason.RESTARTING),
+    ("stopping", RUNNING, Suspend(), ConditionStatus.UNKNOWN, Reason.SUSPENDING),
+    ("suspended", ObservedState(workload=SET, claim=CLAIM), Suspended(), ConditionStatus.TRUE, Reason.SUSPENDED),
+    ("blocked", RUNNING, Refuse(Reason.CHANGE_BLOCKED, "spec.key"), ConditionStatus.FALSE, Reason.CHANGE_BLOCKED),
+    ("invalid", RUNNING, Refuse(Reason.INVALID_SPEC, "spec.watermark"), ConditionStatus.FALSE, Reason.INVALID_SPEC),
     (
         "given up",
-        World(workload=SET),
-        decide.GiveUp(GivenUp(1, Reason.CONFIGURATION_REFUSED, "no")),
+        ObservedState(workload=SET),
+        GiveUp(GivenUp(1, Reason.CONFIGURATION_REFUSED, "no")),
         ConditionStatus.FALSE,
         Reason.CONFIGURATION_REFUSED,
     ),
-    ("no pod yet", World(workload=SET, claim=CLAIM), None, ConditionStatus.UNKNOWN, Reason.STARTING),
-    ("a quota", World(workload=SET, claim=CLAIM, rejection="exceeded quota"), None, ConditionStatus.FALSE, Reason.POD_REJECTED),
+    ("no pod yet", ObservedState(workload=SET, claim=CLAIM), None, ConditionStatus.UNKNOWN, Reason.STARTING),
+    ("a quota", ObservedState(workload=SET, claim=CLAIM, pod_rejection="exceeded quota"), None, ConditionStatus.FALSE, Reason.POD_REJECTED),
     ("evicted", make_pod(deleting=True), None, ConditionStatus.UNKNOWN, Reason.RESTARTING),
     (
         "scheduling has only begun",
@@ -149,7 +152,7 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
     ),
     (
         "no node, and a stale word about the claim",
-        replace(WAITING, pod=replace(PENDING, unschedulable=NO_CPU), claim=UNBOUND, claim_trouble="slow"),
+        replace(WAITING, pod=replace(PENDING, unschedulable=NO_CPU), claim=UNBOUND, claim_problem="slow"),
         None,
         ConditionStatus.FALSE,
         Reason.UNSCHEDULABLE,
@@ -163,7 +166,7 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
     ),
     (
         "no storage class",
-        replace(WAITING, pod=PENDING, claim=UNBOUND, claim_trouble='storageclass "x" not found'),
+        replace(WAITING, pod=PENDING, claim=UNBOUND, claim_problem='storageclass "x" not found'),
         None,
         ConditionStatus.FALSE,
         Reason.CHECKPOINT_PENDING,
@@ -175,7 +178,7 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
     ("creating", make_pod(started_at=None, waiting="ContainerCreating"), None, ConditionStatus.UNKNOWN, Reason.STARTING),
     (
         "mount",
-        replace(make_pod(started_at=None, waiting="ContainerCreating"), mount_trouble="no disk"),
+        replace(make_pod(started_at=None, waiting="ContainerCreating"), mount_problem="no disk"),
         None,
         ConditionStatus.FALSE,
         Reason.CHECKPOINT_PENDING,
@@ -224,15 +227,17 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
     ),
     (
         "silent at first",
-        replace(RUNNING, answer=Silence(LATER, "refused"), pod=replace(POD, ready=False)),
+        replace(RUNNING, driver_status=DriverUnreachable(LATER, "refused"), pod=replace(POD, ready=False)),
         None,
         ConditionStatus.UNKNOWN,
         Reason.STARTING,
     ),
-    ("silent", replace(RUNNING, answer=Silence(AGO, "refused")), None, ConditionStatus.FALSE, Reason.NO_PROGRESS),
+    ("silent", replace(RUNNING, driver_status=DriverUnreachable(AGO, "refused")), None, ConditionStatus.FALSE, Reason.NO_PROGRESS),
     (
         "silent, on a node that is lost",
-        replace(RUNNING, answer=Silence(AGO, "timeout"), pod=replace(POD, ready=False, started_at=NOW - timedelta(hours=1))),
+        replace(
+            RUNNING, driver_status=DriverUnreachable(AGO, "timeout"), pod=replace(POD, ready=False, started_at=NOW - timedelta(hours=1))
+        ),
         None,
         ConditionStatus.FALSE,
         Reason.NO_PROGRESS,
@@ -310,26 +315,26 @@ TABLE: list[tuple[str, World, decide.Decision | None, ConditionStatus, Reason]] 
 ]
 
 
-@pytest.mark.parametrize(("world", "decision", "status", "reason"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_the_reason(world: World, decision: decide.Decision | None, status: ConditionStatus, reason: Reason) -> None:
-    verdict = diagnose(make_case(world, decision))
+@pytest.mark.parametrize(("observed", "decision", "status", "reason"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_the_reason(observed: ObservedState, decision: Decision | None, status: ConditionStatus, reason: Reason) -> None:
+    verdict = diagnose(make_case(observed, decision))
     assert (verdict.status, verdict.reason) == (status, reason)
     assert verdict.message and len(verdict.message) <= 1024
 
 
-@pytest.mark.parametrize(("world", "decision"), [row[1:3] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_conditions_hold_together_and_are_idempotent(world: World, decision: decide.Decision | None) -> None:
-    case = make_case(world, decision)
+@pytest.mark.parametrize(("observed", "decision"), [row[1:3] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_conditions_hold_together_and_are_idempotent(observed: ObservedState, decision: Decision | None) -> None:
+    case = make_case(observed, decision)
     verdict = diagnose(case)
     conditions = build_conditions(case, verdict, 7)
     kinds = [condition.type for condition in conditions]
     assert kinds[0] == "Ready" and not {"Reconciling", "Stalled"} <= set(kinds)
     assert ("Reconciling" in kinds) == (verdict.status is ConditionStatus.UNKNOWN)
     assert {condition.observed_generation for condition in conditions} == {7}
-    before = build_status(FRESH, world, 7, conditions)
+    before = build_status(FRESH, observed, 7, conditions)
     later = replace(case, before=before, now=NOW + timedelta(seconds=1))
-    again = build_status(before, world, 7, build_conditions(later, diagnose(later), 7))
-    assert choose_status(before, again, Written(), later.now) is None
+    again = build_status(before, observed, 7, build_conditions(later, diagnose(later), 7))
+    assert choose_status(before, again, LastProgressWrite(), later.now) is None
     assert parse_status({"status": before.to_json_dict()}) == before
 
 
@@ -337,7 +342,7 @@ def test_conditions_hold_together_and_are_idempotent(world: World, decision: dec
     ("reason", "stalled"), [(Reason.CHECKPOINT_LOST, True), (Reason.CHANGE_BLOCKED, True), (Reason.POD_REJECTED, False)]
 )
 def test_a_job_is_stalled_where_only_a_person_can_help(reason: Reason, stalled: bool) -> None:
-    assert diagnose(make_case(RUNNING, decide.Refuse(reason, "gone"))).stalled is stalled
+    assert diagnose(make_case(RUNNING, Refuse(reason, "gone"))).stalled is stalled
 
 
 def test_a_job_that_was_ready_in_this_run_does_not_flicker() -> None:
@@ -352,7 +357,7 @@ def test_a_job_that_was_ready_in_this_run_does_not_flicker() -> None:
     before = DedupJobStatus(observed_generation=1, conditions=[ready])
     first_records = answered(committed_in_this_run=False, batch_running_since=render_time(LATER))
     assert diagnose(make_case(first_records, before=before)).status is ConditionStatus.TRUE
-    hiccup = replace(RUNNING, answer=Silence(LATER, "timeout"))
+    hiccup = replace(RUNNING, driver_status=DriverUnreachable(LATER, "timeout"))
     assert diagnose(make_case(hiccup, before=before)).status is ConditionStatus.TRUE
     restarted = replace(first_records, pod=replace(POD, started_at=LATER))
     assert diagnose(make_case(restarted, before=before)).status is ConditionStatus.UNKNOWN
@@ -399,18 +404,18 @@ def make_status(**progress: Any) -> DedupJobStatus:
 
 def test_numbers_wait_for_their_turn() -> None:
     before, after = make_status(batch=1, rows_in=1), make_status(batch=2, rows_in=2)
-    assert choose_status(before, after, Written(NOW - timedelta(seconds=59)), NOW) is None
-    assert choose_status(before, after, Written(NOW - timedelta(seconds=60)), NOW) == after
-    assert choose_status(before, after, Written(), NOW) == after
+    assert choose_status(before, after, LastProgressWrite(NOW - timedelta(seconds=59)), NOW) is None
+    assert choose_status(before, after, LastProgressWrite(NOW - timedelta(seconds=60)), NOW) == after
+    assert choose_status(before, after, LastProgressWrite(), NOW) == after
     moved = after.model_copy(update={"observed_generation": 2})
-    assert choose_status(before, moved, Written(NOW), NOW) == moved
-    assert choose_status(make_status(), before, Written(NOW), NOW) == before, "the first batch is told at once"
+    assert choose_status(before, moved, LastProgressWrite(NOW), NOW) == moved
+    assert choose_status(make_status(), before, LastProgressWrite(NOW), NOW) == before, "the first batch is told at once"
 
 
 def test_a_driver_that_is_still_reading_its_checkpoint_takes_nothing_back() -> None:
     before = make_status(batch=9, rows_in=100)
-    world = answered(progress=Progress(), committed_in_this_run=False)
-    assert build_status(before, world, 1, []).progress == before.progress
+    observed = answered(progress=Progress(), committed_in_this_run=False)
+    assert build_status(before, observed, 1, []).progress == before.progress
 
 
 def test_events_tell_transitions_and_exits_once() -> None:
@@ -420,7 +425,7 @@ def test_events_tell_transitions_and_exits_once() -> None:
 
     running = status(Verdict(ConditionStatus.TRUE, Reason.RUNNING, "fine"), [])
     failed = status(Verdict(ConditionStatus.FALSE, Reason.DRIVER_FAILED, "oops"), [make_exit(1), make_exit(2)])
-    assert [(note.reason, note.warning) for note in list_notes(FRESH, running)] == [("Running", False)]
-    assert list_notes(running, running) == []
-    assert [note.reason for note in list_notes(running, failed)] == ["DriverFailed"] * 3
-    assert list_notes(failed, failed) == []
+    assert [(note.reason, note.warning) for note in list_event_notes(FRESH, running)] == [("Running", False)]
+    assert list_event_notes(running, running) == []
+    assert [note.reason for note in list_event_notes(running, failed)] == ["DriverFailed"] * 3
+    assert list_event_notes(failed, failed) == []

@@ -15,12 +15,26 @@ from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DriverExit
 from dedup_operator.domain import decide as rules
 from dedup_operator.domain.annotations import GivenUp, parse_given_up
-from dedup_operator.domain.driver_settings import DriverInputs, build_inputs
+from dedup_operator.domain.decision import (
+    Decision,
+    GiveUp,
+    Keep,
+    Refuse,
+    RemoveWorkload,
+    RepairDrift,
+    ScaleDownForRestart,
+    Start,
+    Suspend,
+    Suspended,
+    Wait,
+)
+from dedup_operator.domain.driver_objects import Kind
+from dedup_operator.domain.driver_settings import DriverSettings, build_driver_settings
 from dedup_operator.domain.manifests import Children, JobImage, build_children
 from dedup_operator.domain.observe.checkpoint import CheckpointClaim
 from dedup_operator.domain.observe.pod import DriverPod
-from dedup_operator.domain.observe.state import World
-from dedup_operator.domain.observe.workload import Kind, Run, Workload
+from dedup_operator.domain.observe.state import ObservedState
+from dedup_operator.domain.observe.workload import Run, Workload
 from dedup_operator.domain.validate import Invalid, ValidJob
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,11 +49,11 @@ SPEC: dict[str, Any] = {
 
 
 def make_job(generation: int = 1, **changes: Any) -> ValidJob:
-    return ValidJob("ns", "demo", "uid", generation, DedupJobSpec.model_validate({**SPEC, **changes}))
+    return ValidJob(namespace="ns", name="demo", uid="uid", generation=generation, spec=DedupJobSpec.model_validate({**SPEC, **changes}))
 
 
-def make_children(job: ValidJob, claim: CheckpointClaim | None = None) -> tuple[DriverInputs, Children]:
-    inputs = build_inputs(job.namespace, job.name, job.spec, claim.config if claim and claim.may_hold_keys else None)
+def make_children(job: ValidJob, claim: CheckpointClaim | None = None) -> tuple[DriverSettings, Children]:
+    inputs = build_driver_settings(job.namespace, job.name, job.spec, claim.config if claim and claim.may_hold_keys else None)
     return inputs, build_children(job, inputs, IMAGE)
 
 
@@ -47,7 +61,15 @@ JOB = make_job()
 INPUTS, CHILDREN = make_children(JOB)
 CONFIG_MAP = CHILDREN.config_map["metadata"]["name"]
 CLAIM = CheckpointClaim(
-    phase="Bound", deleting=False, config=INPUTS.config, marked=True, begun=True, doubtful=False, owned=False, size="10Gi", raw={}
+    phase="Bound",
+    deleting=False,
+    config=INPUTS.config,
+    annotated=True,
+    has_state=True,
+    state_unknown=False,
+    owned=False,
+    size="10Gi",
+    raw={},
 )
 SET = Workload(
     kind=Kind.STATEFUL_SET,
@@ -55,7 +77,7 @@ SET = Workload(
     replicas=1,
     applied=JOB.spec,
     given_up=None,
-    rolling=False,
+    restarting=False,
     image="job:1",
     config_map=CONFIG_MAP,
     raw={},
@@ -75,49 +97,51 @@ POD = DriverPod(
     restarts=0,
     exits=(),
 )
-RUNNING = World(workload=SET, pod=POD, claim=CLAIM, has_service=True, config_map_uids=((CONFIG_MAP, "cm"),), claim_known=True)
+RUNNING = ObservedState(
+    workload=SET, pod=POD, claim=CLAIM, has_service=True, config_map_uids=((CONFIG_MAP, "cm"),), claim_was_recorded=True
+)
 STOPPED = replace(RUNNING, workload=replace(SET, replicas=0), pod=None)
 REFUSED = DriverExit(exit_code=64, reason="ConfigurationRefused", message="no", finished_at="2026-01-01T00:00:00Z")
 CRASHED = DriverExit(exit_code=70, reason="DriverFailed", message="oops", finished_at="2026-01-01T00:00:00Z")
 
 
-def ask(job: ValidJob | Invalid, world: World) -> rules.Decision:
+def ask(job: ValidJob | Invalid, observed: ObservedState) -> Decision:
     if isinstance(job, Invalid):
-        return rules.decide(job, world, None, None)
-    return rules.decide(job, world, *make_children(job, world.claim))
+        return rules.decide(job, observed, None, None)
+    return rules.decide(job, observed, *make_children(job, observed.claim))
 
 
 def test_a_new_job_starts() -> None:
-    assert ask(JOB, World()) == rules.Start(first=True)
+    assert ask(JOB, ObservedState()) == Start(first=True)
 
 
 def test_a_settled_job_is_kept() -> None:
-    assert ask(JOB, RUNNING) == rules.Keep()
+    assert ask(JOB, RUNNING) == Keep()
 
 
 @pytest.mark.parametrize("changes", [{"suspend": False}, {"parallelism": 2}, {"driver": {"resources": {}}}])
 def test_a_default_that_is_written_out_is_no_edit(changes: dict[str, Any]) -> None:
     """The default of parallelism is the CPU limit."""
-    assert ask(make_job(2, **changes), RUNNING) == rules.Keep()
+    assert ask(make_job(2, **changes), RUNNING) == Keep()
 
 
-@pytest.mark.parametrize("world", [STOPPED, World(claim=CLAIM)])
-def test_keys_that_do_not_fit_block_the_start_too(world: World) -> None:
-    decision = ask(make_job(2, key={"fields": ["id", "more"]}), world)
-    assert isinstance(decision, rules.Refuse) and not decision.stop
+@pytest.mark.parametrize("observed", [STOPPED, ObservedState(claim=CLAIM)])
+def test_keys_that_do_not_fit_block_the_start_too(observed: ObservedState) -> None:
+    decision = ask(make_job(2, key={"fields": ["id", "more"]}), observed)
+    assert isinstance(decision, Refuse) and not decision.stop
     assert decision.reason is Reason.CHANGE_BLOCKED and "spec.key.fields" in decision.message
 
 
 def test_a_driver_that_does_not_answer_is_left_alone() -> None:
-    doubtful = replace(RUNNING, claim=replace(CLAIM, begun=False, doubtful=True))
+    doubtful = replace(RUNNING, claim=replace(CLAIM, has_state=False, state_unknown=True))
     decision = ask(make_job(2, key={"fields": ["other"]}), doubtful)
-    assert isinstance(decision, rules.Refuse) and not decision.stop
+    assert isinstance(decision, Refuse) and not decision.stop
 
 
 @pytest.mark.parametrize("phase", ["Bound", "Pending"])
 def test_while_no_key_is_stored_the_same_change_rolls(phase: str) -> None:
-    fresh = replace(RUNNING, claim=replace(CLAIM, phase=phase, begun=False))
-    assert isinstance(ask(make_job(2, source={"bootstrapServers": "k:9092", "topic": "corrected"}), fresh), rules.Roll)
+    fresh = replace(RUNNING, claim=replace(CLAIM, phase=phase, has_state=False))
+    assert isinstance(ask(make_job(2, source={"bootstrapServers": "k:9092", "topic": "corrected"}), fresh), ScaleDownForRestart)
 
 
 @pytest.mark.parametrize(
@@ -127,18 +151,18 @@ def test_while_no_key_is_stored_the_same_change_rolls(phase: str) -> None:
 def test_a_blocked_edit_in_the_middle_of_a_restart_brings_the_driver_back(
     rolling: bool, pod: DriverPod | None, suspend: bool, resume: bool
 ) -> None:
-    world = replace(STOPPED, workload=replace(SET, replicas=0, rolling=rolling), pod=pod)
-    blocked = ask(make_job(2, key={"fields": ["other"]}, suspend=suspend), world)
-    invalid = ask(Invalid("uid-1", "spec.watermark: no", suspend), world)
+    observed = replace(STOPPED, workload=replace(SET, replicas=0, restarting=rolling), pod=pod)
+    blocked = ask(make_job(2, key={"fields": ["other"]}, suspend=suspend), observed)
+    invalid = ask(Invalid("uid-1", "spec.watermark: no", suspend), observed)
     for decision in (blocked, invalid):
-        assert isinstance(decision, rules.Refuse)
+        assert isinstance(decision, Refuse)
         assert decision.resume is resume
 
 
 def test_a_lost_checkpoint_brings_no_driver_back() -> None:
-    world = replace(STOPPED, workload=replace(SET, replicas=0, rolling=True), claim=None)
-    decision = ask(JOB, world)
-    assert isinstance(decision, rules.Refuse) and not decision.resume
+    observed = replace(STOPPED, workload=replace(SET, replicas=0, restarting=True), claim=None)
+    decision = ask(JOB, observed)
+    assert isinstance(decision, Refuse) and not decision.resume
 
 
 def test_a_larger_cpu_limit_keeps_the_parallelism_of_the_checkpoint() -> None:
@@ -149,46 +173,46 @@ def test_a_larger_cpu_limit_keeps_the_parallelism_of_the_checkpoint() -> None:
 
 def test_what_somebody_has_changed_is_mended_without_a_restart() -> None:
     drifted = replace(RUNNING, workload=replace(SET, drifted=True))
-    assert ask(JOB, drifted) == rules.Mend()
-    assert isinstance(ask(make_job(2, watermark="1h"), drifted), rules.Roll), "an edit restarts it all the same"
-    assert ask(JOB, replace(STOPPED, workload=replace(SET, replicas=0, drifted=True))) == rules.Start(first=False)
+    assert ask(JOB, drifted) == RepairDrift()
+    assert isinstance(ask(make_job(2, watermark="1h"), drifted), ScaleDownForRestart), "an edit restarts it all the same"
+    assert ask(JOB, replace(STOPPED, workload=replace(SET, replicas=0, drifted=True))) == Start(first=False)
 
 
 def test_what_goes_beside_a_driver_at_work_does_not_concern_it() -> None:
-    leaving = replace(RUNNING, leaving=("Pod demo-driver-of-an-earlier-job",))
-    assert ask(JOB, leaving) == rules.Keep()
-    assert isinstance(ask(JOB, replace(STOPPED, leaving=("Pod demo-driver-1",))), rules.Wait)
+    leaving = replace(RUNNING, terminating=("Pod demo-driver-of-an-earlier-job",))
+    assert ask(JOB, leaving) == Keep()
+    assert isinstance(ask(JOB, replace(STOPPED, terminating=("Pod demo-driver-1",))), Wait)
 
 
 def test_a_missing_image_is_replaced_by_the_present_one() -> None:
     stuck = replace(POD, started_at=None, waiting="ImagePullBackOff")
-    assert ask(JOB, replace(RUNNING, pod=stuck)) == rules.Keep()
-    assert isinstance(ask(JOB, replace(RUNNING, pod=stuck, workload=replace(SET, image="job:0"))), rules.Roll)
+    assert ask(JOB, replace(RUNNING, pod=stuck)) == Keep()
+    assert isinstance(ask(JOB, replace(RUNNING, pod=stuck, workload=replace(SET, image="job:0"))), ScaleDownForRestart)
 
 
 @pytest.mark.parametrize(
-    ("world", "expected"),
+    ("observed", "expected"),
     [
-        (RUNNING, rules.Stop()),
-        (replace(RUNNING, workload=replace(SET, replicas=0)), rules.Stop()),
-        (STOPPED, rules.Rest()),
-        (World(), rules.Rest()),
+        (RUNNING, Suspend()),
+        (replace(RUNNING, workload=replace(SET, replicas=0)), Suspend()),
+        (STOPPED, Suspended()),
+        (ObservedState(), Suspended()),
     ],
 )
-def test_suspend(world: World, expected: rules.Decision) -> None:
-    assert ask(make_job(2, suspend=True), world) == expected
+def test_suspend(observed: ObservedState, expected: Decision) -> None:
+    assert ask(make_job(2, suspend=True), observed) == expected
 
 
 def test_a_blocked_or_invalid_edit_can_still_be_suspended() -> None:
     blocked = ask(make_job(2, suspend=True, key={"fields": ["other"]}), RUNNING)
-    assert isinstance(blocked, rules.Refuse) and blocked.stop
+    assert isinstance(blocked, Refuse) and blocked.stop
     invalid = ask(Invalid("uid-1", "spec.watermark: no", suspend=True), RUNNING)
-    assert isinstance(invalid, rules.Refuse) and invalid.stop
+    assert isinstance(invalid, Refuse) and invalid.stop
 
 
 def test_after_a_stop_the_driver_starts_only_when_its_pod_is_gone() -> None:
-    assert isinstance(ask(JOB, replace(STOPPED, pod=replace(POD, deleting=True))), rules.Wait)
-    assert ask(JOB, STOPPED) == rules.Start(first=False)
+    assert isinstance(ask(JOB, replace(STOPPED, pod=replace(POD, deleting=True))), Wait)
+    assert ask(JOB, STOPPED) == Start(first=False)
 
 
 def test_a_permanent_exit_is_given_up_until_the_spec_changes() -> None:
@@ -196,38 +220,38 @@ def test_a_permanent_exit_is_given_up_until_the_spec_changes() -> None:
     expected = GivenUp(1, Reason.CONFIGURATION_REFUSED, "no", REFUSED)
     assert parse_given_up(expected.render()) == expected
     assert parse_given_up('{"generation": 1, "reason": "DriverFailed", "message": "x"}') == GivenUp(1, Reason.DRIVER_FAILED, "x")
-    assert ask(JOB, failed) == rules.GiveUp(expected)
-    assert ask(JOB, replace(RUNNING, pod=replace(POD, exits=(CRASHED, REFUSED)))) == rules.Keep()
+    assert ask(JOB, failed) == GiveUp(expected)
+    assert ask(JOB, replace(RUNNING, pod=replace(POD, exits=(CRASHED, REFUSED)))) == Keep()
     stopped = replace(STOPPED, workload=replace(SET, replicas=0, given_up=expected))
-    assert ask(JOB, stopped) == rules.GiveUp(expected)
-    assert ask(make_job(2), stopped) == rules.Start(first=False)
-    assert isinstance(ask(make_job(2, watermark="1h"), failed), rules.Roll)
+    assert ask(JOB, stopped) == GiveUp(expected)
+    assert ask(make_job(2), stopped) == Start(first=False)
+    assert isinstance(ask(make_job(2, watermark="1h"), failed), ScaleDownForRestart)
 
 
 @pytest.mark.parametrize(
-    ("world", "reason"),
+    ("observed", "reason"),
     [
-        (replace(RUNNING, foreign=("Service demo-driver",)), Reason.NAME_CONFLICT),
+        (replace(RUNNING, conflicting_objects=("Service demo-driver",)), Reason.NAME_CONFLICT),
         (replace(STOPPED, claim=None), Reason.CHECKPOINT_LOST),
-        (World(claim_known=True), Reason.CHECKPOINT_LOST),
+        (ObservedState(claim_was_recorded=True), Reason.CHECKPOINT_LOST),
         (replace(RUNNING, claim=replace(CLAIM, deleting=True)), Reason.CHECKPOINT_LOST),
         (replace(STOPPED, claim=replace(CLAIM, phase="Lost")), Reason.CHECKPOINT_LOST),
-        (World(claim=replace(CLAIM, config=None)), Reason.CHANGE_BLOCKED),
+        (ObservedState(claim=replace(CLAIM, config=None)), Reason.CHANGE_BLOCKED),
     ],
 )
-def test_what_does_not_fit_is_refused(world: World, reason: Reason) -> None:
-    decision = ask(JOB, world)
-    assert isinstance(decision, rules.Refuse) and decision.reason is reason
+def test_what_does_not_fit_is_refused(observed: ObservedState, reason: Reason) -> None:
+    decision = ask(JOB, observed)
+    assert isinstance(decision, Refuse) and decision.reason is reason
 
 
 def test_the_children_of_an_earlier_job_go_first() -> None:
-    assert isinstance(ask(JOB, World(leaving=("StatefulSet demo-driver",))), rules.Wait)
+    assert isinstance(ask(JOB, ObservedState(terminating=("StatefulSet demo-driver",))), Wait)
 
 
 def test_lost_settings_are_made_again_or_roll() -> None:
-    assert ask(JOB, replace(RUNNING, config_map_uids=())) == rules.Keep()
+    assert ask(JOB, replace(RUNNING, config_map_uids=())) == Keep()
     lost = replace(RUNNING, workload=replace(SET, config_map="demo-job-older"), config_map_uids=())
-    assert isinstance(ask(JOB, lost), rules.Roll)
+    assert isinstance(ask(JOB, lost), ScaleDownForRestart)
 
 
 pods = st.none() | st.builds(
@@ -258,16 +282,16 @@ claims = st.none() | st.builds(
     phase=st.sampled_from(["Bound", "Pending", "Lost"]),
     config=st.sampled_from([None, INPUTS.config, make_children(make_job(key={"fields": ["b"]}))[0].config]),
 )
-worlds = st.builds(
-    World,
+states = st.builds(
+    ObservedState,
     workload=sets,
     pod=pods,
     claim=claims,
     has_service=st.booleans(),
     config_map_uids=st.sampled_from([(), ((CONFIG_MAP, "cm"),)]),
-    foreign=st.sampled_from([(), ("Service demo-driver",)]),
-    leaving=st.sampled_from([(), ("Pod demo-driver-0",)]),
-    claim_known=st.booleans(),
+    conflicting_objects=st.sampled_from([(), ("Service demo-driver",)]),
+    terminating=st.sampled_from([(), ("Pod demo-driver-0",)]),
+    claim_was_recorded=st.booleans(),
 )
 jobs = st.builds(
     make_job,
@@ -279,27 +303,27 @@ jobs = st.builds(
 )
 
 
-@given(jobs, worlds)
-def test_nothing_starts_beside_a_pod_or_on_a_checkpoint_that_does_not_fit(job: ValidJob, world: World) -> None:
-    decision = ask(job, world)
-    if isinstance(decision, rules.Start):
-        assert world.pod is None and not world.foreign and not world.leaving and not job.spec.suspend
-        assert world.workload is None or world.workload.replicas == 0
-        assert world.claim is None or (world.claim.config is not None and world.claim.config.key.fields == job.spec.key.fields)
-        assert world.claim is not None or not (world.claim_known or world.workload)
-    if isinstance(decision, rules.Remove):
-        assert world.pod is None and not job.spec.suspend
+@given(jobs, states)
+def test_nothing_starts_beside_a_pod_or_on_a_checkpoint_that_does_not_fit(job: ValidJob, observed: ObservedState) -> None:
+    decision = ask(job, observed)
+    if isinstance(decision, Start):
+        assert observed.pod is None and not observed.conflicting_objects and not observed.terminating and not job.spec.suspend
+        assert observed.workload is None or observed.workload.replicas == 0
+        assert observed.claim is None or (observed.claim.config is not None and observed.claim.config.key.fields == job.spec.key.fields)
+        assert observed.claim is not None or not (observed.claim_was_recorded or observed.workload)
+    if isinstance(decision, RemoveWorkload):
+        assert observed.pod is None and not job.spec.suspend
 
 
-@given(jobs, worlds)
-def test_a_refusal_never_stops_a_driver_that_nobody_asked_to_stop(job: ValidJob, world: World) -> None:
-    decision = ask(job, world)
-    if isinstance(decision, rules.Refuse):
+@given(jobs, states)
+def test_a_refusal_never_stops_a_driver_that_nobody_asked_to_stop(job: ValidJob, observed: ObservedState) -> None:
+    decision = ask(job, observed)
+    if isinstance(decision, Refuse):
         assert decision.stop == job.spec.suspend
-    if isinstance(decision, rules.Roll | rules.Keep):
+    if isinstance(decision, ScaleDownForRestart | Keep):
         assert not job.spec.suspend
 
 
-@given(jobs, worlds)
-def test_the_same_situation_gives_the_same_decision(job: ValidJob, world: World) -> None:
-    assert ask(job, world) == ask(job, world)
+@given(jobs, states)
+def test_the_same_situation_gives_the_same_decision(job: ValidJob, observed: ObservedState) -> None:
+    assert ask(job, observed) == ask(job, observed)

@@ -13,9 +13,9 @@ import pytest
 from dedup_api.changes import CHANGES, Change
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain import decide as rules
-from dedup_operator.domain.observe.state import World
-from dedup_operator.domain.observe.workload import Kind, choose_kind
+from dedup_operator.domain.decision import Decision, Keep, Refuse, ScaleDownForRestart, Suspend, UpdateSchedule
+from dedup_operator.domain.driver_objects import Kind, choose_kind
+from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.validate import ValidJob
 from fault_injection.api import Json
 from fault_injection.environment import SPEC
@@ -50,59 +50,61 @@ def parse(spec: Json) -> DedupJobSpec:
 def list_cases() -> Iterator[Case]:
     """One edit after the other, from the default on and back to it."""
     for path, values in FIELDS.items():
-        base = SPEC if "existing" not in values.beside.get("checkpoint", {}) else merge(SPEC, {"checkpoint": None})
-        before = base = merge(base, values.beside)
-        for value in values.good if CHANGES[path] is not Change.FIXED else ():
+        base = SPEC if "existing" not in values.other_fields.get("checkpoint", {}) else merge(SPEC, {"checkpoint": None})
+        before = base = merge(base, values.other_fields)
+        for value in values.valid if CHANGES[path] is not Change.FIXED else ():
             after = merge(base, build_edit(path, value))
             yield Case(path, before, after)
             before = after
-        if values.unset:
+        if values.optional:
             yield Case(path, before, merge(base, nest(path, None)))
         if CHANGES[path] is Change.FIXED:  # let in by another CRD
-            yield from (Case(path, base, merge(base, build_edit(path, value))) for value in values.fixed)
+            yield from (Case(path, base, merge(base, build_edit(path, value))) for value in values.immutable)
 
 
 CASES = list(list_cases())
 
 
 def make_job(spec: Json, generation: int) -> ValidJob:
-    return ValidJob("ns", "demo", "uid", generation, parse(spec))
+    return ValidJob(namespace="ns", name="demo", uid="uid", generation=generation, spec=parse(spec))
 
 
-def build_world(spec: Json, *, begun: bool) -> World:
+def build_state(spec: Json, *, begun: bool) -> ObservedState:
     """A driver of this spec is at work; `begun`: on stored keys."""
     job = make_job(spec, 1)
     inputs, children = make_children(job)
     name = children.config_map["metadata"]["name"]
     workload = replace(SET, kind=choose_kind(job.spec), applied=job.spec, config_map=name)
-    claim = replace(CLAIM, config=inputs.config, begun=begun)
-    return World(workload=workload, pod=POD, claim=claim, has_service=True, config_map_uids=((name, "cm"),), claim_known=True)
+    claim = replace(CLAIM, config=inputs.config, has_state=begun)
+    return ObservedState(
+        workload=workload, pod=POD, claim=claim, has_service=True, config_map_uids=((name, "cm"),), claim_was_recorded=True
+    )
 
 
-def check_decision(case: Case, decision: rules.Decision, *, begun: bool) -> None:
+def check_decision(case: Case, decision: Decision, *, begun: bool) -> None:
     change, field = CHANGES[case.path], f"spec.{case.path}"
     stays = case.path == "parallelism" and begun and "parallelism" not in case.after  # by default it is that of the keys
     if case.path == "suspend" and case.after.get("suspend"):
-        assert decision == rules.Stop()
+        assert decision == Suspend()
     elif case.same or stays or change in {Change.LIVE, Change.FIXED}:
-        assert decision == rules.Keep()
+        assert decision == Keep()
     elif change is Change.STATE and begun:
-        assert isinstance(decision, rules.Refuse) and decision.reason is Reason.CHANGE_BLOCKED
+        assert isinstance(decision, Refuse) and decision.reason is Reason.CHANGE_BLOCKED
         assert f"spec.{MEMBERS.get(case.path, case.path)}" in decision.message
         assert not decision.stop and not decision.resume
     elif {choose_kind(parse(spec)) for spec in (case.before, case.after)} == {Kind.CRON_JOB}:
-        assert isinstance(decision, rules.Update) and field in decision.message
+        assert isinstance(decision, UpdateSchedule) and field in decision.message
         assert not decision.stop_run, "the run that is at work is left to end"
     else:
-        assert isinstance(decision, rules.Roll) and field in decision.message
+        assert isinstance(decision, ScaleDownForRestart) and field in decision.message
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["keys", "no keys"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_edit_does_what_the_table_says(case: Case, begun: bool) -> None:
-    world = build_world(case.before, begun=begun)
-    assert ask(make_job(case.before, 1), world) == (rules.Stop() if case.before.get("suspend") else rules.Keep())
-    check_decision(case, ask(make_job(case.after, 2), world), begun=begun)
+    observed = build_state(case.before, begun=begun)
+    assert ask(make_job(case.before, 1), observed) == (Suspend() if case.before.get("suspend") else Keep())
+    check_decision(case, ask(make_job(case.after, 2), observed), begun=begun)
 
 
 def test_every_field_is_really_changed() -> None:

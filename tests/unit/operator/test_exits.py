@@ -13,16 +13,20 @@ from dedup_api.exits import EXITS, ExitCode
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import ConditionStatus, DedupJobStatus, DriverExit, DriverState, Progress
-from dedup_operator.adapters.events import list_notes
 from dedup_operator.domain import decide as rules
 from dedup_operator.domain.annotations import GivenUp
-from dedup_operator.domain.diagnose import Case, Verdict, diagnose
-from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.decision import Decision, GiveUp, Keep
+from dedup_operator.domain.diagnose import diagnose
+from dedup_operator.domain.driver_settings import build_driver_settings
+from dedup_operator.domain.event_notes import list_event_notes
 from dedup_operator.domain.manifests import JobImage, build_children
-from dedup_operator.domain.observe.pod import is_permanent, keep_departure, observe_pod
-from dedup_operator.domain.observe.state import Snapshot, World, observe_world
+from dedup_operator.domain.observe.pod import is_permanent, merge_deleted_pod, observe_pod
+from dedup_operator.domain.observe.snapshot import Snapshot
+from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.status import build_status
 from dedup_operator.domain.validate import ValidJob
+from dedup_operator.domain.verdict import DiagnosisInput, Verdict
+from unit.operator.samples import observe as observe_snapshot
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SPEC: dict[str, Any] = {
@@ -32,8 +36,8 @@ SPEC: dict[str, Any] = {
     "watermark": "10m",
     "sink": {"kafka": {"topic": "out"}},
 }
-JOB = ValidJob("ns", "demo", "u1", 3, DedupJobSpec.model_validate(SPEC))
-INPUTS = build_inputs("ns", "demo", JOB.spec, None)
+JOB = ValidJob(namespace="ns", name="demo", uid="u1", generation=3, spec=DedupJobSpec.model_validate(SPEC))
+INPUTS = build_driver_settings("ns", "demo", JOB.spec, None)
 CHILDREN = build_children(JOB, INPUTS, JobImage("job:1"))
 OWNED = {"uid": "u1", "kind": "DedupJob", "name": "demo", "controller": True}
 CASES = [(code, meaning.reason, meaning.permanent) for code, meanings in EXITS.items() for meaning in meanings]
@@ -73,24 +77,28 @@ def store(body: dict[str, Any] | None, uid: str) -> dict[str, Any]:
     return {**body, "metadata": {**body["metadata"], "uid": uid, "creationTimestamp": at(-600)}}
 
 
-def observe(pod: dict[str, Any] | None, answer: DriverStatus | None = None, departed: dict[str, Any] | None = None) -> World:
+def observe(
+    pod: dict[str, Any] | None, answer: DriverStatus | None = None, last_deleted_pod: dict[str, Any] | None = None
+) -> ObservedState:
     job = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 3}, "spec": SPEC}
     claim = {**store(CHILDREN.claim, "c1"), "status": {"phase": "Bound"}}
     maps = (store(CHILDREN.config_map, "m1"),)
     workload = store(CHILDREN.workload, "s1")
     pods = (pod,) if pod else ()
     service = store(CHILDREN.service, "v1")
-    found = Snapshot(job, workload, pods=pods, claim=claim, service=service, config_maps=maps, answer=answer, departed=departed)
-    return observe_world(found)
+    found = Snapshot(
+        job, workload, pods=pods, claim=claim, service=service, config_maps=maps, driver_status=answer, last_deleted_pod=last_deleted_pod
+    )
+    return observe_snapshot(found)
 
 
-def decide(world: World) -> rules.Decision:
-    return rules.decide(JOB, world, INPUTS, CHILDREN)
+def decide(observed: ObservedState) -> Decision:
+    return rules.decide(JOB, observed, INPUTS, CHILDREN)
 
 
-def judge(world: World, decision: rules.Decision | None = None, before: DedupJobStatus | None = None) -> Verdict:
+def judge(observed: ObservedState, decision: Decision | None = None, before: DedupJobStatus | None = None) -> Verdict:
     status = before or DedupJobStatus(observed_generation=3)
-    return diagnose(Case(JOB.spec, "demo", decision or decide(world), world, status, NOW))
+    return diagnose(DiagnosisInput(spec=JOB.spec, decision=decision or decide(observed), observed=observed, before=status, now=NOW))
 
 
 def test_what_is_permanent_is_decided_here_and_nowhere_by_accident() -> None:
@@ -100,15 +108,15 @@ def test_what_is_permanent_is_decided_here_and_nowhere_by_accident() -> None:
 
 @pytest.mark.parametrize(("code", "reason", "permanent"), CASES, ids=IDS)
 def test_an_exit_is_given_up_or_started_again(code: ExitCode, reason: Reason, permanent: bool) -> None:
-    world = observe(
+    observed = observe(
         make_pod({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end(code, -5, say(reason))})
     )
-    assert world.pod is not None
-    (seen,) = world.pod.exits
+    assert observed.pod is not None
+    (seen,) = observed.pod.exits
     assert (seen.exit_code, seen.reason, is_permanent(seen)) == (code, reason, permanent)
-    expected = rules.GiveUp(GivenUp(3, reason, "what the driver said", seen)) if permanent else rules.Keep()
-    assert decide(world) == expected
-    verdict = judge(world)
+    expected = GiveUp(GivenUp(3, reason, "what the driver said", seen)) if permanent else Keep()
+    assert decide(observed) == expected
+    verdict = judge(observed)
     if permanent:
         assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.FALSE, reason, True)
         assert "what the driver said" in verdict.message and EXPLANATIONS[reason].remedy in verdict.message
@@ -118,8 +126,8 @@ def test_an_exit_is_given_up_or_started_again(code: ExitCode, reason: Reason, pe
 
 @pytest.mark.parametrize(("code", "reason", "permanent"), CASES, ids=IDS)
 def test_a_loop_is_told_with_its_own_reason_and_remedy(code: ExitCode, reason: Reason, permanent: bool) -> None:
-    world = observe(make_pod({"restartCount": 2, "state": end(code, -5, say(reason)), "lastState": end(code, -60, say(reason))}))
-    verdict = judge(world)
+    observed = observe(make_pod({"restartCount": 2, "state": end(code, -5, say(reason)), "lastState": end(code, -60, say(reason))}))
+    verdict = judge(observed)
     assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.FALSE, reason, permanent)
     assert "what the driver said" in verdict.message and EXPLANATIONS[reason].remedy in verdict.message
 
@@ -132,21 +140,21 @@ def test_without_a_message_the_code_alone_means_the_first_of_its_reasons(code: E
 
 def test_a_driver_at_work_is_not_stopped_for_an_end_that_went_unseen() -> None:
     container = {"state": {"running": {"startedAt": at(-60)}}, "lastState": end(74, -65, say("CheckpointDamaged")), "ready": True}
-    at_work = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_begun=True, progress=Progress(batch=7))
-    assert decide(observe(make_pod(container), at_work)) == rules.Keep()
+    at_work = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_has_state=True, progress=Progress(batch=7))
+    assert decide(observe(make_pod(container), at_work)) == Keep()
     starting = at_work.model_copy(update={"committed_in_this_run": False})
-    assert isinstance(decide(observe(make_pod(container), starting)), rules.GiveUp)
+    assert isinstance(decide(observe(make_pod(container), starting)), GiveUp)
 
 
 def test_a_newcomer_that_waits_for_the_lock_says_so_and_no_edit_is_let_in() -> None:
     running = {"state": {"running": {"startedAt": at(-60)}}, "ready": False}
     message = "another process holds the lock of the checkpoint"
     answer = DriverStatus(phase=Phase.WAITING, blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message=message))
-    world = observe(make_pod(running), answer)
-    verdict = judge(world)
+    observed = observe(make_pod(running), answer)
+    verdict = judge(observed)
     assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.FALSE, Reason.CHECKPOINT_LOCKED, False)
     assert message in verdict.message and EXPLANATIONS[Reason.CHECKPOINT_LOCKED].remedy in verdict.message
-    assert world.claim is not None and world.claim.may_hold_keys, "who holds the lock may have stored keys"
+    assert observed.claim is not None and observed.claim.may_hold_keys, "who holds the lock may have stored keys"
     after_a_loop = observe(make_pod({**running, "lastState": end(75, -70, say("CheckpointLocked"))}), answer)
     assert judge(after_a_loop).reason is Reason.CHECKPOINT_LOCKED
 
@@ -199,39 +207,39 @@ def test_a_stop_that_took_too_long(container: dict[str, Any], metadata: dict[str
 
 
 def test_the_end_of_the_grace_period_is_the_one_that_was_seen_first() -> None:
-    first = keep_departure(None, make_pod({"state": {"running": {"startedAt": at(-60)}}}, **ASKED))
+    first = merge_deleted_pod(None, make_pod({"state": {"running": {"startedAt": at(-60)}}}, **ASKED))
     assert "managedFields" not in first["metadata"]
-    last = keep_departure(first, make_pod({"state": end(137, -60)}, **REMOVED))
+    last = merge_deleted_pod(first, make_pod({"state": end(137, -60)}, **REMOVED))
     assert [seen.reason for seen in observe_pod(last).exits] == ["DriverFailed"], "killed a minute before the end"
-    late = keep_departure(first, make_pod({"state": end(137, 1)}, **REMOVED))
+    late = merge_deleted_pod(first, make_pod({"state": end(137, 1)}, **REMOVED))
     assert [seen.reason for seen in observe_pod(late).exits] == ["GracePeriodExceeded"]
-    another = keep_departure(first, make_pod({"state": end(137, -60)}, uid="p2", **REMOVED))
+    another = merge_deleted_pod(first, make_pod({"state": end(137, -60)}, uid="p2", **REMOVED))
     assert another["metadata"]["deletionTimestamp"] == REMOVED["deletionTimestamp"]
 
 
 @pytest.mark.parametrize("successor", [None, make_pod({"state": {"running": {"startedAt": at(2)}}}, uid="p2")], ids=["none", "a new pod"])
 def test_the_last_words_of_a_pod_that_is_gone_reach_status_and_events_once(successor: dict[str, Any] | None) -> None:
-    departed = keep_departure(None, make_pod({"state": end(137, 0)}, **ASKED))
+    departed = merge_deleted_pod(None, make_pod({"state": end(137, 0)}, **ASKED))
     before = DedupJobStatus(observed_generation=3, driver=DriverState(pod="demo-driver-0"))
-    world = observe(successor, departed=departed)
-    after = build_status(before, world, 3, [])
+    observed = observe(successor, last_deleted_pod=departed)
+    after = build_status(before, observed, 3, [])
     assert after.driver is not None
     assert [(seen.exit_code, seen.reason, seen.finished_at) for seen in after.driver.last_exits] == [(137, "GracePeriodExceeded", at(0))]
-    (note,) = list_notes(before, after)
+    (note,) = list_event_notes(before, after)
     assert (note.reason, note.warning) == ("GracePeriodExceeded", True) and "spec.source.maxOffsetsPerTrigger" in note.message
-    again = build_status(after, world, 3, [])
-    assert again == after and list_notes(after, again) == []
+    again = build_status(after, observed, 3, [])
+    assert again == after and list_event_notes(after, again) == []
 
 
 def test_the_pod_of_an_earlier_set_has_no_say() -> None:
-    assert observe(None, departed=make_pod({"state": end(137, 0)}, set_uid="s0", **ASKED)).last_words == ()
+    assert observe(None, last_deleted_pod=make_pod({"state": end(137, 0)}, set_uid="s0", **ASKED)).last_pod_exits == ()
 
 
 def test_a_stop_that_took_too_long_is_no_part_of_a_crash_loop() -> None:
     overrun = DriverExit(exit_code=137, reason=Reason.GRACE_PERIOD_EXCEEDED, message="slow", finished_at=at(-100))
     before = DedupJobStatus(observed_generation=3, driver=DriverState(last_exits=[overrun]))
-    world = observe(make_pod({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end(70, -5)}))
-    assert judge(world, before=before).reason is Reason.RESTARTING
+    observed = observe(make_pod({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end(70, -5)}))
+    assert judge(observed, before=before).reason is Reason.RESTARTING
     crashed = overrun.model_copy(update={"reason": Reason.DRIVER_FAILED})
     twice = before.model_copy(update={"driver": DriverState(last_exits=[crashed])})
-    assert judge(world, before=twice).reason is Reason.DRIVER_FAILED
+    assert judge(observed, before=twice).reason is Reason.DRIVER_FAILED

@@ -11,14 +11,15 @@ from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import Progress
-from dedup_operator.domain import annotations as marks
-from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, GivenUp, parse_given_up
+from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.manifests import JobImage, build_children
-from dedup_operator.domain.observe.pod import Silence, is_permanent, observe_pod
-from dedup_operator.domain.observe.state import Snapshot, observe_world
+from dedup_operator.domain.observe.pod import DriverUnreachable, is_permanent, observe_pod
+from dedup_operator.domain.observe.snapshot import Snapshot
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.validate import ValidJob
 from dedup_operator.settings import parse_settings
+from unit.operator.samples import observe
 
 SPEC: dict[str, Any] = {
     "source": {"bootstrapServers": "kafka:9092", "topic": "in"},
@@ -28,8 +29,8 @@ SPEC: dict[str, Any] = {
     "sink": {"console": {}},
 }
 JOB = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 1}, "spec": SPEC}
-VALID = ValidJob("ns", "demo", "u1", 1, DedupJobSpec.model_validate(SPEC))
-CHILDREN = build_children(VALID, build_inputs("ns", "demo", VALID.spec, None), JobImage("job:1"))
+VALID = ValidJob(namespace="ns", name="demo", uid="u1", generation=1, spec=DedupJobSpec.model_validate(SPEC))
+CHILDREN = build_children(VALID, build_driver_settings("ns", "demo", VALID.spec, None), JobImage("job:1"))
 
 
 def stored(body: dict[str, Any] | None, uid: str, **metadata: Any) -> dict[str, Any]:
@@ -64,16 +65,16 @@ def test_all_of_ours_is_seen() -> None:
         service=stored(CHILDREN.service, "v1"),
         config_maps=(stored(CHILDREN.config_map, "m1"),),
     )
-    world = observe_world(snapshot)
+    observed = observe(snapshot)
     assert (
-        world.workload is not None
-        and world.workload.applied == VALID.spec
-        and world.workload.replicas == 1
-        and world.workload.image == "job:1"
+        observed.workload is not None
+        and observed.workload.applied == VALID.spec
+        and observed.workload.replicas == 1
+        and observed.workload.image == "job:1"
     )
-    assert world.claim is not None and world.claim.config is not None and world.claim.config.parallelism == 2
-    assert world.pod is not None and world.has_service and world.config_maps == (CHILDREN.config_map["metadata"]["name"],)
-    assert not world.foreign and not world.leaving
+    assert observed.claim is not None and observed.claim.config is not None and observed.claim.config.parallelism == 2
+    assert observed.pod is not None and observed.has_service and observed.config_maps == (CHILDREN.config_map["metadata"]["name"],)
+    assert not observed.conflicting_objects and not observed.terminating
 
 
 @pytest.mark.parametrize(
@@ -95,17 +96,17 @@ def test_all_of_ours_is_seen() -> None:
     ],
 )
 def test_what_is_not_ours_is_never_taken_for_ours(changes: dict[str, Any], foreign: str | None, leaving: str | None) -> None:
-    world = observe_world(Snapshot(job=JOB, **changes))
-    assert (world.workload, world.claim, world.pod, world.has_service) == (None, None, None, False)
-    assert [item.split()[0] for item in world.foreign] == ([foreign] if foreign else [])
-    assert [item.split()[0] for item in world.leaving] == ([leaving] if leaving else [])
+    observed = observe(Snapshot(job=JOB, **changes))
+    assert (observed.workload, observed.claim, observed.pod, observed.has_service) == (None, None, None, False)
+    assert [item.split()[0] for item in observed.conflicting_objects] == ([foreign] if foreign else [])
+    assert [item.split()[0] for item in observed.terminating] == ([leaving] if leaving else [])
 
 
 def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> None:
     claim = stored(CHILDREN.claim, "c1", annotations={})
-    world = observe_world(Snapshot(job=JOB, stateful_set=SET, claim=claim, config_maps=(stored(CHILDREN.config_map, "m1"),)))
-    assert world.claim is not None and not world.claim.marked
-    assert world.claim.config is not None and world.claim.config.source.topic == "in"
+    observed = observe(Snapshot(job=JOB, stateful_set=SET, claim=claim, config_maps=(stored(CHILDREN.config_map, "m1"),)))
+    assert observed.claim is not None and not observed.claim.annotated
+    assert observed.claim.config is not None and observed.claim.config.source.topic == "in"
 
 
 @pytest.mark.parametrize(
@@ -114,33 +115,33 @@ def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> 
         (make_pod(), DriverStatus(phase=Phase.WAITING), {}, False, False),
         (make_pod(), DriverStatus(phase=Phase.RUNNING, progress=Progress(batch=9)), {}, True, False),
         (make_pod(), DriverStatus(phase=Phase.STARTING), {"batch": 9}, True, False),
-        (make_pod(), Silence(parse_time("2026-01-01T00:00:00Z"), "refused"), {}, False, True),
-        (make_pod(LEAVING_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True), {}, False, False),
+        (make_pod(), DriverUnreachable(parse_time("2026-01-01T00:00:00Z"), "refused"), {}, False, True),
+        (make_pod(LEAVING_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True), {}, False, False),
         (None, None, {}, False, False),
     ],
     ids=["waits", "has committed", "had committed", "does not answer", "a pod of an earlier job", "no pod"],
 )
 def test_whether_keys_are_stored(pod: Any, answer: Any, progress: dict[str, Any], begun: bool, doubtful: bool) -> None:
     job = {**JOB, "status": {"observedGeneration": 1, "progress": progress}}
-    snapshot = Snapshot(job=job, stateful_set=SET, pods=(pod,) if pod else (), claim=stored(CHILDREN.claim, "c1"), answer=answer)
-    claim = observe_world(snapshot).claim
-    assert claim is not None and (claim.begun, claim.doubtful) == (begun, doubtful)
+    snapshot = Snapshot(job=job, stateful_set=SET, pods=(pod,) if pod else (), claim=stored(CHILDREN.claim, "c1"), driver_status=answer)
+    claim = observe(snapshot).claim
+    assert claim is not None and (claim.has_state, claim.state_unknown) == (begun, doubtful)
 
 
 def test_a_state_that_has_just_begun_belongs_to_what_the_driver_runs_on() -> None:
     """Not to an edit that was noted on the claim while the driver began."""
     edited = DedupJobSpec.model_validate({**SPEC, "key": {"fields": ["other"]}})
-    inputs = build_inputs("ns", "demo", edited, None)
+    inputs = build_driver_settings("ns", "demo", edited, None)
     claim = stored(build_children(VALID, inputs, JobImage("job:1")).claim, "c1")
-    answer = DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True)
+    answer = DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True)
     config_maps = (stored(CHILDREN.config_map, "m1"),)
-    snapshot = Snapshot(job=JOB, stateful_set=SET, pods=(make_pod(),), claim=claim, config_maps=config_maps, answer=answer)
-    seen = observe_world(snapshot).claim
-    assert seen is not None and seen.begun and not seen.marked
+    snapshot = Snapshot(job=JOB, stateful_set=SET, pods=(make_pod(),), claim=claim, config_maps=config_maps, driver_status=answer)
+    seen = observe(snapshot).claim
+    assert seen is not None and seen.has_state and not seen.annotated
     assert seen.config is not None and seen.config.key.fields == ["id"]
-    claim["metadata"]["annotations"][marks.CHECKPOINT_BEGUN] = "true"
-    later = observe_world(snapshot).claim
-    assert later is not None and later.marked and later.config == inputs.config, "what was written once is believed"
+    claim["metadata"]["annotations"][CHECKPOINT_BEGUN] = "true"
+    later = observe(snapshot).claim
+    assert later is not None and later.annotated and later.config == inputs.config, "what was written once is believed"
 
 
 def test_the_newest_event_explains() -> None:
@@ -153,8 +154,8 @@ def test_the_newest_event_explains() -> None:
         event("PersistentVolumeClaim", "ProvisioningFailed", "no class", "2026-01-01T00:00:00Z"),
         event("Pod", "BackOff", "something else", "2026-01-01T00:00:00Z"),
     )
-    world = observe_world(Snapshot(job=JOB, events=events))
-    assert (world.rejection, world.claim_trouble, world.mount_trouble) == ("exceeded quota", "no class", None)
+    observed = observe(Snapshot(job=JOB, warnings=events))
+    assert (observed.pod_rejection, observed.claim_problem, observed.mount_problem) == ("exceeded quota", "no class", None)
 
 
 def make_status(**container: Any) -> dict[str, Any]:
@@ -207,10 +208,10 @@ def test_a_pod_without_any_status_yet() -> None:
 
 
 def test_given_up_survives_the_round_trip() -> None:
-    kept = marks.GivenUp(3, Reason.CONFIGURATION_REFUSED, "no")
-    assert marks.parse_given_up(kept.render()) == kept
+    kept = GivenUp(3, Reason.CONFIGURATION_REFUSED, "no")
+    assert parse_given_up(kept.render()) == kept
     for text in (None, "", "nonsense", "{}", '{"generation": 1, "reason": "Unheard"}', "[]"):
-        assert marks.parse_given_up(text) is None
+        assert parse_given_up(text) is None
 
 
 def test_settings_from_flags_and_environment() -> None:

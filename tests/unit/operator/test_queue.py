@@ -11,7 +11,8 @@ import pytest
 
 from dedup_operator import queue
 from dedup_operator.domain.errors import ApiUnavailable
-from dedup_operator.queue import Key, WorkQueue
+from dedup_operator.domain.types import Key
+from dedup_operator.queue import WorkQueue
 
 ONE, TWO = Key("ns", "one"), Key("ns", "two")
 
@@ -135,7 +136,7 @@ async def test_the_server_may_ask_for_patience(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_look_that_hangs_is_cut_off_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "ROUND_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(queue, "RECONCILE_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(queue, "FIRST_BACKOFF_SECONDS", 0.01)
     hung, other = 0, asyncio.Event()
     twice = asyncio.Event()

@@ -18,12 +18,13 @@ from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.events import Recorder
 from dedup_operator.adapters.kube import AlreadyExists, Kube, Resource
 from dedup_operator.adapters.metrics import Metrics
-from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.annotations import CHECKPOINT_CONFIG
 from dedup_operator.domain.errors import ApiConflict
 from dedup_operator.domain.manifests import JobImage
-from dedup_operator.domain.observe.pod import Silence
+from dedup_operator.domain.manifests.metadata import build_labels
+from dedup_operator.domain.observe.pod import DriverUnreachable
 from dedup_operator.domain.times import render_time
-from dedup_operator.queue import Key
+from dedup_operator.domain.types import Key
 from dedup_operator.reconcile import Reconciler
 from unit.operator.test_decide import SPEC
 
@@ -85,11 +86,11 @@ class Asked(Drivers):
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
-        self.answer = DriverStatus(phase=Phase.WAITING)
+        self.driver_status = DriverStatus(phase=Phase.WAITING)
 
-    async def fetch_status(self, uid: str, address: str, now: datetime) -> DriverStatus | Silence:
+    async def fetch_status(self, uid: str, address: str, now: datetime) -> DriverStatus | DriverUnreachable:
         self.addresses.append(address)
-        return self.answer
+        return self.driver_status
 
 
 class Bench:
@@ -113,7 +114,7 @@ class Bench:
         """The writes of one round for each."""
         self.kube.writes = []
         for job in jobs or ("demo",):
-            await self.reconciler.look(Key("ns", job))
+            await self.reconciler.reconcile(Key("ns", job))
         return self.kube.writes
 
     def find_ready(self, job: str = "demo") -> Json:
@@ -126,7 +127,7 @@ class Bench:
         of_owner = {"apiVersion": "x/v1", "kind": owner["kind"], "controller": True} if owner else {}
         owners = [{**of_owner, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}] if owner else []
         began = render_time(self.now - timedelta(seconds=age))
-        metadata = {"name": name, "labels": marks.build_labels(job), "ownerReferences": owners, "creationTimestamp": began}
+        metadata = {"name": name, "labels": build_labels(job), "ownerReferences": owners, "creationTimestamp": began}
         container = {"name": names.CONTAINER, "ready": True, "restartCount": 0, "state": {"running": {"startedAt": began}}}
         status = {"phase": "Running", "podIP": address, "containerStatuses": [container]}
         return self.kube.put(Resource.PODS, {"kind": "Pod", "metadata": metadata, "spec": {}, "status": status})
@@ -144,7 +145,7 @@ def start_driver(bench: Bench) -> Json:
     return bench.add_pod("demo-driver-0", stateful_set, 60, "10.0.0.1")
 
 
-@pytest.mark.parametrize("labels", [marks.build_labels("other"), {}], ids=["of another job", "of somebody else"])
+@pytest.mark.parametrize("labels", [build_labels("other"), {}], ids=["of another job", "of somebody else"])
 async def test_the_record_of_another_folder_holder_is_never_written(bench: Bench, labels: dict[str, str]) -> None:
     bench.kube.put(Resource.CLAIMS, {"kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}, "spec": CLAIM, "status": BOUND})
     name = names.record_name("shared", "orders")
@@ -184,7 +185,7 @@ async def test_a_claim_of_somebody_else_that_comes_before_ours_is_left_alone(ben
 
 async def test_a_retained_claim_that_comes_before_ours_is_read_before_a_driver_gets_it(bench: Bench) -> None:
     bench.make_job()
-    kept = make_claim(labels=marks.build_labels("demo"), annotations={marks.CHECKPOINT_CONFIG: "{}"})
+    kept = make_claim(labels=build_labels("demo"), annotations={CHECKPOINT_CONFIG: "{}"})
     bench.kube.late[Resource.CLAIMS, "demo-checkpoint"] = kept
     with pytest.raises(ApiConflict):
         await bench.look()
@@ -209,7 +210,7 @@ async def test_progress_is_written_once_a_minute_whatever_the_clock_does(bench: 
     for second in range(0, 600, 2):
         bench.now += timedelta(seconds=2) if second != 300 else -timedelta(days=1)
         progress = Progress(batch=second, rows_in=second * 1000)
-        bench.drivers.answer = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=progress, attempt=1)
+        bench.drivers.driver_status = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=progress, attempt=1)
         if await bench.look():
             times.append(second)
     settled = [second for second in times if second > 4]
@@ -256,19 +257,19 @@ async def test_a_job_is_not_at_rest_while_an_orphaned_driver_may_be_at_work(benc
     bench.kube.put(Resource.PODS, orphan)
     job = bench.kube.items[Resource.DEDUP_JOBS, "demo"]
     job["spec"] |= {"suspend": True, "key": {"fields": ["other"]}}
-    mark = bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][marks.CHECKPOINT_CONFIG]
+    mark = bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][CHECKPOINT_CONFIG]
     for _ in range(2):
         await bench.look()
     assert (bench.find_ready()["status"], bench.find_ready()["reason"]) == ("False", Reason.NAME_CONFLICT)
     assert bench.kube.items[Resource.STATEFUL_SETS, "demo-driver"]["spec"]["replicas"] == 0
-    assert bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][marks.CHECKPOINT_CONFIG] == mark
+    assert bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][CHECKPOINT_CONFIG] == mark
 
 
 async def test_an_invalid_edit_takes_nothing_from_what_is_said_of_the_driver(bench: Bench) -> None:
     bench.make_job()
     await bench.look()
     start_driver(bench)
-    bench.drivers.answer = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=Progress(batch=1), attempt=1)
+    bench.drivers.driver_status = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=Progress(batch=1), attempt=1)
     await bench.look()
     bench.kube.items[Resource.DEDUP_JOBS, "demo"]["spec"]["watermark"] = "soon"
     await bench.look()

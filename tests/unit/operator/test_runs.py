@@ -13,14 +13,29 @@ from dedup_api.driver_status import DriverStatus, Phase, TerminationMessage
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import DedupJobStatus, Progress
-from dedup_operator.domain import annotations as marks
-from dedup_operator.domain import decide as rules
-from dedup_operator.domain.diagnose import Case, diagnose
-from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.annotations import APPLIED_GENERATION, APPLIED_SPEC, GIVEN_UP, GivenUp
+from dedup_operator.domain.decision import (
+    GiveUp,
+    Keep,
+    Refuse,
+    RemoveWorkload,
+    ScaleDownForRestart,
+    Start,
+    Suspend,
+    Suspended,
+    UpdateSchedule,
+    Wait,
+)
+from dedup_operator.domain.diagnose import diagnose
+from dedup_operator.domain.driver_objects import Kind, find_config_map, find_template, find_wanted_kind
+from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.manifests import Children, JobImage, build_children
-from dedup_operator.domain.observe.state import Snapshot, World, observe_world
-from dedup_operator.domain.observe.workload import Kind, Run, Workload, find_config_map, find_template, find_wanted_kind, observe_workload
+from dedup_operator.domain.observe.snapshot import Snapshot
+from dedup_operator.domain.observe.state import ObservedState
+from dedup_operator.domain.observe.workload import Run, Workload, observe_workload
 from dedup_operator.domain.validate import Invalid, ValidJob, validate
+from dedup_operator.domain.verdict import DiagnosisInput
+from unit.operator.samples import observe as observe_snapshot
 from unit.operator.test_decide import CLAIM, CRASHED, NOW, POD, REFUSED, SET, SPEC, ask, make_children, make_job
 
 ONCE: dict[str, Any] = {"trigger": {"availableNow": {}}}
@@ -33,9 +48,11 @@ def make_workload(kind: Kind, job: ValidJob, **changes: Any) -> Workload:
     return replace(SET, kind=kind, applied=job.spec, config_map=settings, **changes)
 
 
-def make_world(workload: Workload, **changes: Any) -> World:
-    world = World(workload=workload, claim=CLAIM, has_service=True, config_map_uids=((workload.config_map, "cm"),), claim_known=True)
-    return replace(world, **changes)
+def make_state(workload: Workload, **changes: Any) -> ObservedState:
+    observed = ObservedState(
+        workload=workload, claim=CLAIM, has_service=True, config_map_uids=((workload.config_map, "cm"),), claim_was_recorded=True
+    )
+    return replace(observed, **changes)
 
 
 JOB = make_workload(Kind.JOB, make_job(**ONCE))
@@ -45,27 +62,27 @@ AT_WORK = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True)
 
 
 def test_a_run_that_is_through_stays_so() -> None:
-    done = make_world(replace(JOB, ended=True, completed=True))
-    assert ask(make_job(**ONCE), done) == rules.Keep()
-    assert ask(make_job(**ONCE), replace(done, config_map_uids=())) == rules.Keep(), "settings that are swept are no reason to run again"
-    assert ask(make_job(2, suspend=True, **ONCE), done) == rules.Rest()
+    done = make_state(replace(JOB, ended=True, completed=True))
+    assert ask(make_job(**ONCE), done) == Keep()
+    assert ask(make_job(**ONCE), replace(done, config_map_uids=())) == Keep(), "settings that are swept are no reason to run again"
+    assert ask(make_job(2, suspend=True, **ONCE), done) == Suspended()
 
 
 @pytest.mark.parametrize("changes", [{"restartNonce": 1}, {"watermark": "1h"}])
 def test_another_nonce_or_setting_runs_it_again(changes: dict[str, Any]) -> None:
     job = make_job(2, **ONCE, **changes)
     done = replace(JOB, ended=True, completed=True)
-    assert ask(job, make_world(done)) == rules.Remove(done)
-    assert isinstance(ask(job, make_world(JOB, pod=POD)), rules.Roll)
+    assert ask(job, make_state(done)) == RemoveWorkload(done)
+    assert isinstance(ask(job, make_state(JOB, pod=POD)), ScaleDownForRestart)
     stopped = replace(JOB, replicas=0)
-    assert isinstance(ask(job, make_world(stopped, pod=replace(POD, deleting=True))), rules.Wait)
-    assert ask(job, make_world(stopped)) == rules.Remove(stopped), "a Job's template cannot be changed"
+    assert isinstance(ask(job, make_state(stopped, pod=replace(POD, deleting=True))), Wait)
+    assert ask(job, make_state(stopped)) == RemoveWorkload(stopped), "a Job's template cannot be changed"
 
 
 def test_a_run_that_was_through_before_it_was_stopped_is_not_brought_back() -> None:
-    stopped = make_world(replace(JOB, replicas=0, rolling=True, ended=True, completed=True))
+    stopped = make_state(replace(JOB, replicas=0, restarting=True, ended=True, completed=True))
     decision = ask(Invalid("uid-1", "spec.watermark: no", suspend=False), stopped)
-    assert isinstance(decision, rules.Refuse) and not decision.resume
+    assert isinstance(decision, Refuse) and not decision.resume
 
 
 @pytest.mark.parametrize(
@@ -80,16 +97,16 @@ def test_a_claim_is_kept_also_by_a_spec_that_is_not_valid(checkpoint: Any, retai
 
 def test_a_run_that_failed_for_good_is_made_again() -> None:
     failed = replace(JOB, ended=True, completed=False)
-    assert ask(make_job(**ONCE), make_world(failed)) == rules.Remove(failed)
-    assert isinstance(ask(make_job(**ONCE), make_world(failed, pod=POD)), rules.Wait)
+    assert ask(make_job(**ONCE), make_state(failed)) == RemoveWorkload(failed)
+    assert isinstance(ask(make_job(**ONCE), make_state(failed, pod=POD)), Wait)
 
 
 def test_a_job_that_is_resumed_is_made_anew() -> None:
     stopped = replace(JOB, replicas=0)
-    assert ask(make_job(suspend=True, **ONCE), make_world(JOB, pod=POD)) == rules.Stop()
-    assert ask(make_job(suspend=True, **ONCE), make_world(stopped)) == rules.Rest()
-    assert ask(make_job(**ONCE), make_world(stopped)) == rules.Remove(stopped)
-    assert ask(make_job(**ONCE), World(claim=CLAIM, claim_known=True)) == rules.Start(first=True)
+    assert ask(make_job(suspend=True, **ONCE), make_state(JOB, pod=POD)) == Suspend()
+    assert ask(make_job(suspend=True, **ONCE), make_state(stopped)) == Suspended()
+    assert ask(make_job(**ONCE), make_state(stopped)) == RemoveWorkload(stopped)
+    assert ask(make_job(**ONCE), ObservedState(claim=CLAIM, claim_was_recorded=True)) == Start(first=True)
 
 
 OTHER_KINDS = [(SET, ONCE), (SET, NIGHTLY), (JOB, {}), (JOB, NIGHTLY), (CRON_JOB, {}), (CRON_JOB, ONCE)]
@@ -98,41 +115,41 @@ OTHER_KINDS = [(SET, ONCE), (SET, NIGHTLY), (JOB, {}), (JOB, NIGHTLY), (CRON_JOB
 @pytest.mark.parametrize(("workload", "trigger"), OTHER_KINDS)
 def test_another_kind_of_trigger_removes_what_ran_before(workload: Workload, trigger: dict[str, Any]) -> None:
     job = make_job(2, **trigger)
-    rolled = ask(job, make_world(workload, pod=POD))
-    assert isinstance(rolled, rules.Roll) and "spec.trigger" in rolled.message
-    stopped = replace(workload, replicas=0, rolling=True)
-    assert isinstance(ask(job, make_world(stopped, pod=replace(POD, deleting=True))), rules.Wait)
-    assert ask(job, make_world(stopped)) == rules.Remove(stopped)
-    assert isinstance(ask(job, World(claim=CLAIM, claim_known=True, leaving=("Job demo-driver",))), rules.Wait)
+    rolled = ask(job, make_state(workload, pod=POD))
+    assert isinstance(rolled, ScaleDownForRestart) and "spec.trigger" in rolled.message
+    stopped = replace(workload, replicas=0, restarting=True)
+    assert isinstance(ask(job, make_state(stopped, pod=replace(POD, deleting=True))), Wait)
+    assert ask(job, make_state(stopped)) == RemoveWorkload(stopped)
+    assert isinstance(ask(job, ObservedState(claim=CLAIM, claim_was_recorded=True, terminating=("Job demo-driver",))), Wait)
 
 
 def test_a_second_workload_goes_first() -> None:
-    assert ask(make_job(), replace(make_world(SET, pod=POD), spare=JOB)) == rules.Remove(JOB)
+    assert ask(make_job(), replace(make_state(SET, pod=POD), surplus_workload=JOB)) == RemoveWorkload(JOB)
 
 
 @pytest.mark.parametrize(
     ("changes", "stop_run"),
     [
         ({}, False),
-        ({"pod": POD, "answer": AT_WORK}, False),
+        ({"pod": POD, "driver_status": AT_WORK}, False),
         ({"pod": POD}, False),
         ({"pod": replace(POD, started_at=None)}, False),  # it is on its way
         ({"pod": replace(POD, started_at=None, unschedulable="Insufficient cpu")}, True),
         ({"pod": replace(POD, started_at=None, waiting="ImagePullBackOff")}, True),
         ({"pod": replace(POD, started_at=None, exits=(CRASHED,))}, True),
         ({"pod": replace(POD, exits=(CRASHED,))}, False),
-        ({"pod": replace(POD, exits=(CRASHED,)), "answer": AT_WORK}, False),
+        ({"pod": replace(POD, exits=(CRASHED,)), "driver_status": AT_WORK}, False),
     ],
 )
 def test_a_schedule_takes_settings_for_its_next_run(changes: dict[str, Any], stop_run: bool) -> None:
-    decision = ask(make_job(2, watermark="1h", **NIGHTLY), make_world(replace(CRON_JOB, runs=(RUN,)), **changes))
-    assert isinstance(decision, rules.Update) and decision.stop_run is stop_run and "spec.watermark" in decision.message
+    decision = ask(make_job(2, watermark="1h", **NIGHTLY), make_state(replace(CRON_JOB, runs=(RUN,)), **changes))
+    assert isinstance(decision, UpdateSchedule) and decision.stop_run is stop_run and "spec.watermark" in decision.message
 
 
 @pytest.mark.parametrize(
     ("changes", "stop_run"),
     [
-        ({"answer": AT_WORK}, False),
+        ({"driver_status": AT_WORK}, False),
         ({"pod": replace(POD, exits=(REFUSED,))}, False),  # it tries again at the moment
         ({"pod": replace(POD, started_at=None, exits=(REFUSED,))}, True),
         ({"pod": replace(POD, started_at=None, exits=(CRASHED,))}, False),
@@ -143,42 +160,44 @@ def test_a_schedule_takes_settings_for_its_next_run(changes: dict[str, Any], sto
 def test_a_run_that_fails_with_settings_of_before_makes_room_for_the_next(changes: dict[str, Any], stop_run: bool) -> None:
     """Its failure says nothing about those of today."""
     outdated = replace(CRON_JOB, runs=(replace(RUN, outdated=True),))
-    decision = ask(make_job(**NIGHTLY), make_world(outdated, **{"pod": POD, **changes}))
-    assert (isinstance(decision, rules.Update) and decision.stop_run and not decision.settings) if stop_run else decision == rules.Keep()
+    decision = ask(make_job(**NIGHTLY), make_state(outdated, **{"pod": POD, **changes}))
+    assert (isinstance(decision, UpdateSchedule) and decision.stop_run and not decision.settings) if stop_run else decision == Keep()
     stopping = replace(CRON_JOB, runs=(replace(RUN, outdated=True, deleting=True),))
-    assert ask(make_job(**NIGHTLY), make_world(stopping, **{"pod": POD, **changes})) == rules.Keep()
+    assert ask(make_job(**NIGHTLY), make_state(stopping, **{"pod": POD, **changes})) == Keep()
 
 
 def test_a_schedule_takes_a_new_time_and_a_new_image_too_and_a_nonce_stops_the_run() -> None:
-    world = make_world(replace(CRON_JOB, runs=(RUN,)), pod=POD, answer=AT_WORK)
+    observed = make_state(replace(CRON_JOB, runs=(RUN,)), pod=POD, driver_status=AT_WORK)
     hourly = {"trigger": {"availableNow": {"schedule": "@hourly"}}}
-    assert isinstance(ask(make_job(2, **hourly), world), rules.Update)
-    older = make_world(replace(CRON_JOB, image="job:0"))
-    assert isinstance(ask(make_job(**NIGHTLY), older), rules.Update), "each run is a start, and a start has the present image"
+    assert isinstance(ask(make_job(2, **hourly), observed), UpdateSchedule)
+    older = make_state(replace(CRON_JOB, image="job:0"))
+    assert isinstance(ask(make_job(**NIGHTLY), older), UpdateSchedule), "each run is a start, and a start has the present image"
     starting = replace(older, pod=replace(POD, started_at=None, unschedulable="Insufficient cpu"))
     upgraded = ask(make_job(**NIGHTLY), starting)
-    assert isinstance(upgraded, rules.Update) and not upgraded.stop_run, "an upgrade stops nothing"
-    nonce = ask(make_job(2, restartNonce=1, **NIGHTLY), world)
-    assert isinstance(nonce, rules.Update) and nonce.stop_run
+    assert isinstance(upgraded, UpdateSchedule) and not upgraded.stop_run, "an upgrade stops nothing"
+    nonce = ask(make_job(2, restartNonce=1, **NIGHTLY), observed)
+    assert isinstance(nonce, UpdateSchedule) and nonce.stop_run
 
 
 def test_a_schedule_that_is_suspended_stops_its_run_and_begins_again() -> None:
     running, stopping = replace(CRON_JOB, runs=(RUN,)), replace(CRON_JOB, replicas=0, runs=(replace(RUN, deleting=True),))
     suspended = make_job(2, suspend=True, **NIGHTLY)
-    assert ask(suspended, make_world(running, pod=POD)) == rules.Stop()
-    assert ask(suspended, make_world(stopping)) == rules.Stop(), "a run is there until its pod is gone"
-    assert ask(suspended, make_world(replace(CRON_JOB, replicas=0))) == rules.Rest()
-    assert isinstance(ask(make_job(3, **NIGHTLY), make_world(stopping)), rules.Wait)
+    assert ask(suspended, make_state(running, pod=POD)) == Suspend()
+    assert ask(suspended, make_state(stopping)) == Suspend(), "a run is there until its pod is gone"
+    assert ask(suspended, make_state(replace(CRON_JOB, replicas=0))) == Suspended()
+    assert isinstance(ask(make_job(3, **NIGHTLY), make_state(stopping)), Wait)
     left = replace(CRON_JOB, replicas=0, runs=(RUN,))
-    assert isinstance(ask(make_job(3, **NIGHTLY), make_world(left, pod=POD)), rules.Roll), "an operator that ended had not stopped it"
-    assert ask(make_job(3, **NIGHTLY), make_world(replace(CRON_JOB, replicas=0))) == rules.Start(first=False)
+    assert isinstance(ask(make_job(3, **NIGHTLY), make_state(left, pod=POD)), ScaleDownForRestart), (
+        "an operator that ended had not stopped it"
+    )
+    assert ask(make_job(3, **NIGHTLY), make_state(replace(CRON_JOB, replicas=0))) == Start(first=False)
 
 
 @pytest.mark.parametrize("workload", [JOB, replace(CRON_JOB, runs=(RUN,))])
 def test_a_permanent_exit_is_given_up(workload: Workload) -> None:
     job = make_job(**(ONCE if workload.kind is Kind.JOB else NIGHTLY))
-    decision = ask(job, make_world(workload, pod=replace(POD, exits=(REFUSED,))))
-    assert isinstance(decision, rules.GiveUp) and decision.why.reason is Reason.CONFIGURATION_REFUSED
+    decision = ask(job, make_state(workload, pod=replace(POD, exits=(REFUSED,))))
+    assert isinstance(decision, GiveUp) and decision.why.reason is Reason.CONFIGURATION_REFUSED
 
 
 @pytest.mark.parametrize(
@@ -186,7 +205,13 @@ def test_a_permanent_exit_is_given_up(workload: Workload) -> None:
     [(replace(JOB, ended=True, completed=True), Reason.COMPLETED), (CRON_JOB, Reason.SCHEDULED), (JOB, Reason.STARTING)],
 )
 def test_what_is_said_while_no_driver_runs(workload: Workload, reason: Reason) -> None:
-    case = Case(make_job(**ONCE).spec, "demo", rules.Keep(), make_world(workload), DedupJobStatus(observed_generation=1), NOW)
+    case = DiagnosisInput(
+        spec=make_job(**ONCE).spec,
+        decision=Keep(),
+        observed=make_state(workload),
+        before=DedupJobStatus(observed_generation=1),
+        now=NOW,
+    )
     verdict = diagnose(case)
     assert verdict.reason is reason and verdict.reconciling is (reason is Reason.STARTING)
 
@@ -212,15 +237,15 @@ def stored(body: dict[str, Any], uid: str, **status: Any) -> dict[str, Any]:
     return {**body, "metadata": {**body["metadata"], "uid": uid, "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status}
 
 
-def observe(trigger: dict[str, Any], **objects: Any) -> World:
+def observe(trigger: dict[str, Any], **objects: Any) -> ObservedState:
     raw = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 1}, "spec": {**SPEC, **trigger}}
-    return observe_world(Snapshot(job=raw, **objects))
+    return observe_snapshot(Snapshot(job=raw, **objects))
 
 
 def build_all(changes: dict[str, Any]) -> Children:
     spec = DedupJobSpec.model_validate({**SPEC, **changes})
-    job = ValidJob("ns", "demo", "u1", 1, spec)
-    return build_children(job, build_inputs("ns", "demo", spec, None), JobImage("job:1"))
+    job = ValidJob(namespace="ns", name="demo", uid="u1", generation=1, spec=spec)
+    return build_children(job, build_driver_settings("ns", "demo", spec, None), JobImage("job:1"))
 
 
 def build(trigger: dict[str, Any]) -> dict[str, Any]:
@@ -249,23 +274,23 @@ def test_the_report_of_a_run_that_was_through_is_believed() -> None:
     report = DriverStatus(phase=Phase.STOPPING, progress=Progress(batch=4, rows_in=9), attempt=2)
     message = TerminationMessage(reason=Reason.COMPLETED, message="all", status=report).model_dump_json(by_alias=True)
     job = stored(build(ONCE), "j1", conditions=[{"type": "Complete", "status": "True"}])
-    world = observe(ONCE, runs=(job,), pods=(make_pod("p1", "j1", "Succeeded", message),))
-    assert world.pod is None and world.answer == report and world.last_words == ()
-    assert world.workload is not None and world.workload.completed
+    observed = observe(ONCE, runs=(job,), pods=(make_pod("p1", "j1", "Succeeded", message),))
+    assert observed.pod is None and observed.driver_status == report and observed.last_pod_exits == ()
+    assert observed.workload is not None and observed.workload.completed
 
 
 def test_the_runs_of_a_schedule_and_their_pods_are_ours() -> None:
     cron_job = stored(build(NIGHTLY), "c1")
     runs = (make_run("r1", "c1", ended=True), make_run("r2", "c1"))
     pods = (make_pod("p1", "r1", "Succeeded"), make_pod("p2", "r2", "Running"))
-    world = observe(NIGHTLY, cron_job=cron_job, runs=runs, pods=pods)
-    assert world.pod is not None and world.pod.name == "p2"
-    assert world.workload is not None and [run.uid for run in world.workload.runs] == ["r2"]
-    assert not world.workload.runs[0].outdated
+    observed = observe(NIGHTLY, cron_job=cron_job, runs=runs, pods=pods)
+    assert observed.pod is not None and observed.pod.name == "p2"
+    assert observed.workload is not None and [run.uid for run in observed.workload.runs] == ["r2"]
+    assert not observed.workload.runs[0].outdated
     edited = stored(build({**NIGHTLY, "watermark": "1h"}), "c1")
     later = observe(NIGHTLY, cron_job=edited, runs=runs, pods=pods).workload
     assert later is not None and later.runs[0].outdated
-    assert world.used_config_maps == {find_config_map(cron_job)}
+    assert observed.used_config_maps == {find_config_map(cron_job)}
 
 
 @pytest.mark.parametrize(
@@ -286,7 +311,7 @@ def test_which_run_has_settings_of_before(of_next: dict[str, Any], says: bool, o
     if not says:
         spec.clear()
     elif not of_next:  # as another version writes it
-        spec[marks.APPLIED_SPEC] = json.dumps(json.loads(spec[marks.APPLIED_SPEC]), indent=1)
+        spec[APPLIED_SPEC] = json.dumps(json.loads(spec[APPLIED_SPEC]), indent=1)
     cron_job = stored(build({**NIGHTLY, **of_next}), "c1")
     seen = observe_workload(cron_job, [run])
     assert seen.runs[0].outdated is outdated
@@ -300,30 +325,30 @@ def test_keys_belong_to_the_settings_of_the_run_that_made_them() -> None:
     run = make_run("r1", "c1")
     pod = {**make_pod("p1", "r1", "Running"), "spec": of_run.workload["spec"]["jobTemplate"]["spec"]["template"]["spec"]}
     assert of_next.claim is not None
-    world = observe(
+    observed = observe(
         NIGHTLY,
         cron_job=stored(of_next.workload, "c1"),
         runs=(run,),
         pods=(pod,),
         claim=stored(of_next.claim, "v1") | {"status": {"phase": "Bound"}},
         config_maps=(stored(of_next.config_map, "m2"), stored(of_run.config_map, "m1")),
-        answer=DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True),
+        driver_status=DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True),
     )
-    assert world.pinned is not None and world.pinned.key.fields == ["id"]
-    assert world.used_config_maps == {children.config_map["metadata"]["name"] for children in (of_run, of_next)}
+    assert observed.pinned_config is not None and observed.pinned_config.key.fields == ["id"]
+    assert observed.used_config_maps == {children.config_map["metadata"]["name"] for children in (of_run, of_next)}
 
 
 def test_a_live_pod_whose_job_is_gone_is_waited_for_and_an_ended_one_does_not_matter() -> None:
-    assert observe(ONCE, pods=(make_pod("p1", "gone", "Running"),)).leaving == ("Pod p1",)
-    assert observe(ONCE, pods=(make_pod("p1", "gone", "Failed"),)).leaving == ()
+    assert observe(ONCE, pods=(make_pod("p1", "gone", "Running"),)).terminating == ("Pod p1",)
+    assert observe(ONCE, pods=(make_pod("p1", "gone", "Failed"),)).terminating == ()
 
 
 @pytest.mark.parametrize(("generation", "drifted"), [(1, False), (2, True)])
 def test_a_change_behind_the_operators_back_is_seen_by_the_generation(generation: int, drifted: bool) -> None:
     raw = stored(build({}), "s1")
     raw["metadata"]["generation"] = generation
-    world = observe({}, stateful_set=raw)
-    assert world.workload is not None and world.workload.drifted is drifted
+    observed = observe({}, stateful_set=raw)
+    assert observed.workload is not None and observed.workload.drifted is drifted
 
 
 def test_a_run_that_was_stopped_does_not_bring_back_the_report_of_the_one_before() -> None:
@@ -334,24 +359,24 @@ def test_a_run_that_was_stopped_does_not_bring_back_the_report_of_the_one_before
     objects: dict[str, Any] = {"cron_job": stored(build(NIGHTLY), "c1"), "runs": (make_run("r1", "c1", ended=True),), "pods": pods}
     for known, expected in ((2, report), (3, None)):
         job = {**raw, "status": {"checkpoint": {"attempt": known}}}
-        assert observe_world(Snapshot(job=job, **objects)).answer == expected
+        assert observe_snapshot(Snapshot(job=job, **objects)).driver_status == expected
 
 
 @pytest.mark.parametrize(("seen", "settled"), [(None, False), (1, False), (2, True)])
 def test_a_set_at_0_is_believed_when_its_controller_has_seen_it(seen: int | None, settled: bool) -> None:
     raw = stored(build({}), "s1", **({} if seen is None else {"observedGeneration": seen}))
     raw["metadata"]["generation"] = 2
-    raw["metadata"]["annotations"][marks.APPLIED_GENERATION] = "2"
-    world = observe({}, stateful_set=raw)
-    assert world.workload is not None and world.workload.settled is settled
-    stopped = make_world(replace(SET, replicas=0, settled=settled))
-    assert isinstance(ask(make_job(), stopped), rules.Start if settled else rules.Wait)
+    raw["metadata"]["annotations"][APPLIED_GENERATION] = "2"
+    observed = observe({}, stateful_set=raw)
+    assert observed.workload is not None and observed.workload.observed_by_controller is settled
+    stopped = make_state(replace(SET, replicas=0, observed_by_controller=settled))
+    assert isinstance(ask(make_job(), stopped), Start if settled else Wait)
 
 
 def test_how_a_driver_ended_that_was_given_up_is_remembered_beside_the_decision() -> None:
     raw = stored(build({}), "s1")
-    raw["metadata"]["annotations"][marks.GIVEN_UP] = marks.GivenUp(1, Reason.CONFIGURATION_REFUSED, "no", REFUSED).render()
-    assert observe({}, stateful_set=raw).last_words == (REFUSED,)
+    raw["metadata"]["annotations"][GIVEN_UP] = GivenUp(1, Reason.CONFIGURATION_REFUSED, "no", REFUSED).render()
+    assert observe({}, stateful_set=raw).last_pod_exits == (REFUSED,)
 
 
 @pytest.mark.parametrize(
@@ -369,14 +394,14 @@ def test_of_two_at_work_the_one_stays_that_is_wanted(spec: dict[str, Any], kind:
     """A late creation across a change of the trigger must not remove the run that was asked for."""
     assert find_wanted_kind(spec) is kind
     if spec is ONCE:
-        world = observe(ONCE, stateful_set=stored(build({}), "s1"), runs=(stored(build(ONCE), "j1"),))
-        assert world.workload is not None and world.workload.kind is Kind.JOB
-        assert world.spare is not None and world.spare.kind is Kind.STATEFUL_SET
+        observed = observe(ONCE, stateful_set=stored(build({}), "s1"), runs=(stored(build(ONCE), "j1"),))
+        assert observed.workload is not None and observed.workload.kind is Kind.JOB
+        assert observed.surplus_workload is not None and observed.surplus_workload.kind is Kind.STATEFUL_SET
 
 
 def test_two_workloads_are_both_seen() -> None:
-    world = observe({}, stateful_set=stored(build({}), "s1"), cron_job=stored(build(NIGHTLY), "c1"))
-    assert world.workload is not None and world.spare is not None
+    observed = observe({}, stateful_set=stored(build({}), "s1"), cron_job=stored(build(NIGHTLY), "c1"))
+    assert observed.workload is not None and observed.surplus_workload is not None
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,15 @@ import pytest
 from dedup_api import names
 from dedup_api.job_config import JobConfig, build_job_config
 from dedup_api.spec import DedupJobSpec, Source
-from dedup_operator.domain import annotations as marks
 from dedup_operator.domain import decide as rules
 from dedup_operator.domain import driver_settings as inputs
-from dedup_operator.domain.driver_settings import DriverInputs
+from dedup_operator.domain.annotations import APPLIED_SPEC, CHECKPOINT_BEGUN, CHECKPOINT_CONFIG
+from dedup_operator.domain.decision import Decision, Keep, ScaleDownForRestart, Start
+from dedup_operator.domain.driver_settings import DriverSettings
 from dedup_operator.domain.manifests import Children, JobImage, build_children, pod
-from dedup_operator.domain.observe.state import Snapshot, observe_world
+from dedup_operator.domain.observe.snapshot import Snapshot
 from dedup_operator.domain.validate import ValidJob, validate
+from unit.operator.samples import observe
 from unit.operator.test_observe import JOB, SPEC, make_pod, stored
 
 Json = dict[str, Any]
@@ -146,12 +148,12 @@ def build_job(lacked: str) -> Json:
     return {**JOB, "spec": spec}
 
 
-def decide(snapshot: Snapshot, image: str) -> tuple[rules.Decision, Children]:
-    job, world = validate(snapshot.job), observe_world(snapshot)
+def decide(snapshot: Snapshot, image: str) -> tuple[Decision, Children]:
+    job, observed = validate(snapshot.job), observe(snapshot)
     assert isinstance(job, ValidJob)
-    desired: DriverInputs = inputs.build_inputs(job.namespace, job.name, job.spec, world.pinned)
+    desired: DriverSettings = inputs.build_driver_settings(job.namespace, job.name, job.spec, observed.pinned_config)
     children = build_children(job, desired, JobImage(image))
-    return rules.decide(job, world, desired, children), children
+    return rules.decide(job, observed, desired, children), children
 
 
 def start_driver(version: Version) -> Snapshot:
@@ -163,9 +165,9 @@ def start_driver(version: Version) -> Snapshot:
     )
     claim["status"] = {"phase": "Bound"}
     if version.begun:
-        claim["metadata"]["annotations"][marks.CHECKPOINT_BEGUN] = "true"
+        claim["metadata"]["annotations"][CHECKPOINT_BEGUN] = "true"
     for texts in (claim["metadata"]["annotations"], config_map["data"], workload["metadata"]["annotations"]):
-        for key in texts.keys() & {marks.CHECKPOINT_CONFIG, marks.APPLIED_SPEC, *config_map["data"]}:
+        for key in texts.keys() & {CHECKPOINT_CONFIG, APPLIED_SPEC, *config_map["data"]}:
             texts[key] = without(texts[key], version.lacked)
     workload["metadata"]["generation"] = 1
     workload["status"] = {"observedGeneration": 1}
@@ -176,13 +178,13 @@ def start_driver(version: Version) -> Snapshot:
 @pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS.keys())
 def test_another_version_restarts_nothing_and_comes_with_the_next_start(version: Version, patch: pytest.MonkeyPatch) -> None:
     running = start_driver(version)
-    assert decide(running, "job:1")[0] == rules.Keep()
+    assert decide(running, "job:1")[0] == Keep()
     version.change(patch)
-    assert decide(running, "job:2")[0] == rules.Keep()
+    assert decide(running, "job:2")[0] == Keep()
     assert running.stateful_set is not None
     at_rest = {**running.stateful_set, "spec": {**running.stateful_set["spec"], "replicas": 0}}
     decision, made = decide(replace(running, stateful_set=at_rest, pods=()), "job:2")
-    assert decision == rules.Start(first=False)
+    assert decision == Start(first=False)
     assert find_pod_spec(made)["containers"][0]["image"] == "job:2"
     assert version.find(made) == version.expected
 
@@ -193,4 +195,4 @@ def test_an_edit_under_another_version_still_restarts(patch: pytest.MonkeyPatch)
     version.change(patch)
     edited = {**running.job, "spec": {**running.job["spec"], "watermark": "20m"}}
     decision, _ = decide(replace(running, job=edited), "job:2")
-    assert isinstance(decision, rules.Roll) and "for spec.watermark." in decision.message
+    assert isinstance(decision, ScaleDownForRestart) and "for spec.watermark." in decision.message

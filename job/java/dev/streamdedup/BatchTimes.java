@@ -8,12 +8,16 @@ import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.DataTypes;
 
 /**
- * Event times of the batch that is running: which records of it are late, and what each partition's times look like, from which the
- * driver decides the next watermark. One batch runs at a time, and all its tasks are threads of this JVM. Times are microseconds.
+ * The event times of the running batch. Tasks ask here which records are late; the driver reads here, for each source
+ * partition, the times from which it computes the next watermark.
+ *
+ * <p>The fields are static because Spark runs one batch at a time and all its tasks are threads of this JVM. All
+ * times are microseconds since the epoch.
  */
 public final class BatchTimes {
-  private static final int SAMPLE = 1024;
-  private static final int RECENT = 15;
+  private static final int SAMPLE_SIZE = 1024;
+  /** How many of the last records before the batch count towards the median. */
+  private static final int RECENT_SIZE = 15;
   private static final long MILLISECOND = 1000L;
 
   private static volatile long lateBound = Long.MIN_VALUE;
@@ -21,25 +25,31 @@ public final class BatchTimes {
 
   private BatchTimes() {}
 
-  /** Before a batch: records with a time up to this are late. */
+  /** The driver calls this before each batch: records whose time is at most `lateUpTo` are late. */
   public static void begin(long lateUpTo) {
     lateBound = lateUpTo;
     SAMPLES.values().forEach(Sample::begin);
   }
 
-  /** After it: a line for each partition with a time in the batch: partition, newest and middle time, with blanks between. */
+  /**
+   * The driver calls this after each batch. Returns one line for each source partition that has a time in the batch:
+   * partition, newest time and median time, separated by blanks.
+   */
   public static String describe() {
     StringBuilder lines = new StringBuilder();
     SAMPLES.forEach(
         (partition, sample) -> {
           if (sample.count() > 0) {
-            lines.append(partition).append(' ').append(sample.newest()).append(' ').append(sample.middle()).append('\n');
+            lines.append(partition).append(' ').append(sample.newest()).append(' ').append(sample.median()).append('\n');
           }
         });
     return lines.toString();
   }
 
-  /** `is_late(partition, time, seen)`: notes `seen`, the time as far as it counts for the watermark. */
+  /**
+   * `is_late(partition, time, watermark_time)`: also records `watermark_time`, the time that counts for the next
+   * watermark.
+   */
   public static final class IsLate implements ScalarFunction<Boolean> {
     private static final long serialVersionUID = 1L;
 
@@ -60,16 +70,19 @@ public final class BatchTimes {
 
     @Override
     public boolean isDeterministic() {
-      return false; // once for each record, and never at planning
+      return false; // Spark must call it exactly once for each record, and never while it plans
     }
 
-    public boolean invoke(int partition, long time, long seen) {
-      SAMPLES.computeIfAbsent(partition, ignored -> new Sample()).add(seen);
+    public boolean invoke(int partition, long time, long watermarkTime) {
+      SAMPLES.computeIfAbsent(partition, ignored -> new Sample()).add(watermarkTime);
       return time <= lateBound;
     }
   }
 
-  /** `arrival(now)`: the time of a record that counts from its reading; never late, also where the clock was set back. */
+  /**
+   * `arrival(now)`: the event time of a record with `eventTime.from: Arrival`. It is never late, even when the clock
+   * was set back.
+   */
   public static final class Arrival implements ScalarFunction<Long> {
     private static final long serialVersionUID = 1L;
 
@@ -99,12 +112,14 @@ public final class BatchTimes {
   }
 
   /**
-   * A fair sample of a partition's times in the batch, and the newest of them. To the middle count the last few of the batches before too:
-   * where a batch holds one record of a partition, its time alone would say what time it is there.
+   * A uniform random sample (a reservoir) of one partition's times in the batch, and the newest time.
+   *
+   * <p>The last few times of the batches before also count towards the median: where a batch holds a single record of
+   * a partition, the time of that record alone would be the median.
    */
   private static final class Sample {
-    private final long[] kept = new long[SAMPLE];
-    private final long[] recent = new long[RECENT];
+    private final long[] kept = new long[SAMPLE_SIZE];
+    private final long[] recent = new long[RECENT_SIZE];
     private int recentCount;
     private int carried;
     private long count;
@@ -112,7 +127,7 @@ public final class BatchTimes {
     private long random = 0x9E3779B97F4A7C15L;
 
     synchronized void begin() {
-      carried = Math.min(recentCount, RECENT);
+      carried = Math.min(recentCount, RECENT_SIZE);
       System.arraycopy(recent, 0, kept, 0, carried);
       count = 0;
       newest = Long.MIN_VALUE;
@@ -120,19 +135,19 @@ public final class BatchTimes {
 
     synchronized void add(long time) {
       newest = Math.max(newest, time);
-      recent[recentCount % RECENT] = time;
-      recentCount = recentCount + 1 == 2 * RECENT ? RECENT : recentCount + 1;
-      long seen = carried + count++;
-      if (seen < SAMPLE) {
-        kept[(int) seen] = time;
+      recent[recentCount % RECENT_SIZE] = time;
+      recentCount = recentCount + 1 == 2 * RECENT_SIZE ? RECENT_SIZE : recentCount + 1;
+      long earlier = carried + count++;
+      if (earlier < SAMPLE_SIZE) {
+        kept[(int) earlier] = time;
         return;
       }
       random ^= random << 13;
       random ^= random >>> 7;
       random ^= random << 17;
-      long place = Long.remainderUnsigned(random, seen + 1);
-      if (place < SAMPLE) {
-        kept[(int) place] = time;
+      long index = Long.remainderUnsigned(random, earlier + 1);
+      if (index < SAMPLE_SIZE) {
+        kept[(int) index] = time;
       }
     }
 
@@ -144,9 +159,9 @@ public final class BatchTimes {
       return newest;
     }
 
-    /** The lower of two in the middle. */
-    synchronized long middle() {
-      long[] sorted = Arrays.copyOf(kept, (int) Math.min(carried + count, SAMPLE));
+    /** The lower one of the two where the number of times is even. */
+    synchronized long median() {
+      long[] sorted = Arrays.copyOf(kept, (int) Math.min(carried + count, SAMPLE_SIZE));
       Arrays.sort(sorted);
       return sorted[(sorted.length - 1) / 2];
     }

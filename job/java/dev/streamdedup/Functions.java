@@ -9,7 +9,11 @@ import org.apache.spark.sql.connector.catalog.functions.UnboundFunction;
 import org.apache.spark.sql.types.StructType;
 import org.apache.spark.sql.util.CaseInsensitiveStringMap;
 
-/** The driver's SQL functions: `catalog.name(…)` where `spark.sql.catalog.<catalog>` names this class. Spark calls them without boxing a row. */
+/**
+ * The driver's SQL functions. Where `spark.sql.catalog.<catalog>` names this class, SQL calls one as
+ * `<catalog>.<name>(…)`. Spark's generated code calls their `invoke` methods directly, without building a row of the
+ * arguments.
+ */
 public final class Functions implements FunctionCatalog {
   private static final ScalarFunction<?>[] ALL = {new ReadRecord(), new ParseTime(), new BatchTimes.IsLate(), new BatchTimes.Arrival()};
 
@@ -27,24 +31,24 @@ public final class Functions implements FunctionCatalog {
 
   @Override
   public Identifier[] listFunctions(String[] namespace) {
-    Identifier[] found = new Identifier[ALL.length];
+    Identifier[] identifiers = new Identifier[ALL.length];
     for (int index = 0; index < ALL.length; index++) {
-      found[index] = Identifier.of(new String[0], ALL[index].name());
+      identifiers[index] = Identifier.of(new String[0], ALL[index].name());
     }
-    return found;
+    return identifiers;
   }
 
   @Override
-  public UnboundFunction loadFunction(Identifier wanted) throws NoSuchFunctionException {
+  public UnboundFunction loadFunction(Identifier identifier) throws NoSuchFunctionException {
     for (ScalarFunction<?> function : ALL) {
-      if (function.name().equals(wanted.name())) {
-        return new Unbound(function);
+      if (function.name().equals(identifier.name())) {
+        return new UnboundScalar(function);
       }
     }
-    throw new NoSuchFunctionException(wanted);
+    throw new NoSuchFunctionException(identifier);
   }
 
-  private record Unbound(ScalarFunction<?> function) implements UnboundFunction {
+  private record UnboundScalar(ScalarFunction<?> function) implements UnboundFunction {
     @Override
     public BoundFunction bind(StructType inputType) {
       return function;

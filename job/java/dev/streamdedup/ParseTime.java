@@ -10,13 +10,15 @@ import org.apache.spark.sql.types.DataTypes;
 import org.apache.spark.unsafe.types.UTF8String;
 
 /**
- * `parse_time(text, pattern)`: Spark's own parser of datetime patterns, in UTC, with null for every text that is no time. Spark's
- * try_to_timestamp throws for some of them: a pattern takes years of nine digits, which its arithmetic does not.
+ * `parse_time(text, pattern)`: parses a time with Spark's own parser of datetime patterns, in UTC. Returns null for
+ * every text that is not a time. Spark's try_to_timestamp throws an exception for some texts: its patterns accept
+ * years of nine digits, and its arithmetic overflows for those.
  */
 public final class ParseTime implements ScalarFunction<Long> {
   private static final long serialVersionUID = 1L;
 
-  private transient volatile Known newest;
+  /** The formatter of the last call. The pattern is the same for all records of a driver. */
+  private transient volatile CachedFormatter cached;
 
   @Override
   public DataType[] inputTypes() {
@@ -33,7 +35,7 @@ public final class ParseTime implements ScalarFunction<Long> {
     return "parse_time";
   }
 
-  /** Microseconds. */
+  /** Microseconds since the epoch. */
   public Long invoke(UTF8String text, UTF8String pattern) {
     try {
       return findFormatter(pattern).parse(text.toString());
@@ -43,14 +45,14 @@ public final class ParseTime implements ScalarFunction<Long> {
   }
 
   private TimestampFormatter findFormatter(UTF8String pattern) {
-    Known known = newest;
-    if (known == null || !known.pattern.equals(pattern)) {
+    CachedFormatter found = cached;
+    if (found == null || !found.pattern.equals(pattern)) {
       TimestampFormatter formatter = TimestampFormatter$.MODULE$.apply(pattern.toString(), ZoneOffset.UTC, true);
-      known = new Known(pattern.clone(), formatter);
-      newest = known;
+      found = new CachedFormatter(pattern.clone(), formatter);
+      cached = found;
     }
-    return known.formatter;
+    return found.formatter;
   }
 
-  private record Known(UTF8String pattern, TimestampFormatter formatter) {}
+  private record CachedFormatter(UTF8String pattern, TimestampFormatter formatter) {}
 }

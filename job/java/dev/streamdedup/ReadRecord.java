@@ -21,33 +21,36 @@ import org.apache.spark.sql.types.StructField;
 import org.apache.spark.unsafe.types.UTF8String;
 
 /**
- * `read_record(value, key, plan)`: one pass over a record, from its bytes to the event's key (16 bytes) and the text of its time, or to
- * what is wrong with it. No record makes it throw, whatever its bytes.
+ * `read_record(value, key, plan)`: reads a record's bytes once and returns either the event's key (16 bytes) and the
+ * text of its event time, or the reason why the record is invalid. It never throws an exception, whatever the bytes
+ * are.
  *
- * <p>The encoding of keys is that of docs/decisions/0002-key-encoding.md; the plan is {@link ReadPlan}'s text. Details never hold anything
- * of the record itself: they go to logs and conditions.
+ * <p>docs/decisions/0002-key-encoding.md describes the encoding of keys. {@link ReadPlan} describes the text of the
+ * plan. The detail of an invalid record never contains a part of the record, because it is shown in logs and
+ * conditions.
  */
 public final class ReadRecord implements ScalarFunction<InternalRow> {
   private static final long serialVersionUID = 1L;
 
   private static final int KEY_BYTES = 16;
-  private static final int DEEPEST = 1000;
+  private static final int MAX_NESTING = 1000;
   private static final JsonFactory JSON =
       new JsonFactoryBuilder()
-          .disable(JsonFactory.Feature.CHARSET_DETECTION) // UTF-8 or nothing
+          .disable(JsonFactory.Feature.CHARSET_DETECTION) // only UTF-8 is accepted
           .disable(JsonFactory.Feature.INTERN_FIELD_NAMES)
-          .disable(JsonFactory.Feature.FAIL_ON_SYMBOL_HASH_OVERFLOW) // names that collide are slow, not wrong
+          .disable(JsonFactory.Feature.FAIL_ON_SYMBOL_HASH_OVERFLOW) // many names with one hash are slow, but valid
           .streamReadConstraints(
               StreamReadConstraints.builder()
-                  .maxNestingDepth(DEEPEST)
+                  .maxNestingDepth(MAX_NESTING)
                   .maxStringLength(Integer.MAX_VALUE)
                   .maxNameLength(Integer.MAX_VALUE)
-                  .maxNumberLength(Integer.MAX_VALUE) // numbers are only copied
+                  .maxNumberLength(Integer.MAX_VALUE) // numbers are copied as text, never computed
                   .build())
           .build();
   private static final ThreadLocal<MessageDigest> SHA256 = ThreadLocal.withInitial(ReadRecord::openDigest);
 
-  private transient volatile Known newest;
+  /** The plan of the last call. The plan is the same for all records of a driver. */
+  private transient volatile CachedPlan cached;
 
   @Override
   public DataType[] inputTypes() {
@@ -70,92 +73,95 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
     return "read_record";
   }
 
-  /** Called by Spark's generated code. The row: fault and detail, or key and (where the plan has a field for it) the time as text. */
+  /**
+   * Spark's generated code calls this. The row holds fault and detail for an invalid record. Otherwise it holds the
+   * key and, when the plan has a field for the event time, the time as text.
+   */
   public InternalRow invoke(byte[] value, byte[] key, UTF8String plan) {
     try {
       return read(value, key, findPlan(plan));
-    } catch (Unreadable error) {
+    } catch (InvalidRecordException error) {
       return new GenericInternalRow(
           new Object[] {UTF8String.fromString(error.fault), UTF8String.fromString(error.getMessage()), null, null});
     }
   }
 
   private ReadPlan findPlan(UTF8String text) {
-    Known known = newest;
-    if (known == null || !known.text.equals(text)) {
-      known = new Known(text.clone(), new ReadPlan(text.toString()));
-      newest = known;
+    CachedPlan found = cached;
+    if (found == null || !found.text.equals(text)) {
+      found = new CachedPlan(text.clone(), new ReadPlan(text.toString()));
+      cached = found;
     }
-    return known.plan;
+    return found.plan;
   }
 
-  private static InternalRow read(byte[] value, byte[] key, ReadPlan plan) throws Unreadable {
+  private static InternalRow read(byte[] value, byte[] key, ReadPlan plan) throws InvalidRecordException {
     if (value == null && plan.needsValue()) {
-      throw new Unreadable("Tombstone", "the record has no value");
+      throw new InvalidRecordException("Tombstone", "the record has no value");
     }
-    Leaf[] leaves = value != null && plan.isJson ? readJson(value, plan) : new Leaf[0];
+    FieldValue[] values = value != null && plan.isJson ? readJson(value, plan) : new FieldValue[0];
     MessageDigest digest = SHA256.get();
     digest.reset();
     switch (plan.keyFrom) {
-      case "KafkaKey" -> add(digest, value == null ? 't' : 'k', readBytes(key, "the Kafka key"));
-      case "ValueHash" -> add(digest, 'v', readBytes(value, "the value"));
+      case "KafkaKey" -> addPart(digest, value == null ? 't' : 'k', readBytes(key, "the Kafka key"));
+      case "ValueHash" -> addPart(digest, 'v', readBytes(value, "the value"));
       default -> {
         for (int slot : plan.keySlots) {
-          addLeaf(digest, leaves[slot], plan.paths[slot]);
+          addKeyField(digest, values[slot], plan.paths[slot]);
         }
       }
     }
-    byte[] found = Arrays.copyOf(digest.digest(), KEY_BYTES);
-    UTF8String time = plan.timeSlot < 0 ? null : readTime(leaves[plan.timeSlot], plan.paths[plan.timeSlot]);
-    return new GenericInternalRow(new Object[] {null, null, found, time});
+    byte[] eventKey = Arrays.copyOf(digest.digest(), KEY_BYTES);
+    UTF8String time = plan.timeSlot < 0 ? null : readTime(values[plan.timeSlot], plan.paths[plan.timeSlot]);
+    return new GenericInternalRow(new Object[] {null, null, eventKey, time});
   }
 
-  private static byte[] readBytes(byte[] bytes, String what) throws Unreadable {
+  private static byte[] readBytes(byte[] bytes, String what) throws InvalidRecordException {
     if (bytes == null) {
-      throw new Unreadable("KeyMissing", what + " is missing");
+      throw new InvalidRecordException("KeyMissing", what + " is missing");
     }
     if (bytes.length == 0) {
-      throw new Unreadable("KeyEmpty", what + " is empty");
+      throw new InvalidRecordException("KeyEmpty", what + " is empty");
     }
     return bytes;
   }
 
-  private static void addLeaf(MessageDigest digest, Leaf leaf, String path) throws Unreadable {
-    if (leaf == null) {
-      throw new Unreadable("KeyMissing", "the key field " + path + " is missing");
+  private static void addKeyField(MessageDigest digest, FieldValue field, String path) throws InvalidRecordException {
+    if (field == null) {
+      throw new InvalidRecordException("KeyMissing", "the key field " + path + " is missing");
     }
-    switch (leaf.tag) {
-      case Leaf.NULL -> throw new Unreadable("KeyMissing", "the key field " + path + " is null");
-      case Leaf.NESTED -> throw new Unreadable("KeyUnreadable", "the key field " + path + " is an object or a list");
+    switch (field.tag) {
+      case FieldValue.NULL -> throw new InvalidRecordException("KeyMissing", "the key field " + path + " is null");
+      case FieldValue.NESTED -> throw new InvalidRecordException("KeyUnreadable", "the key field " + path + " is an object or an array");
       default -> {
-        if (leaf.text.isEmpty()) {
-          throw new Unreadable("KeyEmpty", "the key field " + path + " is an empty text");
+        if (field.text.isEmpty()) {
+          throw new InvalidRecordException("KeyEmpty", "the key field " + path + " is an empty string");
         }
-        if (hasHalfPair(leaf.text)) {
-          throw new Unreadable("KeyUnreadable", "the key field " + path + " holds half a surrogate pair");
+        if (hasUnpairedSurrogate(field.text)) {
+          throw new InvalidRecordException("KeyUnreadable", "the key field " + path + " contains an unpaired UTF-16 surrogate");
         }
-        add(digest, leaf.tag, leaf.text.getBytes(StandardCharsets.UTF_8));
+        addPart(digest, field.tag, field.text.getBytes(StandardCharsets.UTF_8));
       }
     }
   }
 
-  private static UTF8String readTime(Leaf leaf, String path) throws Unreadable {
-    if (leaf == null || leaf.tag == Leaf.NULL) {
-      throw new Unreadable("TimeMissing", "the event time field " + path + (leaf == null ? " is missing" : " is null"));
+  private static UTF8String readTime(FieldValue field, String path) throws InvalidRecordException {
+    if (field == null || field.tag == FieldValue.NULL) {
+      throw new InvalidRecordException("TimeMissing", "the event time field " + path + (field == null ? " is missing" : " is null"));
     }
-    if (leaf.tag == Leaf.NESTED) {
-      throw new Unreadable("TimeUnreadable", "the event time field " + path + " is an object or a list");
+    if (field.tag == FieldValue.NESTED) {
+      throw new InvalidRecordException("TimeUnreadable", "the event time field " + path + " is an object or an array");
     }
-    return UTF8String.fromString(leaf.text);
+    return UTF8String.fromString(field.text);
   }
 
-  /** One part of the key's text: tag, length in bytes, colon, bytes. */
-  private static void add(MessageDigest digest, char tag, byte[] bytes) {
+  /** Adds one part of the key's text to the hash: tag, length in bytes, colon, bytes. */
+  private static void addPart(MessageDigest digest, char tag, byte[] bytes) {
     digest.update((tag + Integer.toString(bytes.length) + ":").getBytes(StandardCharsets.US_ASCII));
     digest.update(bytes);
   }
 
-  private static boolean hasHalfPair(String text) {
+  private static boolean hasUnpairedSurrogate(String text) {
     for (int index = 0; index < text.length(); index++) {
       if (Character.isSurrogate(text.charAt(index))) {
         boolean pair =
@@ -171,41 +177,41 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
     return false;
   }
 
-  private static Leaf[] readJson(byte[] value, ReadPlan plan) throws Unreadable {
+  private static FieldValue[] readJson(byte[] value, ReadPlan plan) throws InvalidRecordException {
     if (!UTF8String.fromBytes(value).isValid()) {
-      throw new Unreadable("NotUtf8", "the value is not UTF-8");
+      throw new InvalidRecordException("NotUtf8", "the value is not UTF-8");
     }
-    Leaf[] leaves = new Leaf[plan.paths.length];
+    FieldValue[] values = new FieldValue[plan.paths.length];
     try (JsonParser parser = JSON.createParser(value)) {
       if (value.length == 0 || value[0] == (byte) 0xEF || parser.nextToken() != JsonToken.START_OBJECT) {
-        throw new Unreadable("NotJson", value.length == 0 ? "the value is empty" : "the value does not begin with a JSON object");
+        throw new InvalidRecordException("NotJson", value.length == 0 ? "the value is empty" : "the value does not start with a JSON object");
       }
-      readObject(parser, plan.root, leaves);
+      readObject(parser, plan.root, values);
       if (parser.nextToken() != null) {
-        throw new Unreadable("NotJson", "the JSON object is followed by something else");
+        throw new InvalidRecordException("NotJson", "the value continues after its JSON object");
       }
     } catch (StreamConstraintsException error) {
-      throw new Unreadable("NotJson", "the value is nested deeper than " + DEEPEST + " levels");
+      throw new InvalidRecordException("NotJson", "the value is nested deeper than " + MAX_NESTING + " levels");
     } catch (JsonProcessingException error) {
-      throw new Unreadable("NotJson", "the value is not JSON from byte " + error.getLocation().getByteOffset());
+      throw new InvalidRecordException("NotJson", "the value is not valid JSON at byte " + error.getLocation().getByteOffset());
     } catch (IOException error) {
-      throw new IllegalStateException("bytes in memory cannot fail to be read", error);
+      throw new IllegalStateException("a byte array was not readable", error);
     }
-    return leaves;
+    return values;
   }
 
-  private static void readObject(JsonParser parser, ReadPlan.Node node, Leaf[] leaves) throws IOException {
+  private static void readObject(JsonParser parser, ReadPlan.Node node, FieldValue[] values) throws IOException {
     while (parser.nextToken() != JsonToken.END_OBJECT) {
       ReadPlan.Node child = node.children.get(parser.currentName());
       JsonToken token = parser.nextToken();
       if (child == null) {
         parser.skipChildren();
       } else if (child.slot >= 0) {
-        leaves[child.slot] = readLeaf(parser, token);
+        values[child.slot] = readFieldValue(parser, token);
       } else {
-        child.clear(leaves); // of two fields of one name the last counts, as a whole
+        child.clear(values); // of two fields with one name the last one counts, as a whole
         if (token == JsonToken.START_OBJECT) {
-          readObject(parser, child, leaves);
+          readObject(parser, child, values);
         } else {
           parser.skipChildren();
         }
@@ -213,16 +219,16 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
     }
   }
 
-  private static Leaf readLeaf(JsonParser parser, JsonToken token) throws IOException {
+  private static FieldValue readFieldValue(JsonParser parser, JsonToken token) throws IOException {
     return switch (token) {
-      case VALUE_STRING -> new Leaf('s', parser.getText());
-      case VALUE_NUMBER_INT, VALUE_NUMBER_FLOAT -> new Leaf('n', parser.getText());
-      case VALUE_TRUE -> new Leaf('b', "true");
-      case VALUE_FALSE -> new Leaf('b', "false");
-      case VALUE_NULL -> new Leaf(Leaf.NULL, "");
+      case VALUE_STRING -> new FieldValue('s', parser.getText());
+      case VALUE_NUMBER_INT, VALUE_NUMBER_FLOAT -> new FieldValue('n', parser.getText());
+      case VALUE_TRUE -> new FieldValue('b', "true");
+      case VALUE_FALSE -> new FieldValue('b', "false");
+      case VALUE_NULL -> new FieldValue(FieldValue.NULL, "");
       default -> {
         parser.skipChildren();
-        yield new Leaf(Leaf.NESTED, "");
+        yield new FieldValue(FieldValue.NESTED, "");
       }
     };
   }
@@ -231,24 +237,24 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
     try {
       return MessageDigest.getInstance("SHA-256");
     } catch (NoSuchAlgorithmException error) {
-      throw new IllegalStateException("every Java has SHA-256", error);
+      throw new IllegalStateException("the Java runtime has no SHA-256", error);
     }
   }
 
-  private record Known(UTF8String text, ReadPlan plan) {}
+  private record CachedPlan(UTF8String text, ReadPlan plan) {}
 
-  /** A value of the payload; numbers keep the digits they were written with. */
-  private record Leaf(char tag, String text) {
+  /** The value of a field of the payload. A number keeps the digits that the producer wrote. */
+  private record FieldValue(char tag, String text) {
     static final char NULL = '0';
     static final char NESTED = '[';
   }
 
-  private static final class Unreadable extends Exception {
+  private static final class InvalidRecordException extends Exception {
     private static final long serialVersionUID = 1L;
     private final String fault;
 
-    Unreadable(String fault, String detail) {
-      super(detail, null, false, false); // records like this can come by the million
+    InvalidRecordException(String fault, String detail) {
+      super(detail, null, false, false); // no stack trace: there can be millions of invalid records
       this.fault = fault;
     }
   }

@@ -30,18 +30,20 @@ import org.apache.spark.sql.Dataset;
 import org.apache.spark.sql.Row;
 
 /**
- * One Kafka transaction for a whole batch. Spark runs its tasks as threads of the driver's JVM, and a producer is made for many threads: all
- * tasks send through this one, so rows and marker are one transaction, and which task has which row does not matter.
+ * Writes a whole batch in one Kafka transaction. Spark runs its tasks as threads of the driver's JVM, and a Kafka
+ * producer is thread-safe: all tasks send through the same producer, so the rows and the marker are in one
+ * transaction.
  *
- * <p>Called from Python, one call at a time; only {@link #send} is called by the tasks.
+ * <p>Python calls the public methods, one at a time. Spark's tasks call only {@link #send}.
  */
 public final class TransactionalSink implements AutoCloseable {
-  private static final AtomicReference<TransactionalSink> OPEN = new AtomicReference<>();
+  private static final AtomicReference<TransactionalSink> CURRENT = new AtomicReference<>();
 
   private final String topic;
   private final int commitTries;
   private final int batchBytes;
-  private final ReadWriteLock batches = new ReentrantReadWriteLock();
+  /** Tasks hold the read lock while they send; {@link #sendAlone} holds the write lock. */
+  private final ReadWriteLock sendLock = new ReentrantReadWriteLock();
   private final Producer<byte[], byte[]> producer;
   private final AtomicLong sent = new AtomicLong();
   private final AtomicReference<Exception> failure = new AtomicReference<>();
@@ -53,7 +55,10 @@ public final class TransactionalSink implements AutoCloseable {
     this.producer = new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
   }
 
-  /** Fences every older producer of the transactional id, and ends what one of them has left open. */
+  /**
+   * Fences every older producer of the transactional id. The coordinator aborts the transaction that one of them has
+   * left open.
+   */
   public static TransactionalSink open(Map<String, Object> settings, String topic, int commitTries) {
     TransactionalSink sink = new TransactionalSink(settings, topic, commitTries);
     try {
@@ -62,7 +67,7 @@ public final class TransactionalSink implements AutoCloseable {
       sink.close();
       throw error;
     }
-    OPEN.set(sink);
+    CURRENT.set(sink);
     return sink;
   }
 
@@ -72,7 +77,10 @@ public final class TransactionalSink implements AutoCloseable {
     producer.beginTransaction();
   }
 
-  /** One action over all rows (key, value, headers, timestamp in ms or null, topic or null for the output's); how many were sent. */
+  /**
+   * Sends all rows in one Spark action and returns how many it has sent. The columns: key, value, headers, timestamp
+   * in milliseconds or null, topic or null (null means the output topic).
+   */
   public long write(Dataset<Row> rows) throws Exception {
     rows.foreachPartition((ForeachPartitionFunction<Row>) TransactionalSink::sendAll);
     producer.flush();
@@ -80,13 +88,13 @@ public final class TransactionalSink implements AutoCloseable {
     return sent.get();
   }
 
-  /** One action that reads all rows and sends none. */
+  /** Reads all rows in one Spark action and sends none. */
   public static void drain(Dataset<Row> rows) {
     rows.foreachPartition((ForeachPartitionFunction<Row>) partition -> partition.forEachRemaining(row -> {}));
   }
 
   private static void sendAll(Iterator<Row> rows) throws Exception {
-    TransactionalSink sink = OPEN.get();
+    TransactionalSink sink = CURRENT.get();
     while (rows.hasNext()) {
       sink.send(rows.next());
     }
@@ -100,11 +108,11 @@ public final class TransactionalSink implements AutoCloseable {
     if (isLarge(record)) {
       sendAlone(record);
     } else {
-      batches.readLock().lock();
+      sendLock.readLock().lock();
       try {
         send(record);
       } finally {
-        batches.readLock().unlock();
+        sendLock.readLock().unlock();
       }
     }
     sent.incrementAndGet();
@@ -119,17 +127,18 @@ public final class TransactionalSink implements AutoCloseable {
   }
 
   /**
-   * A record that fills more than a batch goes in a batch of its own. With others in it, a producer that is told that the batch is too large
-   * splits it into the same batch again, without end, and never says that the record is too large.
+   * Sends a record that is larger than `batch.size` in a producer batch without other records. When a producer batch
+   * holds such a record and others, and the broker answers that the batch is too large, the producer splits it into
+   * the same batch again, without end, and never reports that the record is too large.
    */
   private void sendAlone(ProducerRecord<byte[], byte[]> record) throws Exception {
-    batches.writeLock().lock();
+    sendLock.writeLock().lock();
     try {
       producer.flush();
       send(record);
       producer.flush();
     } finally {
-      batches.writeLock().unlock();
+      sendLock.writeLock().unlock();
     }
   }
 
@@ -147,7 +156,7 @@ public final class TransactionalSink implements AutoCloseable {
     }
   }
 
-  /** What failed first: everything after it only says that the transaction is broken. */
+  /** Throws the first failure: all later ones only say that the transaction has failed. */
   private void throwFailure() throws Exception {
     Exception first = failure.get();
     if (first != null) {
@@ -159,22 +168,25 @@ public final class TransactionalSink implements AutoCloseable {
     if (row.isNullAt(2)) {
       return List.of();
     }
-    List<Row> found = row.getList(2);
-    List<Header> headers = new ArrayList<>(found.size());
-    for (Row header : found) {
+    List<Row> rows = row.getList(2);
+    List<Header> headers = new ArrayList<>(rows.size());
+    for (Row header : rows) {
       headers.add(new RecordHeader(header.getString(0), (byte[]) header.get(1)));
     }
     return headers;
   }
 
-  /** The last record of the transaction: partition 0 of the progress topic. */
+  /** Writes the marker, the last record of the transaction, to partition 0 of the progress topic. */
   public void mark(String progressTopic, byte[] key, byte[] value) throws Exception {
     send(new ProducerRecord<>(progressTopic, 0, key, value));
     producer.flush();
     throwFailure();
   }
 
-  /** A commit that times out is asked for again: the coordinator answers the same as long as it has not given the transaction up. */
+  /**
+   * Repeats a commit that times out, up to `commitTries` times in all. This is safe: the coordinator answers a
+   * repeated commit with the same result until the transaction's timeout.
+   */
   public void commit() {
     for (int left = commitTries; ; left--) {
       try {
@@ -192,14 +204,17 @@ public final class TransactionalSink implements AutoCloseable {
     producer.abortTransaction();
   }
 
-  /** Does not wait for what is in flight: whatever is not committed is to be aborted by the next producer. */
+  /** Does not wait for records in flight: the next producer aborts everything that is not committed. */
   @Override
   public void close() {
-    OPEN.compareAndSet(this, null);
+    CURRENT.compareAndSet(this, null);
     producer.close(Duration.ZERO);
   }
 
-  /** The value of the newest committed record of the key in partition 0; null if there is none. Reads from the end, in growing steps. */
+  /**
+   * Returns the value of the newest committed record with the key in partition 0, or null when there is none. Reads
+   * the last 64 offsets first, and eight times as many in each further step.
+   */
   public static byte[] readNewest(Map<String, Object> settings, String topic, byte[] key, long timeoutMs) {
     TopicPartition partition = new TopicPartition(topic, 0);
     long end = readEnd(settings, partition);
@@ -240,7 +255,8 @@ public final class TransactionalSink implements AutoCloseable {
         }
       }
       if (System.nanoTime() > deadline) {
-        throw new TimeoutException("the progress topic " + partition.topic() + " holds an open transaction of another writer");
+        throw new TimeoutException(
+            "the progress topic " + partition.topic() + " still has an open transaction of another producer");
       }
     }
     return found;

@@ -1,18 +1,19 @@
-"""The objects that a valid job asks for. One builder per kind; none can fail, and the same job gives the same objects."""
+"""Builds the driver's objects for a valid job. No builder can fail, and the same job always gives the same objects."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from dedup_operator.domain import annotations as marks
-from dedup_operator.domain.driver_settings import DriverInputs, render_spec
-from dedup_operator.domain.manifests.batch import build_cron_job, build_job
+from dedup_operator.domain.annotations import APPLIED_GENERATION, APPLIED_SPEC
+from dedup_operator.domain.driver_objects import Kind, choose_kind
+from dedup_operator.domain.driver_settings import DriverSettings, render_spec
 from dedup_operator.domain.manifests.claim import build_claim, build_record
 from dedup_operator.domain.manifests.config_map import build_config_map
+from dedup_operator.domain.manifests.job import build_cron_job, build_job
 from dedup_operator.domain.manifests.pod import JobImage, build_pod_template
 from dedup_operator.domain.manifests.service import build_service
 from dedup_operator.domain.manifests.stateful_set import build_stateful_set
+from dedup_operator.domain.types import Json
 from dedup_operator.domain.validate import ValidJob
 
 __all__ = ["Children", "JobImage", "build_children"]
@@ -20,33 +21,35 @@ __all__ = ["Children", "JobImage", "build_children"]
 
 @dataclass(frozen=True)
 class Children:
-    """As the next start of the driver needs them."""
+    """The objects for the next start of the driver."""
 
-    claim: dict[str, Any] | None
-    record: dict[str, Any] | None
-    """In place of the claim, where that is the user's."""
-    config_map: dict[str, Any]
-    service: dict[str, Any]
-    workload: dict[str, Any]
-    """A StatefulSet, a Job or a CronJob."""
+    claim: Json | None
+    record: Json | None
+    """For a claim of the user, which the operator does not create: the ConfigMap that records who uses the folder on
+    it."""
+    config_map: Json
+    service: Json
+    workload: Json
+    """A StatefulSet, a Kubernetes Job or a CronJob."""
 
 
-def build_children(job: ValidJob, inputs: DriverInputs, image: JobImage) -> Children:
-    config_map = build_config_map(job, inputs)
+def build_children(job: ValidJob, settings: DriverSettings, image: JobImage) -> Children:
+    config_map = build_config_map(job, settings)
     return Children(
-        claim=build_claim(job, inputs),
-        record=build_record(job, inputs),
+        claim=build_claim(job, settings),
+        record=build_record(job, settings),
         config_map=config_map,
         service=build_service(job),
-        workload=_build_workload(job, inputs, image, config_map["metadata"]["name"]),
+        workload=_build_workload(job, settings, image, config_map["metadata"]["name"]),
     )
 
 
-def _build_workload(job: ValidJob, inputs: DriverInputs, image: JobImage, config_map: str) -> dict[str, Any]:
-    template = build_pod_template(job, inputs, image, config_map)
-    annotations = {marks.APPLIED_SPEC: render_spec(inputs.spec), marks.APPLIED_GENERATION: "1"}
-    if job.spec.trigger.available_now is None:
+def _build_workload(job: ValidJob, settings: DriverSettings, image: JobImage, config_map: str) -> Json:
+    template = build_pod_template(job, settings, image, config_map)
+    annotations = {APPLIED_SPEC: render_spec(settings.spec), APPLIED_GENERATION: "1"}
+    kind = choose_kind(job.spec)
+    if kind is Kind.STATEFUL_SET:
         return build_stateful_set(job, template, annotations)
-    if inputs.schedule is None:
+    if settings.schedule is None:
         return build_job(job, template, annotations)
-    return build_cron_job(job, template, annotations, inputs.schedule)
+    return build_cron_job(job, template, annotations, settings.schedule)

@@ -1,38 +1,36 @@
-"""Where the checkpoint is: the claim that the operator makes itself, so that size and retention stay in its hands, or the record of a
-folder on a claim of the user's."""
+"""The claim for the checkpoint, or the record of a folder on a claim of the user.
+
+The operator creates the claim itself, not with the template of a StatefulSet, so that it controls size and retention.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 from dedup_api import names
 from dedup_api.changes import state_identity
-from dedup_api.checkpoint import Checkpoint, ReclaimPolicy
+from dedup_api.checkpoint import ReclaimPolicy
 from dedup_api.job_config import JobConfig
-from dedup_operator.domain import annotations as marks
-from dedup_operator.domain.driver_settings import DriverInputs, render_config
+from dedup_operator.domain.annotations import CHECKPOINT_CONFIG, CHECKPOINT_IDENTITY
+from dedup_operator.domain.driver_settings import DriverSettings, render_config
+from dedup_operator.domain.manifests.metadata import build_metadata
+from dedup_operator.domain.types import Json
 from dedup_operator.domain.validate import ValidJob
 
 
-def find_claim_name(job_name: str, checkpoint: Checkpoint) -> str:
-    """The claim that holds the checkpoint: the user's, or the one that the operator makes."""
-    return checkpoint.existing.claim_name if checkpoint.existing else names.claim_name(job_name)
-
-
 def build_claim_annotations(config: JobConfig) -> dict[str, str]:
-    """What the stored keys belong to, or will: see `apply._set_marks`."""
+    """The settings to which the keys of a checkpoint belong. `updates/checkpoint.py` says when they are written."""
     return {
-        marks.CHECKPOINT_CONFIG: render_config(config),
-        marks.CHECKPOINT_IDENTITY: state_identity(config),
+        CHECKPOINT_CONFIG: render_config(config),
+        CHECKPOINT_IDENTITY: state_identity(config),
     }
 
 
-def build_claim(job: ValidJob, inputs: DriverInputs) -> dict[str, Any] | None:
-    """With `reclaimPolicy: Retain` it has no owner, so nothing removes it with the job. None where the claim is the user's."""
+def build_claim(job: ValidJob, settings: DriverSettings) -> Json | None:
+    """With `reclaimPolicy: Retain` the claim has no owner, so it outlives the DedupJob. None when the user provides the
+    claim."""
     claim = job.spec.checkpoint.own_claim
     if claim is None:
         return None
-    spec: dict[str, Any] = {
+    spec: Json = {
         "accessModes": [claim.access_mode.value],
         "resources": {"requests": {"storage": str(claim.size)}},
         "volumeMode": "Filesystem",
@@ -40,18 +38,18 @@ def build_claim(job: ValidJob, inputs: DriverInputs) -> dict[str, Any] | None:
     if claim.storage_class_name is not None:
         spec["storageClassName"] = claim.storage_class_name
     owned = job.spec.checkpoint.reclaim_policy is ReclaimPolicy.DELETE
-    annotations = build_claim_annotations(inputs.config)
+    annotations = build_claim_annotations(settings.config)
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": marks.build_metadata(job, names.claim_name(job.name), owned=owned, annotations=annotations),
+        "metadata": build_metadata(job, names.claim_name(job.name), owned=owned, annotations=annotations),
         "spec": spec,
     }
 
 
-def build_record(job: ValidJob, inputs: DriverInputs) -> dict[str, Any] | None:
-    """For a folder on a claim of the user's: says which job it is taken by, and what its keys belong to. It has no owner, as the folder
-    outlives the job. None where the operator makes the claim."""
+def build_record(job: ValidJob, settings: DriverSettings) -> Json | None:
+    """Records which DedupJob uses a folder on a claim of the user, and with which settings. It has no owner, because
+    the folder outlives the DedupJob. None when the operator creates the claim."""
     existing = job.spec.checkpoint.existing
     if existing is None:
         return None
@@ -60,6 +58,6 @@ def build_record(job: ValidJob, inputs: DriverInputs) -> dict[str, Any] | None:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": marks.build_metadata(job, name, owned=False, annotations=build_claim_annotations(inputs.config)),
+        "metadata": build_metadata(job, name, owned=False, annotations=build_claim_annotations(settings.config)),
         "data": {"claim": existing.claim_name, "folder": folder, "dedupJob": job.name},
     }

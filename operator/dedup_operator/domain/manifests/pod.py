@@ -1,37 +1,32 @@
-"""The driver's pod: the same whatever makes it."""
+"""The template of the driver's pod. It is the same for a StatefulSet, a Kubernetes Job and a CronJob."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dedup_api import names
-from dedup_operator.domain import annotations as marks
-from dedup_operator.domain.driver_settings import DriverInputs
-from dedup_operator.domain.manifests.claim import find_claim_name
+from dedup_operator.domain.driver_objects import STARTUP_SECONDS, TERMINATION_GRACE_SECONDS, find_claim_name
+from dedup_operator.domain.driver_settings import DriverSettings
+from dedup_operator.domain.manifests.metadata import build_labels
+from dedup_operator.domain.types import Json
 from dedup_operator.domain.validate import ValidJob
-
-TERMINATION_GRACE_SECONDS = 120
-"""The running batch may finish its sink and commit; a batch is seconds, but a slow broker can make it minutes."""
-STARTUP_SECONDS = 300
-"""The JVM and the session start in about 10 s; a machine under load takes many times that, and killing it then only adds load."""
 
 _VOLUME_CONFIG, _VOLUME_CHECKPOINT, _VOLUME_TMP = "config", "checkpoint", "tmp"
 
 
 @dataclass(frozen=True)
 class JobImage:
-    """How pods get the job image."""
+    """The job image, and how kubelet pulls it."""
 
     reference: str
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
 
 
-def build_pod_template(job: ValidJob, inputs: DriverInputs, image: JobImage, config_map: str) -> dict[str, Any]:
+def build_pod_template(job: ValidJob, settings: DriverSettings, image: JobImage, config_map: str) -> Json:
     return {
-        "metadata": {"labels": marks.build_labels(job.name), "annotations": _build_scrape_annotations()},
-        "spec": _build_pod_spec(job, inputs, image, config_map),
+        "metadata": {"labels": build_labels(job.name), "annotations": _build_scrape_annotations()},
+        "spec": _build_pod_spec(job, settings, image, config_map),
     }
 
 
@@ -39,8 +34,8 @@ def _build_scrape_annotations() -> dict[str, str]:
     return {"prometheus.io/scrape": "true", "prometheus.io/port": str(names.HTTP_PORT), "prometheus.io/path": "/metrics"}
 
 
-def _build_pod_spec(job: ValidJob, inputs: DriverInputs, image: JobImage, config_map: str) -> dict[str, Any]:
-    spec: dict[str, Any] = {
+def _build_pod_spec(job: ValidJob, settings: DriverSettings, image: JobImage, config_map: str) -> Json:
+    spec: Json = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
@@ -49,11 +44,12 @@ def _build_pod_spec(job: ValidJob, inputs: DriverInputs, image: JobImage, config
             "runAsUser": names.USER_ID,
             "runAsGroup": names.USER_ID,
             "fsGroup": names.USER_ID,
-            # A checkpoint has many small files: changing their group at every start would take longer than the start.
+            # A checkpoint has many small files. To change their group at every start would take longer than the start
+            # itself.
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_build_container(job, inputs, image)],
+        "containers": [_build_container(job, settings, image)],
         "volumes": [
             {"name": _VOLUME_CONFIG, "configMap": {"name": config_map}},
             {"name": _VOLUME_CHECKPOINT, "persistentVolumeClaim": {"claimName": find_claim_name(job.name, job.spec.checkpoint)}},
@@ -65,13 +61,13 @@ def _build_pod_spec(job: ValidJob, inputs: DriverInputs, image: JobImage, config
     return spec
 
 
-def _build_container(job: ValidJob, inputs: DriverInputs, image: JobImage) -> dict[str, Any]:
+def _build_container(job: ValidJob, settings: DriverSettings, image: JobImage) -> Json:
     return {
         "name": names.CONTAINER,
         "image": image.reference,
         "imagePullPolicy": image.pull_policy,
         "ports": [{"name": names.HTTP_PORT_NAME, "containerPort": names.HTTP_PORT, "protocol": "TCP"}],
-        "resources": _build_resources(inputs),
+        "resources": _build_resources(settings),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -90,21 +86,21 @@ def _build_container(job: ValidJob, inputs: DriverInputs, image: JobImage) -> di
     }
 
 
-def _build_checkpoint_mount(job: ValidJob) -> dict[str, Any]:
+def _build_checkpoint_mount(job: ValidJob) -> Json:
     existing = job.spec.checkpoint.existing
     folder = {"subPath": names.folder_name(job.name, existing.sub_path)} if existing else {}
     return {"name": _VOLUME_CHECKPOINT, "mountPath": names.CHECKPOINT_DIR, **folder}
 
 
-def _build_resources(inputs: DriverInputs) -> dict[str, Any]:
-    limits, requests = inputs.resources.limits, inputs.resources.requests
+def _build_resources(settings: DriverSettings) -> Json:
+    limits, requests = settings.resources.limits, settings.resources.requests
     return {
         "requests": {"cpu": str(requests.cpu), "memory": str(requests.memory or limits.memory)},
         "limits": {"cpu": str(limits.cpu), "memory": str(limits.memory)},
     }
 
 
-def _build_probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+def _build_probe(path: str, *, period: int, failures: int) -> Json:
     return {
         "httpGet": {"path": path, "port": names.HTTP_PORT_NAME, "scheme": "HTTP"},
         "periodSeconds": period,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dedup_api import names
-from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.manifests.metadata import build_labels, build_metadata
+from dedup_operator.domain.types import Json
 from dedup_operator.domain.validate import ValidJob
 
 
-def build_service(job: ValidJob) -> dict[str, Any]:
-    """Headless; resolves also while the driver starts."""
+def build_service(job: ValidJob) -> Json:
+    """The name resolves also while the driver is not ready yet."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": marks.build_metadata(job, names.driver_name(job.name)),
+        "metadata": build_metadata(job, names.driver_name(job.name)),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": marks.build_labels(job.name),
+            "selector": build_labels(job.name),
             "ports": [{"name": names.HTTP_PORT_NAME, "port": names.HTTP_PORT, "targetPort": names.HTTP_PORT_NAME, "protocol": "TCP"}],
         },
     }

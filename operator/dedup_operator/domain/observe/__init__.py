@@ -1,1 +1,1 @@
-"""From raw Kubernetes objects to observed facts. Pure: the objects come from `adapters.fetch`."""
+"""From raw objects to facts. Nothing in here decides what to do."""

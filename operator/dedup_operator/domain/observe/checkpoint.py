@@ -1,27 +1,25 @@
-"""The checkpoint's claim, and what is known of the keys on it.
+"""The observed claim: the volume claim that holds the checkpoint, and what the operator knows about the keys on it.
 
-What the keys belong to is written where it outlives the DedupJob: on the claim that the operator made for the job, or, on a claim of the
-user's, in a record of its own, a ConfigMap whose name is made from claim and folder. Two jobs cannot have one record, so no folder.
+The settings to which the keys belong are recorded where they outlive the DedupJob. For a claim that the operator
+created, they stand in annotations of the claim. For a claim of the user, they stand in a record: a ConfigMap whose name
+is computed from claim and folder. Two DedupJobs cannot both have this record, so they cannot both use the folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
-from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID
+from dedup_operator.domain.driver_objects import CONFIG_KEY, find_config_map
 from dedup_operator.domain.driver_settings import parse_config
-from dedup_operator.domain.manifests.config_map import CONFIG_KEY
 from dedup_operator.domain.observe.ownership import is_deleting
-from dedup_operator.domain.observe.pod import Silence
-from dedup_operator.domain.observe.workload import find_config_map
-
-Json = dict[str, Any]
+from dedup_operator.domain.observe.pod import DriverUnreachable
+from dedup_operator.domain.types import Json
 
 
 @dataclass(frozen=True)
@@ -29,30 +27,31 @@ class CheckpointClaim:
     phase: str
     deleting: bool
     config: JobConfig | None
-    """What its state belongs to; None where nobody can tell any more."""
-    marked: bool
-    """It says so itself."""
-    begun: bool
-    """Keys may be stored in it. A driver whose beginning went unseen looks itself, and refuses settings that do not fit."""
-    doubtful: bool
-    """Nobody can tell now: a driver does not answer, or waits for the one that holds the checkpoint. It is left alone until it says
-    that it has not begun."""
+    """The configuration to which the checkpoint belongs. None when it is no longer known."""
+    annotated: bool
+    """The annotations of the claim (or of its record) contain `config`."""
+    has_state: bool
+    """Keys may be stored in the checkpoint. Sometimes the operator does not see a driver store the first keys. Then the
+    next driver checks the checkpoint itself, and refuses settings that do not fit."""
+    state_unknown: bool
+    """Nothing can tell now whether keys are stored: the driver does not answer, or it waits for another process that
+    has locked the checkpoint. The operator changes no annotation until a driver says that the checkpoint has no
+    state."""
     owned: bool
     size: str
     raw: Json
     name: str = ""
     shared: bool = False
-    """A claim of the user's: the operator never writes to it."""
+    """The user created the claim. The operator never writes to it."""
     record: Json | None = None
-    """Of a shared claim: the ConfigMap that says what the folder belongs to; None before there is one."""
-
-    exchanged: bool = False
-    """Of a shared claim: it is another one than that with the keys, of the same name."""
+    """For a shared claim: the ConfigMap that records what the folder belongs to. None before it exists."""
+    recreated: bool = False
+    """For a shared claim: the claim with the keys was deleted, and this is a new claim of the same name."""
 
     @property
     def may_hold_keys(self) -> bool:
-        """An edit must fit what it was begun with."""
-        return self.begun or self.doubtful
+        """An edit of the spec must fit `config`."""
+        return self.has_state or self.state_unknown
 
 
 def observe_checkpoint(
@@ -60,58 +59,67 @@ def observe_checkpoint(
     record: Json | None,
     uid: str,
     applied: JobConfig | None,
-    answer: DriverStatus | Silence | None,
-    counted: bool,
+    driver_status: DriverStatus | DriverUnreachable | None,
+    batch_recorded: bool,
     *,
     shared: bool = False,
 ) -> CheckpointClaim:
-    """`applied`: what the driver has been given; `counted`: a batch of this job stands in its status."""
+    """`uid`: of the DedupJob. `applied`: the driver's configuration. `batch_recorded`: status.progress names a
+    batch."""
     metadata = claim["metadata"]
-    marked_object = (record or {"metadata": {}}) if shared else claim
-    annotations = marked_object["metadata"].get("annotations", {})
-    mark = annotations.get(marks.CHECKPOINT_CONFIG)
-    told = isinstance(answer, DriverStatus) and (answer.checkpoint_begun or answer.progress.batch is not None)
-    marked_begun = marks.CHECKPOINT_BEGUN in annotations
-    begun = told or counted or marked_begun
-    doubtful = (isinstance(answer, Silence) or _is_locked(answer)) and not begun
-    config = parse_config(mark) if mark is not None else applied
-    if (told or doubtful) and not marked_begun and applied is not None:
-        # An edit may have been noted on the claim a moment ago; the keys belong to what the driver runs on.
+    annotated_object = (record or {"metadata": {}}) if shared else claim
+    annotations = annotated_object["metadata"].get("annotations", {})
+    recorded = annotations.get(CHECKPOINT_CONFIG)
+    driver_says = isinstance(driver_status, DriverStatus) and (
+        driver_status.checkpoint_has_state or driver_status.progress.batch is not None
+    )
+    annotation_says = CHECKPOINT_BEGUN in annotations
+    has_state = driver_says or batch_recorded or annotation_says
+    state_unknown = (isinstance(driver_status, DriverUnreachable) or _is_locked(driver_status)) and not has_state
+    config = parse_config(recorded) if recorded is not None else applied
+    if (driver_says or state_unknown) and not annotation_says and applied is not None:
+        # The operator may have recorded an edit a moment ago. The keys belong to the configuration with which the
+        # driver runs.
         config = applied
     return CheckpointClaim(
         phase=claim.get("status", {}).get("phase", "Pending"),
         deleting=is_deleting(claim),
         config=config,
-        marked=mark is not None and parse_config(mark) == config,
-        begun=begun,
-        doubtful=doubtful,
+        annotated=recorded is not None and parse_config(recorded) == config,
+        has_state=has_state,
+        state_unknown=state_unknown,
         owned=any(owner["uid"] == uid for owner in metadata.get("ownerReferences", [])),
         size=str(claim["spec"]["resources"]["requests"]["storage"]),
         raw=claim,
         name=metadata["name"],
         shared=shared,
         record=record,
-        exchanged=shared and annotations.get(marks.CLAIM_UID, metadata["uid"]) != metadata["uid"],
+        recreated=shared and annotations.get(CLAIM_UID, metadata["uid"]) != metadata["uid"],
     )
 
 
-def _is_locked(answer: DriverStatus | Silence | None) -> bool:
-    return isinstance(answer, DriverStatus) and answer.blocked_by is not None and answer.blocked_by.reason is Reason.CHECKPOINT_LOCKED
+def _is_locked(driver_status: DriverStatus | DriverUnreachable | None) -> bool:
+    blocked_by = driver_status.blocked_by if isinstance(driver_status, DriverStatus) else None
+    return blocked_by is not None and blocked_by.reason is Reason.CHECKPOINT_LOCKED
 
 
 def find_applied_config(users: Iterable[Json], config_maps: Iterable[Json]) -> JobConfig | None:
-    """The job.json that the driver has, where it can still be read. `users`: the driver's pod before what makes the next one, because a
-    run of a schedule may have other settings than the next one will."""
+    """The job.json that the driver has. None when it can no longer be read.
+
+    `users`: workloads and pods that mount a ConfigMap. The driver's pod comes before the workload that creates the next
+    one, because a run of a schedule may have other settings than the next run.
+    """
     name = next((named for user in users if (named := find_config_map(user))), "")
     found = (config_map for config_map in config_maps if config_map["metadata"]["name"] == name)
     return next((parse_config(config_map.get("data", {}).get(CONFIG_KEY)) for config_map in found), None)
 
 
-def find_holder(claim: Json | None, record: Json | None, name: str) -> str | None:
-    """Who else has the checkpoint that this job wants; None where nobody has."""
+def find_checkpoint_owner(claim: Json | None, record: Json | None, name: str) -> str | None:
+    """What else owns the checkpoint on a shared claim that the DedupJob `name` wants. None when it is free or already
+    ours."""
     if record is not None:
-        holder = record["metadata"].get("labels", {}).get(names.LABEL_JOB)
-        if holder != name:
-            return f"DedupJob {holder}" if holder else f"ConfigMap {record['metadata']['name']}, which is not the operator's"
-    made_for = claim["metadata"].get("labels", {}).get(names.LABEL_JOB) if claim else None
-    return f"DedupJob {made_for}, for which the operator made the claim" if made_for else None
+        owner = record["metadata"].get("labels", {}).get(names.LABEL_JOB)
+        if owner != name:
+            return f"DedupJob {owner}" if owner else f"ConfigMap {record['metadata']['name']}, which the operator did not create"
+    created_for = claim["metadata"].get("labels", {}).get(names.LABEL_JOB) if claim else None
+    return f"DedupJob {created_for}, for which the operator created the claim" if created_for else None

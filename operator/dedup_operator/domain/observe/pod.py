@@ -1,10 +1,9 @@
-"""What a driver's pod says about itself: where it is, and how its runs ended."""
+"""The observed pod of the driver: its state, and how the driver's runs in it ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,27 +13,25 @@ from dedup_api.exits import STOPPED_EARLY, ExitCode, find_meaning
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.status import DriverExit
 from dedup_operator.domain.times import parse_time, render_time
+from dedup_operator.domain.types import MAX_MESSAGE_LENGTH, Json
 
 IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "RegistryUnavailable"}
 CONTAINER_PROBLEMS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 OUT_OF_MEMORY = "OOMKilled"
-ENDED_BADLY = "Error"
-"""kubelet's word for an end with a code that it saw itself. For a container that it lost track of it makes up 137 too."""
+ENDED_WITH_ERROR = "Error"
+"""kubelet's reason when it saw the exit code itself. For a container that it lost track of, kubelet invents the exit
+code 137."""
 KILLED = 137
-CLOCKS = timedelta(seconds=5)
-"""How far the clocks of a node and the API server may be apart."""
+CLOCK_TOLERANCE = timedelta(seconds=5)
+"""The largest difference between the clocks of a node and of the API server."""
 _NEVER = "1970-01-01T00:00:00Z"
-"""kubelet leaves the times of a container empty that it lost track of."""
-MESSAGE_LENGTH = 1024
-"""The CRD's maximum."""
-
-
-TERMINAL = {"Succeeded", "Failed"}
+"""kubelet sets no times for a container that it lost track of."""
+ENDED_PHASES = {"Succeeded", "Failed"}
 
 
 @dataclass(frozen=True)
-class Silence:
-    """The driver did not answer on its HTTP port."""
+class DriverUnreachable:
+    """The driver does not answer on its HTTP port."""
 
     since: datetime
     message: str
@@ -49,31 +46,31 @@ class DriverPod:
     created_at: datetime
     scheduled: bool
     unschedulable: str | None
-    """The scheduler's message while it finds no node."""
+    """The scheduler's message when it finds no node."""
     waiting: str | None
-    """Why the container waits, in kubelet's word."""
+    """kubelet's reason why the container waits."""
     waiting_message: str
     started_at: datetime | None
-    """When the container that runs now started; None while none runs."""
+    """When the running container started. None when no container runs."""
     ready: bool
     restarts: int
     exits: tuple[DriverExit, ...]
-    """Newest first; at most the last two are still visible."""
+    """Newest first. Kubernetes shows at most the last two."""
     report: DriverStatus | None = None
-    """What a driver that was through left behind."""
+    """The last status of a driver that completed its run."""
 
     @property
     def image_problem(self) -> bool:
         return self.waiting in IMAGE_PROBLEMS
 
 
-def observe_pod(raw: dict[str, Any]) -> DriverPod:
+def observe_pod(raw: Json) -> DriverPod:
     metadata, status = raw["metadata"], raw.get("status", {})
     container = _find_container(status)
     state = container.get("state", {})
     deleting = "deletionTimestamp" in metadata
     waiting, running = state.get("waiting", {}), state.get("running")
-    scheduling: dict[str, Any] = next((condition for condition in status.get("conditions", []) if condition["type"] == "PodScheduled"), {})
+    scheduling: Json = next((condition for condition in status.get("conditions", []) if condition["type"] == "PodScheduled"), {})
     unschedulable = scheduling.get("status") == "False" and scheduling.get("reason") in {"Unschedulable", "SchedulerError"}
     return DriverPod(
         name=metadata["name"],
@@ -84,7 +81,7 @@ def observe_pod(raw: dict[str, Any]) -> DriverPod:
         scheduled=scheduling.get("status") == "True",
         unschedulable=scheduling.get("message", "") if unschedulable else None,
         waiting=waiting.get("reason"),
-        waiting_message=_settle(waiting.get("message", "")),
+        waiting_message=_normalize_waiting_message(waiting.get("message", "")),
         started_at=parse_time(running["startedAt"]) if running else None,
         ready=container.get("ready", False),
         restarts=container.get("restartCount", 0),
@@ -93,52 +90,54 @@ def observe_pod(raw: dict[str, Any]) -> DriverPod:
     )
 
 
-def has_ended(raw: dict[str, Any]) -> bool:
-    """No container of it runs or will run again. A StatefulSet's pod gets there only when its node ends it; it is replaced then."""
-    return raw.get("status", {}).get("phase") in TERMINAL
+def has_ended(raw: Json) -> bool:
+    """Whether no container of the pod runs or will run again. A pod of a StatefulSet ends only when its node ends it,
+    and is then replaced."""
+    return raw.get("status", {}).get("phase") in ENDED_PHASES
 
 
-def _find_report(end: dict[str, Any]) -> DriverStatus | None:
+def _find_report(end: Json) -> DriverStatus | None:
     said = _parse_message(end.get("message") or "") if end.get("exitCode") == 0 else None
     return said.status if said else None
 
 
-def _find_container(status: dict[str, Any]) -> dict[str, Any]:
+def _find_container(status: Json) -> Json:
     containers = status.get("containerStatuses", [])
     return next((container for container in containers if container["name"] == names.CONTAINER), {})
 
 
-def _settle(message: str) -> str:
-    """kubelet alternates between the error and the error behind `Back-off …: ErrImagePull:`. One wording, or status would flap."""
+def _normalize_waiting_message(message: str) -> str:
+    """kubelet alternates between the error alone and the error after `Back-off …: ErrImagePull:`. The status must not
+    alternate."""
     return message.split("ErrImagePull: ")[-1]
 
 
-def _observe_exits(container: dict[str, Any], metadata: dict[str, Any]) -> tuple[DriverExit, ...]:
+def _observe_exits(container: Json, metadata: Json) -> tuple[DriverExit, ...]:
     last, before = (container.get(state, {}).get("terminated") for state in ("state", "lastState"))
     exits = [_observe_exit(before)] if before else []
-    if last and _find_report(last) is None and not _stopped_as_asked(last, metadata):
+    if last and _find_report(last) is None and not _stopped_on_request(last, metadata):
         exits.insert(0, _observe_overrun(last) if _is_overrun(last, metadata) else _observe_exit(last))
     return tuple(exits)
 
 
-def _stopped_as_asked(end: dict[str, Any], metadata: dict[str, Any]) -> bool:
-    """How a driver ends that was asked to stop is no failure; what it did before is."""
+def _stopped_on_request(end: Json, metadata: Json) -> bool:
+    """Whether the driver ended because it was asked to stop. Such an exit is no failure."""
     return "deletionTimestamp" in metadata and end.get("exitCode") in {ExitCode.DONE, STOPPED_EARLY}
 
 
-def _is_overrun(end: dict[str, Any], metadata: dict[str, Any]) -> bool:
+def _is_overrun(end: Json, metadata: Json) -> bool:
     """Whether kubelet killed the driver because the pod's grace period was over.
 
-    deletionTimestamp is the end of the grace period, until kubelet sets the period to 0 to remove the pod. A pod that was deleted by
-    force goes before its container has ended, and shows no end at all.
+    deletionTimestamp is the end of the grace period, until kubelet sets the period to 0 in order to remove the pod. A
+    pod that was deleted by force is removed before its container has ended, and shows no exit.
     """
     deadline, finished = metadata.get("deletionTimestamp"), end.get("finishedAt")
-    if deadline is None or finished is None or (end.get("exitCode"), end.get("reason")) != (KILLED, ENDED_BADLY):
+    if deadline is None or finished is None or (end.get("exitCode"), end.get("reason")) != (KILLED, ENDED_WITH_ERROR):
         return False
-    return metadata.get("deletionGracePeriodSeconds") == 0 or parse_time(finished) >= parse_time(deadline) - CLOCKS
+    return metadata.get("deletionGracePeriodSeconds") == 0 or parse_time(finished) >= parse_time(deadline) - CLOCK_TOLERANCE
 
 
-def _observe_overrun(end: dict[str, Any]) -> DriverExit:
+def _observe_overrun(end: Json) -> DriverExit:
     explanation = EXPLANATIONS[Reason.GRACE_PERIOD_EXCEEDED]
     return DriverExit(
         exit_code=KILLED,
@@ -148,14 +147,14 @@ def _observe_overrun(end: dict[str, Any]) -> DriverExit:
     )
 
 
-def _observe_exit(end: dict[str, Any]) -> DriverExit:
+def _observe_exit(end: Json) -> DriverExit:
     code, killed = end.get("exitCode", 0), end.get("reason") == OUT_OF_MEMORY
     text = "" if killed else (end.get("message") or "").strip()
     said = _parse_message(text)
     return DriverExit(
         exit_code=code,
         reason=(said.reason if said else _find_reason(code, end.get("reason", ""))).value,
-        message=(said.message if said else text or _describe(code, end))[-MESSAGE_LENGTH:],
+        message=(said.message if said else text or _describe(code, end))[-MAX_MESSAGE_LENGTH:],
         finished_at=render_time(parse_time(end.get("finishedAt") or _NEVER)),
     )
 
@@ -174,7 +173,7 @@ def _find_reason(code: int, kubelet: str) -> Reason:
     return meaning.reason if meaning else Reason.DRIVER_FAILED
 
 
-def _describe(code: int, end: dict[str, Any]) -> str:
+def _describe(code: int, end: Json) -> str:
     if end.get("reason") == OUT_OF_MEMORY:
         return EXPLANATIONS[Reason.OUT_OF_MEMORY].meaning
     if end.get("signal") or code > 128:
@@ -183,15 +182,15 @@ def _describe(code: int, end: dict[str, Any]) -> str:
 
 
 def is_permanent(exit: DriverExit) -> bool:
-    """Starting again cannot help."""
+    """Whether a restart cannot help."""
     meaning = find_meaning(exit.exit_code, exit.reason)
     return meaning is not None and meaning.permanent
 
 
-def keep_departure(known: dict[str, Any] | None, raw: dict[str, Any]) -> dict[str, Any]:
-    """What is worth knowing of a pod on its way out. `known`: what this function kept before.
+def merge_deleted_pod(known: Json | None, raw: Json) -> Json:
+    """What the operator remembers of a pod that is being deleted. `known`: the previous result of this function.
 
-    The end of the grace period is the one that was seen first: with the last write to a pod kubelet removes it.
+    It keeps the end of the grace period that the watch showed first, because kubelet overwrites it with its last write.
     """
     metadata = {key: value for key, value in raw["metadata"].items() if key != "managedFields"}
     if known is not None and known["metadata"]["uid"] == metadata["uid"]:

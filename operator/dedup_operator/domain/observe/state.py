@@ -1,226 +1,134 @@
-"""From raw objects to facts: what stands in the cluster for one job, and whether it is ours."""
+"""The observed state of one DedupJob: what exists in the cluster, and what its driver says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from dedup_api import names
 from dedup_api.driver_status import DriverStatus
 from dedup_api.job_config import JobConfig
 from dedup_api.status import DriverExit
-from dedup_operator.domain.observe.checkpoint import CheckpointClaim, find_applied_config, find_holder, observe_checkpoint
-from dedup_operator.domain.observe.ownership import (
-    Ownership,
-    find_controller,
-    observe_claim_ownership,
-    observe_ownership,
-    observe_pod_ownership,
-)
-from dedup_operator.domain.observe.pod import DriverPod, Silence, has_ended, observe_pod
-from dedup_operator.domain.observe.workload import Kind, Workload, find_config_map, find_wanted_kind, observe_workload
-from dedup_operator.domain.observe.workload import has_ended as run_has_ended
-from dedup_operator.domain.times import parse_time
-
-Json = dict[str, Any]
+from dedup_operator.domain.driver_objects import Kind, find_config_map, find_wanted_kind
+from dedup_operator.domain.observe.checkpoint import CheckpointClaim, find_applied_config, find_checkpoint_owner, observe_checkpoint
+from dedup_operator.domain.observe.owned import OwnedObjects, list_controlled_runs
+from dedup_operator.domain.observe.ownership import Ownership, observe_pod_ownership
+from dedup_operator.domain.observe.pod import DriverPod, DriverUnreachable, observe_pod
+from dedup_operator.domain.observe.snapshot import Snapshot
+from dedup_operator.domain.observe.warnings import find_warning
+from dedup_operator.domain.observe.workload import Workload, job_has_ended, observe_workload
+from dedup_operator.domain.types import Json
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """Raw objects, each from a live read: None means that the API server said it does not exist."""
-
-    job: Json
-    stateful_set: Json | None = None
-    cron_job: Json | None = None
-    runs: tuple[Json, ...] = ()
-    """All Jobs with the DedupJob's label."""
-    pods: tuple[Json, ...] = ()
-    """All with the DedupJob's label, and the one that bears the name of a StatefulSet's pod."""
-    claim: Json | None = None
-    record: Json | None = None
-    """With `spec.checkpoint.existing`: the ConfigMap that says what the folder belongs to."""
-    service: Json | None = None
-    config_maps: tuple[Json, ...] = ()
-    events: tuple[Json, ...] = ()
-    """Warnings about the children; read only while something is amiss."""
-    answer: DriverStatus | Silence | None = None
-    departed: Json | None = None
-    """The pod that went last, as the watch showed it: for a live read there is hardly time between its end and its removal."""
-
-
-@dataclass(frozen=True)
-class World:
-    """What there is. Objects that are not this job's appear only under `foreign`, `leaving` and `strays`."""
+class ObservedState:
+    """Only objects of this DedupJob, except in `conflicting_objects`, `terminating` and `orphaned_pods`, which hold
+    "kind name"."""
 
     workload: Workload | None = None
-    spare: Workload | None = None
-    """One more: there is one at a time, so it is removed."""
+    surplus_workload: Workload | None = None
+    """A second workload. There must be one at most, so the operator removes this one."""
     pod: DriverPod | None = None
-    """The one that lives; of several the oldest, which the others wait for."""
+    """The live pod. Of several live pods it is the oldest, because the others wait for its locks."""
     claim: CheckpointClaim | None = None
-    holder: str | None = None
-    """Who else has the checkpoint that this job names."""
+    checkpoint_owner: str | None = None
+    """What else owns the checkpoint that this DedupJob names."""
     has_service: bool = False
     config_map_uids: tuple[tuple[str, str], ...] = ()
     """(name, UID), sorted."""
     used_config_maps: frozenset[str] = frozenset()
-    """Those that a workload or a run names."""
-    foreign: tuple[str, ...] = ()
-    leaving: tuple[str, ...] = ()
-    strays: tuple[str, ...] = ()
-    answer: DriverStatus | Silence | None = None
-    """Of the driver that lives; else what the last one left when it was through."""
-    rejection: str | None = None
-    """Why the API server refuses the driver's pod."""
-    claim_trouble: str | None = None
-    """Why no volume is made for the claim."""
-    mount_trouble: str | None = None
+    """Names of the ConfigMaps that a workload, a live pod or a run mounts."""
+    conflicting_objects: tuple[str, ...] = ()
+    terminating: tuple[str, ...] = ()
+    orphaned_pods: tuple[str, ...] = ()
+    driver_status: DriverStatus | DriverUnreachable | None = None
+    """The answer of the live driver. Without a live driver, the report of the last driver that completed its run."""
+    pod_rejection: str | None = None
+    """Why the API server rejects the driver's pod."""
+    claim_problem: str | None = None
+    """Why the claim gets no volume."""
+    mount_problem: str | None = None
     """Why the node cannot mount the pod's volumes."""
-    claim_known: bool = False
-    """The status says that this job has had a claim."""
-    last_words: tuple[DriverExit, ...] = ()
-    """How the driver ended in the pod that went last."""
+    claim_was_recorded: bool = False
+    """The status says that this DedupJob has had a claim."""
+    last_pod_exits: tuple[DriverExit, ...] = ()
+    """How the driver ended in the pods that have ended or are deleted. Newest first."""
 
     @property
-    def pinned(self) -> JobConfig | None:
-        """The configuration that the stored keys were made with; None while there are none."""
+    def pinned_config(self) -> JobConfig | None:
+        """The configuration to which the stored keys belong. None while no keys are stored."""
         return self.claim.config if self.claim and self.claim.may_hold_keys else None
 
     @property
     def config_maps(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.config_map_uids)
 
-
-class _Sorter:
-    """Lets through what is ours, and remembers the rest."""
-
-    def __init__(self) -> None:
-        self.found: dict[Ownership, list[str]] = {ownership: [] for ownership in Ownership}
-
-    def pass_ours(self, raw: Json, ownership: Ownership) -> bool:
-        self.found[ownership].append(f"{raw['kind']} {raw['metadata']['name']}")
-        return ownership is Ownership.OURS
+    @property
+    def cleanup_complete(self) -> bool:
+        """No object of an earlier DedupJob or of something else is left that could still write to the checkpoint."""
+        return not (self.terminating or self.conflicting_objects or self.orphaned_pods)
 
 
-def observe_world(snapshot: Snapshot) -> World:
+def observe_state(snapshot: Snapshot, owned: OwnedObjects) -> ObservedState:
+    """`owned`: the result of `find_owned_objects(snapshot)`."""
     uid, name = snapshot.job["metadata"]["uid"], snapshot.job["metadata"]["name"]
-    sorter = _Sorter()
-    shared = _names_shared_claim(snapshot.job)
-    makers, controllers = _sort_workloads(snapshot, sorter, uid, name)
+    workload, surplus_workload = _choose_workload(snapshot, owned)
+    status = snapshot.job.get("status") or {}
+    driver_status = snapshot.driver_status if owned.live_pods else _find_report(owned.ended_pods, status)
+    claim, shared = owned.claim, owned.uses_shared_claim
+    checkpoint_owner = find_checkpoint_owner(claim, snapshot.record, name) if shared else None
+    # The record of another owner describes the keys of that owner, and only that owner may change it.
+    record = snapshot.record if checkpoint_owner is None else None
+    batch_recorded = (status.get("progress") or {}).get("batch") is not None
+    users = [*owned.live_pods[:1], *reversed(owned.ended_pods), *([workload.raw] if workload else [])]
+    applied = find_applied_config(users, owned.config_maps)
+    live_runs = [run for run in snapshot.runs if not job_has_ended(run)]
+    return ObservedState(
+        workload=workload,
+        surplus_workload=surplus_workload,
+        pod=owned.driver,
+        claim=observe_checkpoint(claim, record, uid, applied, driver_status, batch_recorded, shared=shared) if claim else None,
+        checkpoint_owner=checkpoint_owner,
+        has_service=owned.has_service,
+        config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in owned.config_maps)),
+        used_config_maps=frozenset(find_config_map(raw) for raw in [*owned.workloads, *owned.live_pods, *live_runs]) - {""},
+        conflicting_objects=owned.conflicting_objects,
+        terminating=owned.terminating,
+        orphaned_pods=owned.orphaned_pods,
+        driver_status=driver_status,
+        pod_rejection=find_warning(snapshot.warnings, set(Kind), {"FailedCreate"}),
+        claim_problem=find_warning(snapshot.warnings, {"PersistentVolumeClaim"}, {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
+        mount_problem=find_warning(snapshot.warnings, {"Pod"}, {"FailedMount", "FailedAttachVolume"}),
+        claim_was_recorded=bool((status.get("checkpoint") or {}).get("claim")),
+        last_pod_exits=(*_list_last_exits(snapshot.last_deleted_pod, owned, name), *_recall_exit(workload)),
+    )
+
+
+def _choose_workload(snapshot: Snapshot, owned: OwnedObjects) -> tuple[Workload | None, Workload | None]:
+    """The workload that stays, and the surplus one. A workload with replicas stays before one without, then the wanted
+    kind."""
     wanted = find_wanted_kind(snapshot.job.get("spec") or {})
     workloads = sorted(
-        (observe_workload(raw, [run for run in snapshot.runs if _is_controlled_by(run, raw)]) for raw in makers),
+        (observe_workload(raw, list_controlled_runs(snapshot.runs, raw)) for raw in owned.workloads),
         key=lambda workload: (-workload.replicas, workload.kind is not wanted),
     )
-    workload = workloads[0] if workloads else None
-    service = [item for item in (snapshot.service,) if item and sorter.pass_ours(item, observe_ownership(item, uid, name))]
-    config_maps = [item for item in snapshot.config_maps if observe_ownership(item, uid, name) is Ownership.OURS]
-    pods = _sort_pods(snapshot, sorter, controllers, name)
-    live, ended = ([pod for pod in pods if has_ended(pod) is past] for past in (False, True))
-    status = snapshot.job.get("status") or {}
-    answer = snapshot.answer if live else _find_report(ended, status)
-    claim = snapshot.claim
-    if claim and not shared and not sorter.pass_ours(claim, observe_claim_ownership(claim, workload is not None, uid, name)):
-        claim = None
-    holder = find_holder(claim, snapshot.record, name) if shared else None
-    record = snapshot.record if holder is None else None  # what another job has noted is about its keys, and its alone to change
-    counted = (status.get("progress") or {}).get("batch") is not None
-    applied = find_applied_config([*live[:1], *reversed(ended), *([workload.raw] if workload else [])], config_maps)
-    return World(
-        workload=workload,
-        spare=workloads[1] if len(workloads) > 1 else None,
-        pod=observe_pod(live[0]) if live else None,
-        claim=observe_checkpoint(claim, record, uid, applied, answer, counted, shared=shared) if claim else None,
-        holder=holder,
-        has_service=bool(service),
-        config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in config_maps)),
-        used_config_maps=frozenset(find_config_map(raw) for raw in [*makers, *live, *_list_going_on(snapshot.runs)]) - {""},
-        foreign=tuple(sorter.found[Ownership.FOREIGN]),
-        leaving=tuple(sorter.found[Ownership.LEAVING]),
-        strays=tuple(sorter.found[Ownership.STRAY]),
-        answer=answer,
-        rejection=_find_event(snapshot.events, set(Kind), {"FailedCreate"}),
-        claim_trouble=_find_event(snapshot.events, {"PersistentVolumeClaim"}, {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
-        mount_trouble=_find_event(snapshot.events, {"Pod"}, {"FailedMount", "FailedAttachVolume"}),
-        claim_known=bool((status.get("checkpoint") or {}).get("claim")),
-        last_words=(*_observe_last_words(snapshot.departed, controllers, name, ended), *_recall_exit(workload)),
-    )
+    return next(iter(workloads), None), next(iter(workloads[1:]), None)
 
 
-def find_driver(snapshot: Snapshot) -> Json | None:
-    """The pod of the driver that lives, as `observe_world` sees it."""
-    metadata, sorter = snapshot.job["metadata"], _Sorter()
-    _, controllers = _sort_workloads(snapshot, sorter, metadata["uid"], metadata["name"])
-    return next((pod for pod in _sort_pods(snapshot, sorter, controllers, metadata["name"]) if not has_ended(pod)), None)
-
-
-def _names_shared_claim(job: Json) -> bool:
-    return bool((job.get("spec", {}).get("checkpoint") or {}).get("existing"))
-
-
-def _sort_workloads(snapshot: Snapshot, sorter: _Sorter, uid: str, name: str) -> tuple[list[Json], set[str]]:
-    """Our workloads, and the UIDs of all that may make a pod for this job."""
-    by_name = [raw for raw in (snapshot.stateful_set, snapshot.cron_job, *snapshot.runs) if raw and _is_workload(raw, name)]
-    makers = [raw for raw in by_name if sorter.pass_ours(raw, observe_ownership(raw, uid, name))]
-    runs = [run for run in snapshot.runs if any(_is_controlled_by(run, raw) for raw in makers if raw["kind"] == Kind.CRON_JOB)]
-    return makers, {raw["metadata"]["uid"] for raw in [*makers, *runs]}
-
-
-def _list_going_on(runs: Iterable[Json]) -> list[Json]:
-    return [run for run in runs if not run_has_ended(run)]
-
-
-def _is_workload(raw: Json, name: str) -> bool:
-    return bool(raw["metadata"]["name"] == names.driver_name(name))
-
-
-def _is_controlled_by(run: Json, cron_job: Json) -> bool:
-    owner = find_controller(run)
-    return owner is not None and owner["uid"] == cron_job["metadata"]["uid"]
-
-
-def _sort_pods(snapshot: Snapshot, sorter: _Sorter, controllers: set[str], name: str) -> list[Json]:
-    """Our pods, oldest first. What has ended and is not ours does not matter."""
-    known = {pod["metadata"]["uid"]: pod for pod in snapshot.pods}
-    pods = sorted(known.values(), key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-    found = []
-    for pod in pods:
-        ownership = observe_pod_ownership(pod, controllers, name)
-        if (ownership is Ownership.OURS or not has_ended(pod)) and sorter.pass_ours(pod, ownership):
-            found.append(pod)
-    return found
-
-
-def _find_report(ended: list[Json], status: Json) -> DriverStatus | None:
-    """What the newest driver that was through has left, unless a later one, which was stopped, has got further by then."""
-    reports = (observe_pod(pod).report for pod in reversed(ended))
+def _find_report(ended: Iterable[Json], status: Json) -> DriverStatus | None:
+    """The report that the newest driver left when it completed its run. None when a later driver, which was stopped,
+    has started since."""
+    reports = (observe_pod(pod).report for pod in reversed(list(ended)))
     known = (status.get("checkpoint") or {}).get("attempt") or 0
     return next((report for report in reports if report is not None and (report.attempt or 0) >= known), None)
 
 
-def _observe_last_words(departed: Json | None, controllers: set[str], name: str, ended: list[Json]) -> tuple[DriverExit, ...]:
-    exits = [exit for pod in reversed(ended) for exit in observe_pod(pod).exits]
-    if departed is not None and observe_pod_ownership(departed, controllers, name) is Ownership.OURS:
-        exits = [*observe_pod(departed).exits, *exits]
+def _list_last_exits(deleted: Json | None, owned: OwnedObjects, name: str) -> tuple[DriverExit, ...]:
+    exits = [exit for pod in reversed(owned.ended_pods) for exit in observe_pod(pod).exits]
+    if deleted is not None and observe_pod_ownership(deleted, owned.controllers, name) is Ownership.OURS:
+        exits = [*observe_pod(deleted).exits, *exits]
     return tuple(exits)
 
 
 def _recall_exit(workload: Workload | None) -> tuple[DriverExit, ...]:
     exit = workload.given_up.exit if workload and workload.given_up else None
     return (exit,) if exit else ()
-
-
-def _find_event(events: Iterable[Json], kinds: set[Kind] | set[str], reasons: set[str]) -> str | None:
-    matching = [event for event in events if event["involvedObject"]["kind"] in kinds and event["reason"] in reasons]
-    if not matching:
-        return None
-    newest = max(matching, key=_event_time)
-    return str(newest.get("message", "")).strip() or None
-
-
-def _event_time(event: Json) -> datetime:
-    series = event.get("series") or {}
-    text = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
-    return parse_time(text or event["metadata"]["creationTimestamp"])

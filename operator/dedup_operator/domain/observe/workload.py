@@ -1,54 +1,27 @@
-"""What runs the driver: a StatefulSet all the time, a Job once, a CronJob by a schedule. All three have one name per DedupJob."""
+"""The observed workload: the StatefulSet, Kubernetes Job or CronJob that runs the driver."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
 
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain import annotations as marks
+from dedup_operator.domain.annotations import APPLIED_GENERATION, APPLIED_SPEC, GIVEN_UP, ROLLING, GivenUp, parse_given_up
+from dedup_operator.domain.driver_objects import Kind, find_config_map, find_image
 from dedup_operator.domain.driver_settings import parse_spec
 from dedup_operator.domain.observe.ownership import is_deleting
-
-Json = dict[str, Any]
-
-
-class Kind(StrEnum):
-    STATEFUL_SET = "StatefulSet"
-    JOB = "Job"
-    CRON_JOB = "CronJob"
-
-
-def choose_kind(spec: DedupJobSpec) -> Kind:
-    run = spec.trigger.available_now
-    return _choose_kind(None if run is None else {"schedule": run.schedule})
-
-
-def _choose_kind(available_now: Json | None) -> Kind:
-    """By `spec.trigger.availableNow`."""
-    if available_now is None:
-        return Kind.STATEFUL_SET
-    return Kind.JOB if available_now.get("schedule") is None else Kind.CRON_JOB
-
-
-def find_wanted_kind(spec: Json) -> Kind | None:
-    """`choose_kind` of a spec that may not be valid; None where it does not say."""
-    trigger = spec.get("trigger")
-    available_now = trigger.get("availableNow") if isinstance(trigger, dict) else None
-    return _choose_kind(available_now) if available_now is None or isinstance(available_now, dict) else None
+from dedup_operator.domain.types import Json
 
 
 @dataclass(frozen=True)
 class Run:
-    """A Job that a schedule, or somebody in its name, has made."""
+    """A Kubernetes Job that a CronJob created."""
 
     name: str
     uid: str
     deleting: bool
     outdated: bool = False
-    """It was made from other settings than those that the next one will have."""
+    """The next run will have other settings or another image."""
 
 
 @dataclass(frozen=True)
@@ -56,40 +29,47 @@ class Workload:
     kind: Kind
     uid: str
     replicas: int
-    """1 where pods are made, 0 where it is scaled down or suspended."""
+    """1 when the workload creates pods, 0 when it is scaled down or suspended."""
     applied: DedupJobSpec | None
-    """What its template was made from; None where the annotation is gone."""
-    given_up: marks.GivenUp | None
-    rolling: bool
-    """At 0 on the way to other settings, not to rest."""
+    """The spec from which the operator built the pod template. None when the annotation is missing."""
+    given_up: GivenUp | None
+    restarting: bool
+    """The operator scaled the workload to 0 in order to restart the driver."""
     image: str
     config_map: str
     raw: Json
-    settled: bool = True
-    """Of a StatefulSet: its controller has seen the spec as it is, so at 0 it makes no pod any more."""
+    observed_by_controller: bool = True
+    """For a StatefulSet: its controller has seen the present spec. With 0 replicas it then creates no more pods."""
     drifted: bool = False
-    """Somebody else has changed its spec since the operator wrote it last."""
+    """Something other than the operator changed the spec after the operator's last write."""
     ended: bool = False
-    """A Job that will make no pod any more."""
+    """A Kubernetes Job that will create no more pods."""
     completed: bool = False
-    """And it ended well."""
+    """A Kubernetes Job that ended successfully."""
     runs: tuple[Run, ...] = ()
-    """Of a CronJob: those that have not ended."""
+    """For a CronJob: the runs that have not ended."""
 
 
-def _has_settled(raw: Json) -> bool:
-    return int(raw.get("status", {}).get("observedGeneration", 0)) >= int(raw["metadata"].get("generation", 0))
-
-
-def _has_drifted(raw: Json, applied: str | None) -> bool:
-    return applied is not None and applied != str(raw["metadata"].get("generation", applied))
-
-
-def find_template(raw: Json) -> Json:
-    """The pod template of any of the three."""
-    spec: Json = raw["spec"]
-    template: Json = (spec["jobTemplate"]["spec"] if raw["kind"] == Kind.CRON_JOB else spec)["template"]
-    return template
+def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
+    """`runs`: the Kubernetes Jobs of a CronJob, including those that have ended."""
+    annotations = raw["metadata"].get("annotations", {})
+    is_job = raw["kind"] == Kind.JOB
+    return Workload(
+        kind=Kind(raw["kind"]),
+        uid=raw["metadata"]["uid"],
+        replicas=find_replicas(raw),
+        applied=parse_spec(annotations.get(APPLIED_SPEC)),
+        given_up=parse_given_up(annotations.get(GIVEN_UP)),
+        restarting=ROLLING in annotations,
+        image=find_image(raw),
+        config_map=find_config_map(raw),
+        raw=raw,
+        observed_by_controller=raw["kind"] != Kind.STATEFUL_SET or _is_observed_by_controller(raw),
+        drifted=_has_drifted(raw, annotations.get(APPLIED_GENERATION)),
+        ended=is_job and job_has_ended(raw),
+        completed=is_job and _has_condition(raw, {"Complete"}),
+        runs=tuple(_observe_run(run, raw) for run in runs if not job_has_ended(run)),
+    )
 
 
 def find_replicas(raw: Json) -> int:
@@ -98,25 +78,8 @@ def find_replicas(raw: Json) -> int:
     return 0 if raw["spec"].get("suspend", False) else 1
 
 
-def build_scaled(raw: Json, replicas: int) -> Json:
-    """The spec of `raw` with 0 or 1 replica."""
-    field = {"replicas": replicas} if raw["kind"] == Kind.STATEFUL_SET else {"suspend": replicas == 0}
-    return {**raw["spec"], **field}
-
-
-def find_image(raw: Json) -> str:
-    return str(find_template(raw)["spec"]["containers"][0]["image"])
-
-
-def find_config_map(raw: Json) -> str:
-    """Name of the ConfigMap with `job.json` that a workload or a pod uses; empty where there is none."""
-    spec: Json = raw.get("spec", {}) if raw["kind"] == "Pod" else find_template(raw)["spec"]
-    volumes = spec.get("volumes", [])
-    return next((str(volume["configMap"]["name"]) for volume in volumes if "configMap" in volume), "")
-
-
-def has_ended(raw: Json) -> bool:
-    """Of a Job."""
+def job_has_ended(raw: Json) -> bool:
+    """`raw`: a Kubernetes Job."""
     return _has_condition(raw, {"Complete", "Failed"})
 
 
@@ -125,26 +88,12 @@ def _has_condition(raw: Json, types: set[str]) -> bool:
     return any(condition["type"] in types and condition["status"] == "True" for condition in conditions)
 
 
-def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
-    """`runs`: Jobs of a CronJob, ended ones too."""
-    annotations = raw["metadata"].get("annotations", {})
-    of_job = raw["kind"] == Kind.JOB
-    return Workload(
-        kind=Kind(raw["kind"]),
-        uid=raw["metadata"]["uid"],
-        replicas=find_replicas(raw),
-        applied=parse_spec(annotations.get(marks.APPLIED_SPEC)),
-        given_up=marks.parse_given_up(annotations.get(marks.GIVEN_UP)),
-        rolling=marks.ROLLING in annotations,
-        image=find_image(raw),
-        config_map=find_config_map(raw),
-        raw=raw,
-        settled=raw["kind"] != Kind.STATEFUL_SET or _has_settled(raw),
-        drifted=_has_drifted(raw, annotations.get(marks.APPLIED_GENERATION)),
-        ended=of_job and has_ended(raw),
-        completed=of_job and _has_condition(raw, {"Complete"}),
-        runs=tuple(_observe_run(run, raw) for run in runs if not has_ended(run)),
-    )
+def _is_observed_by_controller(raw: Json) -> bool:
+    return int(raw.get("status", {}).get("observedGeneration", 0)) >= int(raw["metadata"].get("generation", 0))
+
+
+def _has_drifted(raw: Json, applied: str | None) -> bool:
+    return applied is not None and applied != str(raw["metadata"].get("generation", applied))
 
 
 def _observe_run(raw: Json, cron_job: Json) -> Run:
@@ -154,8 +103,9 @@ def _observe_run(raw: Json, cron_job: Json) -> Run:
 
 
 def _have_same_settings(run: Json, cron_job: Json) -> bool:
-    """Compared as specs: another version may write the same one in another way. A run that does not say is known by its ConfigMap."""
-    of_run, of_next = (raw["metadata"].get("annotations", {}).get(marks.APPLIED_SPEC) for raw in (run, cron_job))
+    """Compares the annotations as specs, because another version of the operator may render the same spec in another
+    way. A run without the annotation comes from an early version and is compared by its ConfigMap."""
+    of_run, of_next = (raw["metadata"].get("annotations", {}).get(APPLIED_SPEC) for raw in (run, cron_job))
     if of_run is None:
         return find_config_map(run) == find_config_map(cron_job)
     return of_run == of_next or parse_spec(of_run) == parse_spec(of_next)

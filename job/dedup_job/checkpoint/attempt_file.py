@@ -1,0 +1,51 @@
+"""`attempt`: how often drivers were started on this volume.
+
+A newer driver has replaced every driver whose number is lower than the one in the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dedup_api.exits import ExitCode
+from dedup_job.checkpoint.durable_files import write_durably
+from dedup_job.checkpoint.layout import CheckpointLayout
+from dedup_job.checkpoint.volume import translate_volume_errors
+from dedup_job.errors import JobError
+
+_REMEDY = "it holds how often drivers were started on this volume: restore it, or write a number that is certainly higher than the old one"
+
+
+@dataclass(frozen=True)
+class AttemptFile:
+    layout: CheckpointLayout
+
+    def read(self) -> int:
+        """The number of the newest start, or 0 on a new volume.
+
+        JobError with CHECKPOINT_DAMAGED for a missing or unreadable file on a volume that a job uses. `write_durably`
+        writes the file, so no crash of a driver causes that. A count that began at 0 again would let an older driver
+        that is still alive pass for the newer one.
+        """
+        with translate_volume_errors(self.layout.root):
+            try:
+                content = self.layout.attempt_file.read_bytes().strip()
+            except FileNotFoundError:
+                if not any(self.layout.root.glob("generation-*/job.json")):
+                    return 0
+                raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"the file attempt is missing: {_REMEDY}") from None
+        if not content.isdigit():
+            raise JobError(ExitCode.CHECKPOINT_DAMAGED, f"the file attempt holds no number: {_REMEDY}")
+        return int(content)
+
+    def increment(self) -> int:
+        """Adds 1 and returns the number of this start.
+
+        It also creates the folders of the checkpoint generation, which shows that the volume is writable.
+        """
+        with translate_volume_errors(self.layout.root):
+            self.layout.spark.mkdir(parents=True, exist_ok=True)
+            attempt = self.read() + 1
+            write_durably(self.layout.write_test_file, b"")
+            write_durably(self.layout.attempt_file, f"{attempt}\n".encode())
+        return attempt

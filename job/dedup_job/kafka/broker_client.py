@@ -1,0 +1,134 @@
+"""Asks the brokers about topics and offsets, and creates the progress topic.
+
+No other module uses Kafka's admin interface.
+
+The admin interface never creates a topic as a side effect of a question. Every failure is a JobError with the exit code
+that fits it; this module neither waits nor retries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from dedup_api.exits import ExitCode
+from dedup_job.errors import JobError
+from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
+
+REQUEST_SECONDS = 5.0
+"""For one question: a healthy broker answers in milliseconds."""
+ADMIN_SECONDS = 30.0
+"""For creating a topic, and for its settings: the brokers pass the request on to their controller."""
+DEFAULT_REPLICATION = -1
+"""The brokers choose the replication factor."""
+
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""The id of zeros, which brokers send that know no ids of topics."""
+_UNAUTHORIZED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._AUTHENTICATION,
+}
+_MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION}
+
+
+class OffsetEnd(Enum):
+    """The two ends of a partition."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    id: str
+    """The brokers choose it when the topic is created, so a recreated topic has another id. Empty where they know
+    none."""
+    partitions: list[int]
+
+
+class TopicLookup(Protocol):
+    def fetch_topic(self, topic: str) -> TopicInfo | None: ...
+
+
+class OffsetLookup(TopicLookup, Protocol):
+    def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]: ...
+
+
+class BrokerClient:
+    """A connection that lasts as long as the driver. It sends one question at a time."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._servers = settings.bootstrap_servers
+        self._last_error = ""
+        self._admin = AdminClient(settings.build_broker_client(self._remember), logger=get_silent_logger())
+
+    def _remember(self, error: KafkaError) -> None:
+        self._last_error = error.str()
+
+    def fetch_topic(self, topic: str) -> TopicInfo | None:
+        """None if the topic does not exist; JobError when no broker answers."""
+        try:
+            future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)[topic]
+            found = future.result(REQUEST_SECONDS + 1)
+        except KafkaException as error:
+            if error.args[0].code() in _MISSING:
+                return None
+            raise self._build_refusal(error.args[0]) from error
+        except TimeoutError as error:
+            raise self._build_unavailable("no answer") from error
+        self._last_error = ""
+        known = str(found.topic_id)
+        return TopicInfo("" if known == _NO_ID else known, [partition.id for partition in found.partitions])
+
+    def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
+        """By partition. The latest offset is that of the last stable record, which a read-committed consumer sees."""
+        spec = OffsetSpec.latest() if end is OffsetEnd.LATEST else OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(topic, partition): spec for partition in partitions}
+        try:
+            futures = self._admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS)
+            return {key.partition: future.result(REQUEST_SECONDS + 1).offset for key, future in futures.items()}
+        except KafkaException as error:
+            raise self._build_refusal(error.args[0]) from error
+        except TimeoutError as error:
+            raise self._build_unavailable("no answer") from error
+
+    def _build_refusal(self, error: KafkaError) -> JobError:
+        if error.code() in _UNAUTHORIZED:
+            return JobError(ExitCode.AUTHORIZATION, f"the brokers of {self._servers} refuse the driver: {error.str()}")
+        return self._build_unavailable(error.str())
+
+    def _build_unavailable(self, detail: str) -> JobError:
+        cause = self._last_error or detail
+        return JobError(ExitCode.UNAVAILABLE, f"no broker of {self._servers} answers: {cause}")
+
+
+def create_topic(settings: ClientSettings, topic: str, partitions: int, topic_settings: dict[str, str]) -> None:
+    """KafkaException when the brokers refuse, TimeoutError when none answers."""
+    admin = _open_admin(settings)
+    wanted = NewTopic(topic, partitions, DEFAULT_REPLICATION, config=topic_settings)
+    admin.create_topics([wanted], request_timeout=ADMIN_SECONDS)[topic].result(ADMIN_SECONDS + 1)
+
+
+def fetch_topic_settings(settings: ClientSettings, topic: str) -> dict[str, str]:
+    """By name. KafkaException when the brokers refuse, TimeoutError when none answers."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    admin = _open_admin(settings)  # bound to a name: the request ends when the client is collected
+    found = admin.describe_configs([resource], request_timeout=ADMIN_SECONDS)[resource].result(ADMIN_SECONDS + 1)
+    return {name: str(entry.value) for name, entry in found.items()}
+
+
+def _open_admin(settings: ClientSettings) -> AdminClient:
+    return AdminClient(settings.build_topic_admin(), logger=get_silent_logger())

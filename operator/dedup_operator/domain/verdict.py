@@ -1,0 +1,79 @@
+"""The verdict on a DedupJob: status, reason and message of a condition, and what `diagnose` judges from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dedup_api.reasons import EXPLANATIONS, Reason
+from dedup_api.spec import DedupJobSpec
+from dedup_api.status import Condition, ConditionStatus, ConditionType, DedupJobStatus
+from dedup_operator.domain.decision import Decision
+from dedup_operator.domain.observe.pod import DriverPod
+from dedup_operator.domain.observe.state import ObservedState
+from dedup_operator.domain.types import MAX_MESSAGE_LENGTH
+
+
+@dataclass(frozen=True)
+class Verdict:
+    status: ConditionStatus
+    reason: Reason
+    message: str
+    stalled: bool = False
+    """Nothing will change until a person changes something."""
+
+    @property
+    def reconciling(self) -> bool:
+        return self.status is ConditionStatus.UNKNOWN and not self.stalled
+
+
+def build_true(reason: Reason, message: str) -> Verdict:
+    return Verdict(ConditionStatus.TRUE, reason, message[:MAX_MESSAGE_LENGTH])
+
+
+def build_false(reason: Reason, message: str, *, stalled: bool = False) -> Verdict:
+    return Verdict(ConditionStatus.FALSE, reason, message[:MAX_MESSAGE_LENGTH], stalled)
+
+
+def build_unknown(reason: Reason, message: str) -> Verdict:
+    return Verdict(ConditionStatus.UNKNOWN, reason, message[:MAX_MESSAGE_LENGTH])
+
+
+def build_problem(reason: Reason, detail: str, *, stalled: bool = False) -> Verdict:
+    """False, with `detail` and the remedy of the reason as the message."""
+    return build_false(reason, with_remedy(reason, detail), stalled=stalled)
+
+
+def with_remedy(reason: Reason, detail: str) -> str:
+    """`detail`, then the remedy. A long detail is cut, the remedy never."""
+    remedy = EXPLANATIONS[reason].remedy
+    detail = detail.strip()[: MAX_MESSAGE_LENGTH - len(remedy) - 2]
+    if detail and detail[-1] not in ".!?":
+        detail += "."
+    return f"{detail} {remedy}".strip()
+
+
+@dataclass(frozen=True)
+class DiagnosisInput:
+    """Everything that a rule of `diagnose` may use."""
+
+    spec: DedupJobSpec | None
+    """None when the spec is invalid."""
+    decision: Decision
+    observed: ObservedState
+    before: DedupJobStatus
+    """The status as the operator wrote it last."""
+    now: datetime
+
+    @property
+    def ready_before(self) -> Condition | None:
+        return next((condition for condition in self.before.conditions if condition.type == ConditionType.READY), None)
+
+    @property
+    def running_spec(self) -> DedupJobSpec | None:
+        """The spec with which the driver runs. It differs from the present spec when an edit is refused."""
+        workload = self.observed.workload
+        return workload.applied if workload is not None and workload.applied is not None else self.spec
+
+    def age_of(self, pod: DriverPod) -> timedelta:
+        return self.now - pod.created_at

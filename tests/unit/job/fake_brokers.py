@@ -1,0 +1,29 @@
+"""Brokers in memory, for tests of the checks at the start and of the lag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dedup_api.exits import ExitCode
+from dedup_api.job_config import JobConfig
+from dedup_job.errors import JobError
+from dedup_job.kafka.broker_client import OffsetEnd, TopicInfo
+from unit.job.test_session import DOCUMENT
+
+
+def build_config(**source: Any) -> JobConfig:
+    return JobConfig.model_validate({**DOCUMENT, "source": {**DOCUMENT["source"], **source}, "sink": {"kafka": {"topic": "out"}}})
+
+
+class FakeBrokers:
+    def __init__(self, up: bool = True, topics: tuple[str, ...] = ("orders", "out")) -> None:
+        self.up, self.topics = up, list(topics)
+        self.ends, self.starts = {0: 10, 1: 20}, {0: 0, 1: 5}
+
+    def fetch_topic(self, topic: str) -> TopicInfo | None:
+        if not self.up:
+            raise JobError(ExitCode.UNAVAILABLE, "no broker answers")
+        return TopicInfo(f"id of {topic}", [0, 1]) if topic in self.topics else None
+
+    def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
+        return self.ends if end is OffsetEnd.LATEST else self.starts
