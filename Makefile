@@ -12,6 +12,14 @@ READY := $(VENV)/.ready
 PY := PYTHONPATH=tests $(BIN)/python
 PYTEST := $(BIN)/python -m pytest
 
+# These variables choose a cluster of yours for demo, demo-down and test-cluster; docs/try-it.md explains them. They count
+# only on make's command line: KUBECONFIG of the environment may name a production cluster.
+CLUSTER_VARIABLES := KUBECONFIG CONTEXT REGISTRY LOAD BUILDER BASE_IMAGE OPERATOR_IMAGE JOB_IMAGE FAKE_DRIVER_IMAGE KAFKA_IMAGE STORAGE_CLASS
+GIVEN := $(foreach name,$(CLUSTER_VARIABLES) FLIGHTS,$(if $(findstring command line,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval demo demo-down test-cluster: export DEDUP_$(name) := $($(name))))
+# The test bed's cluster, unless the user has chosen another one.
+TEST_BED := $(if $(filter $(CLUSTER_VARIABLES),$(GIVEN))$(DEDUP_KUBECONFIG),,cluster images)
+
 .PHONY: help
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +65,7 @@ test-kafka: setup cluster ## The driver with real Kafka and Spark
 	$(PYTEST) tests/kafka
 
 .PHONY: test-cluster
-test-cluster: setup cluster images ## CRD, operator and chart on the test bed
+test-cluster: setup $(TEST_BED) ## CRD, operator and chart on the test bed, or on a cluster of yours: KUBECONFIG=…
 	$(PYTEST) tests/cluster
 
 .PHONY: test-fault-injection
@@ -106,11 +114,11 @@ images: setup ## Build the operator and job images and load them into the cluste
 	@$(PY) -m testbed images
 
 .PHONY: demo
-demo: setup cluster images ## From nothing to a running DedupJob on a year of flights, checked record by record
+demo: setup $(TEST_BED) ## A DedupJob on a year of flights, checked record by record; on your cluster: KUBECONFIG=… (docs/try-it.md)
 	@$(PY) -m demo run
 
 .PHONY: demo-down
-demo-down: setup ## Remove the demo's job, topics and operator; the cluster stays
+demo-down: setup ## Remove the demo from the cluster; the cluster stays
 	@$(PY) -m demo remove
 
 .PHONY: clean
