@@ -1,6 +1,7 @@
-"""Writes every file that is made from the API models, or with `--check` says which are stale (exit 1).
+"""Writes every file that is generated from the API models. With `--check` it writes nothing, names the stale files and
+exits with 1.
 
-Run from anywhere: `python crds/generate.py [--check]`.
+It runs from any folder: `python crds/generate.py [--check]`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from dedup_api.crd import build_crd
 from dedup_api.reference import build_exit_codes_page, build_reasons_page, build_records_page, build_reference_page
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADER = "# Made from crds/dedup_api by `make generate`; do not edit.\n"
+HEADER = "# Generated from crds/dedup_api by `make generate`. Do not edit.\n"
 
 
 def build_files() -> dict[Path, str]:
-    """Path -> content of every generated file."""
+    """Content of every generated file by its path."""
     crd = HEADER + yaml.safe_dump(build_crd(), sort_keys=False, width=140, allow_unicode=True)
     return {
         ROOT / "crds" / "dedupjobs.streamdedup.dev.yaml": crd,

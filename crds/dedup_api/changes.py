@@ -1,6 +1,6 @@
-"""What may change on a running job, as data in one place.
+"""What an edit of each field of the spec does to a running job.
 
-The operator's decisions, the reference page and the tests all read this table; a test fails when a field of the spec is not in it.
+The operator, the reference page and the tests read this table. A test fails if a field of the spec is missing here.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from dedup_api.job_config import JobConfig
 
 
 class Change(StrEnum):
-    """What an edit of a field does to a job that runs."""
+    """What an edit of a field does to a running job."""
 
     LIVE = "live"
-    """Takes effect at once; the driver is left alone."""
+    """The edit takes effect at once, and the driver keeps running."""
     RESTART = "restart"
-    """The driver restarts after the batch it is in, and goes on where it stopped."""
+    """The operator restarts the driver after the current batch, and the driver continues where it stopped."""
     STATE = "state"
-    """The stored keys do not fit it: blocked once there are any, and a restart before."""
+    """The stored keys would not fit the edit. The operator blocks the edit if keys are stored, and restarts the driver
+    otherwise."""
     FIXED = "fixed"
-    """Refused by the API server."""
+    """The API server refuses the edit."""
 
 
 CHANGES: dict[str, Change] = {
@@ -70,37 +71,39 @@ CHANGES: dict[str, Change] = {
     "suspend": Change.LIVE,
     "restartNonce": Change.RESTART,
 }
-"""Path below `spec` -> class. A member of a union stands for itself: to change the member is to change its class of thing."""
+"""By path below `spec`. A member of a union has an entry of its own, because replacing one member by another is an edit
+too."""
 
-LIVE = {path for path, change in CHANGES.items() if change in {Change.LIVE, Change.FIXED}}
-"""What a driver never sees: FIXED ones can differ only where an object was stored under another CRD."""
+UNSEEN_BY_DRIVER = {path for path, change in CHANGES.items() if change in {Change.LIVE, Change.FIXED}}
+"""Fields that the driver never sees. A FIXED field can only differ in an object that was stored under another CRD."""
 
-_STATE = [path for path, change in CHANGES.items() if change is Change.STATE and not path.startswith("sink.")]
-"""These stand under the same path in `job.json`, with what the spec leaves open filled in."""
+_STATE_FIELDS = [path for path, change in CHANGES.items() if change is Change.STATE and not path.startswith("sink.")]
+"""These fields have the same path in `job.json`, where the operator has filled in the defaults."""
 
 
-def _at(document: dict[str, Any], path: str) -> Any:
+def _find_value(document: dict[str, Any], path: str) -> Any:
     found: Any = document
     for part in path.split("."):
         found = found.get(part, {})
     return found
 
 
-def _state(config: JobConfig) -> dict[str, Any]:
+def _collect_state_settings(config: JobConfig) -> dict[str, Any]:
     document = config.to_json_dict()
-    state = {f"spec.{path}": _at(document, path) for path in _STATE}
+    state = {f"spec.{path}": _find_value(document, path) for path in _STATE_FIELDS}
     state["spec.sink"] = sorted(document["sink"])
     state["spec.sink.kafka.transactionalIdPrefix"] = config.transactional_id_prefix
     return state
 
 
 def list_state_changes(before: JobConfig, after: JobConfig) -> list[str]:
-    """The state fields (as people know them) in which two configurations differ; empty where the checkpoint fits both."""
-    old, new = _state(before), _state(after)
+    """The fields of the spec that differ and that the stored keys depend on. Empty if the checkpoint fits both
+    configurations."""
+    old, new = _collect_state_settings(before), _collect_state_settings(after)
     return [field for field in old if old[field] != new[field]]
 
 
 def state_identity(config: JobConfig) -> str:
-    """Hash of all that the stored keys depend on: 16 hexadecimal digits."""
-    text = json.dumps([config.generation, _state(config)], sort_keys=True, separators=(",", ":"))
+    """Hash of everything that the stored keys depend on: 16 hexadecimal digits."""
+    text = json.dumps([config.generation, _collect_state_settings(config)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,8 @@
-"""The part of the spec that says where the checkpoint is. What Kubernetes cannot change afterwards, no edit may change."""
+"""`spec.checkpoint`: on which volume the driver keeps its checkpoint.
+
+An edit may not change what Kubernetes cannot change later. The checkpoint on the volume is `dedup_job/checkpoint/`, and
+what the operator observes of the claim is `dedup_operator/domain/observe/checkpoint.py`.
+"""
 
 from __future__ import annotations
 
@@ -23,37 +27,39 @@ DEFAULT_ACCESS_MODE = AccessMode.READ_WRITE_ONCE_POD
 
 
 class Claim(ApiModel):
-    """The volume claim that the operator makes for the checkpoint."""
+    """The volume claim that the operator creates for the checkpoint."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
                 "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('100Mi')) >= 0",
-                "spec.checkpoint.claim.size is too little for a checkpoint: give it at least 100Mi",
+                "spec.checkpoint.claim.size is too small for a checkpoint: set at least 100Mi",
             ),
         )
     )
 
     size: str | int = Field(
         DEFAULT_SIZE,
-        description="Size of the volume: the state of all keys in the window, twice, and some logs. Quantity; default "
-        f"{DEFAULT_SIZE}. It can grow, not shrink.",
+        description="Size of the volume. The volume holds all keys of the watermark window twice, and small logs. "
+        f"Quantity; default {DEFAULT_SIZE}, at least 100Mi. The size can grow, not shrink.",
         json_schema_extra=quantity_rules("spec.checkpoint.claim.size"),
     )
     storage_class_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
         None,
-        description="Storage class of the volume; the cluster's default class when absent. Cannot be changed afterwards.",
+        description="Storage class of the volume. Name; the default class of the cluster when absent. It cannot be changed later.",
         json_schema_extra=rules(
             (
                 "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-                "spec.checkpoint.claim.storageClassName must be the name of a storage class: small letters, digits, '-' and '.'",
+                "spec.checkpoint.claim.storageClassName must be the name of a storage class: use lower-case letters, "
+                "digits, '-' and '.', and begin and end with a letter or digit",
             )
         ),
     )
     access_mode: AccessMode = Field(
         DEFAULT_ACCESS_MODE,
-        description="ReadWriteOncePod (default) lets Kubernetes itself refuse a second pod on the checkpoint. ReadWriteOnce or "
-        "ReadWriteMany only where the storage driver lacks it. Cannot be changed afterwards.",
+        description="Access mode of the volume. With ReadWriteOncePod (default) Kubernetes refuses a second pod on the "
+        "checkpoint. Use ReadWriteOnce or ReadWriteMany only if the storage driver does not support it. It "
+        "cannot be changed later.",
     )
 
 
@@ -63,42 +69,49 @@ class ReclaimPolicy(StrEnum):
 
 
 class ExistingClaim(ApiModel):
-    """A volume claim of your own, which several jobs may share."""
+    """A volume claim that the user created. Several jobs may share it."""
 
     claim_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
-        description="Name of the claim, in the DedupJob's namespace. It must not be one that the operator made for a job. Required.",
+        description="Name of the volume claim, in the namespace of the DedupJob. It must not be a claim that the "
+        "operator created for a job. Required.",
         json_schema_extra=rules(
             (
                 "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-                "spec.checkpoint.existing.claimName must be the name of a claim: small letters, digits, '-' and '.'",
+                "spec.checkpoint.existing.claimName must be the name of a claim: use lower-case letters, digits, '-' "
+                "and '.', and begin and end with a letter or digit",
             )
         ),
     )
     sub_path: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
         None,
-        description="Folder of the claim that is this job's alone; it is made where it is missing. One name, no path. The name of the "
-        "DedupJob when absent. Two jobs never get the same one.",
+        description="Folder on the volume for this job alone. kubelet creates the folder if it is missing. One name "
+        "without slashes; the name of the DedupJob when absent. The operator never gives one folder to two "
+        "jobs.",
         json_schema_extra=rules(
             (
                 "self.matches('^[a-zA-Z0-9][a-zA-Z0-9._-]*$')",
-                "spec.checkpoint.existing.subPath must be one name: letters, digits, '.', '_' and '-', beginning with a letter or digit",
+                "spec.checkpoint.existing.subPath must be one name without slashes: use letters, digits, '.', '_' and "
+                "'-', and begin with a letter or digit",
             )
         ),
     )
 
 
 def _claim_edit(rule: str, field: str, default: str) -> str:
-    """CEL for a rule on edits, with `old` and `new` for the two values, that holds where the operator makes the claim.
+    """A CEL rule on edits of a claim that the operator creates. `rule` compares `old` and `new`, the values before and
+    after the edit.
 
-    A claim that the spec leaves out is then the default one. It is compared as such, and on the checkpoint: a rule on the claim itself is
-    not asked when the claim comes or goes, so whoever takes it out and puts another in would pass.
+    A claim that the spec leaves out counts as the default claim. The rule stands on spec.checkpoint: the API server
+    does not evaluate a rule on the claim itself when an edit adds or removes the claim, so two edits could replace the
+    claim by another one.
     """
     old, new = (f"(has({it}.claim) && has({it}.claim.{field}) ? {it}.claim.{field} : '{default}')" for it in ("oldSelf", "self"))
     return f"has(self.existing) || has(oldSelf.existing) || {rule.format(old=old, new=new)}"
 
 
 class Checkpoint(UnionModel):
-    """Where the job keeps which keys it has seen and how far it has read. At most one of claim and existing."""
+    """Where the driver stores the keys that it has seen and its position in the topic. At most one of claim and
+    existing."""
 
     union_path = "spec.checkpoint"
     union_members = ("claim", "existing")
@@ -109,50 +122,53 @@ class Checkpoint(UnionModel):
         json_schema_extra=rules(
             (
                 "!has(self.existing) || self.reclaimPolicy != 'Delete'",
-                "spec.checkpoint.reclaimPolicy: Delete is not for existing: the claim is yours, and others may use it; set Retain",
+                "spec.checkpoint.reclaimPolicy cannot be Delete with spec.checkpoint.existing, because the claim is "
+                "yours and other jobs may use it: set Retain",
             ),
             (
                 "has(self.existing) == has(oldSelf.existing) && (!has(self.existing) || self.existing == oldSelf.existing)",
-                "spec.checkpoint.existing cannot be changed: the keys stay where they are; take the edit back, or make a new DedupJob",
+                "spec.checkpoint.existing cannot be changed, because the stored keys stay where they are: revert the "
+                "edit, or create a new DedupJob",
             ),
             (
                 _claim_edit(
-                    "!isQuantity(string({old})) || !isQuantity(string({new})) "
-                    "|| quantity(string({new})).compareTo(quantity(string({old}))) >= 0",
+                    "!isQuantity(string({old})) || !isQuantity(string({new})) || "
+                    "quantity(string({new})).compareTo(quantity(string({old}))) >= 0",
                     "size",
                     DEFAULT_SIZE,
                 ),
-                f"spec.checkpoint.claim.size cannot shrink, and is {DEFAULT_SIZE} when absent: Kubernetes only lets a claim grow; take the "
-                "edit back, or make a new DedupJob for a smaller one",
+                f"spec.checkpoint.claim.size cannot shrink (it is {DEFAULT_SIZE} when absent), because Kubernetes "
+                "only lets a claim grow: revert the edit, or create a new DedupJob with a smaller claim",
             ),
             (
                 _claim_edit("{new} == {old}", "storageClassName", ""),
-                "spec.checkpoint.claim.storageClassName cannot be changed, nor set or removed: Kubernetes does not move a claim; take the "
-                "edit back, or make a new DedupJob",
+                "spec.checkpoint.claim.storageClassName cannot be changed, set or removed later, because Kubernetes "
+                "does not move a claim: revert the edit, or create a new DedupJob",
             ),
             (
                 _claim_edit("{new} == {old}", "accessMode", DEFAULT_ACCESS_MODE),
-                f"spec.checkpoint.claim.accessMode cannot be changed, and is {DEFAULT_ACCESS_MODE} when absent: Kubernetes fixes it when "
-                "the claim is made; take the edit back, or make a new DedupJob",
+                f"spec.checkpoint.claim.accessMode cannot be changed (it is {DEFAULT_ACCESS_MODE} when absent), "
+                "because Kubernetes fixes it when the claim is created: revert the edit, or create a new DedupJob",
             ),
         )
     )
 
     claim: Claim | None = Field(
-        None, description="The volume claim that the operator makes for this job alone; the default, also where neither is given."
+        None, description="The volume claim that the operator creates for this job alone. This is the default when neither member is set."
     )
     existing: ExistingClaim | None = Field(
         None,
-        description="A folder of a claim that is there already. Kubernetes then does not refuse a second pod on it, as it does with "
-        "claim's ReadWriteOncePod; the driver's own locks do. Cannot be changed afterwards.",
+        description="A folder on a volume claim that you created. Kubernetes then does not refuse a second pod on the "
+        "checkpoint, as it does with ReadWriteOncePod; the driver's own locks do. It cannot be changed "
+        "later. Absent by default.",
     )
     reclaim_policy: ReclaimPolicy = Field(
         ReclaimPolicy.RETAIN,
-        description="What becomes of the claim when the DedupJob is deleted: Retain (default) keeps it, and a DedupJob of the same "
-        "name goes on from it; Delete removes it with the job.",
+        description="What happens to the claim when the DedupJob is deleted. Retain (default) keeps the claim, and a "
+        "new DedupJob of the same name continues from it. Delete deletes the claim too.",
     )
 
     @property
     def own_claim(self) -> Claim | None:
-        """What the operator makes; None with `existing`."""
+        """The claim that the operator creates; None with `existing`."""
         return None if self.existing is not None else self.claim or Claim()

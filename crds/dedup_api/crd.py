@@ -1,7 +1,7 @@
-"""The CustomResourceDefinition, made from the models.
+"""Builds the CustomResourceDefinition from the models.
 
-pydantic's JSON schema has what a structural schema may not have (`$ref`, `anyOf` with null, titles); this module flattens
-it. Pure: `crds/generate.py` writes the files.
+pydantic's JSON schema has `$ref`, `anyOf` with null, and titles, which a structural schema must not have; this module
+flattens them. It does no I/O: `crds/generate.py` writes the files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     elif len(alternatives) == 1:
         merged.update(_flatten(alternatives[0], definitions))
     elif alternatives:
-        raise ValueError(f"a structural schema cannot say a union of types: {node}")
+        raise ValueError(f"a structural schema cannot express a union of types; give the field one type: {node}")
     own = {key: value for key, value in node.items() if key not in {"$ref", "anyOf"}}
     rules = [*merged.get("x-kubernetes-validations", []), *own.get("x-kubernetes-validations", [])]
     merged.update(own)
@@ -40,7 +40,7 @@ def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     if rules:
         merged["x-kubernetes-validations"] = rules
     values = merged.pop("additionalProperties", None)
-    if isinstance(values, dict):  # a map; false would be a closed object, which structural schemas cannot say
+    if isinstance(values, dict):  # a map; `false` is a closed object, which a structural schema cannot express
         merged["additionalProperties"] = _flatten(values, definitions)
     if merged.get("default", ...) is None:
         del merged["default"]
@@ -58,7 +58,7 @@ def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _drop_nested_defaults(default: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-    """Only what the properties' own defaults would not fill in: the default of a union names its member and no more."""
+    """Leaves out what the defaults of the properties fill in: the default of a union then names its member only."""
     kept: dict[str, Any] = {}
     for name, value in default.items():
         own = properties[name].get("default")
@@ -78,17 +78,17 @@ def _column(name: str, path: str, kind: str = "string", description: str = "", *
 
 PRINTER_COLUMNS = [
     _column("Ready", '.status.conditions[?(@.type=="Ready")].status', description="True, False or Unknown"),
-    _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', description="Why; see docs/reasons.md"),
+    _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', description="Cause of Ready; see docs/reasons.md"),
     _column("Topic", ".spec.source.topic", description="Source topic"),
-    _column("Watermark", ".spec.watermark", description="How far apart copies may be"),
-    _column("Duplicates", ".status.progress.duplicates", "integer", "Copies removed so far"),
-    _column("Lag", ".status.progress.lagRecords", "integer", "Records not read yet"),
+    _column("Watermark", ".spec.watermark", description="How far apart two copies may be"),
+    _column("Duplicates", ".status.progress.duplicates", "integer", "Duplicates removed so far"),
+    _column("Lag", ".status.progress.lagRecords", "integer", "Records in the topic that are not read yet"),
     _column("Driver", ".status.driver.pod", description="The driver's pod", wide=True),
     _column("Restarts", ".status.driver.restarts", "integer", "Restarts of the driver's container", wide=True),
-    _column("Rate", ".status.progress.inputRowsPerSecond", "integer", "Records per second in the last batch", wide=True),
+    _column("Rate", ".status.progress.inputRowsPerSecond", "integer", "Records per second in the last micro-batch", wide=True),
     _column("Late", ".status.progress.late", "integer", "Records behind the watermark so far", wide=True),
     _column("Invalid", ".status.progress.invalid", "integer", "Records without a readable payload, key or time so far", wide=True),
-    _column("State", ".status.progress.stateRows", "integer", "Keys remembered", wide=True),
+    _column("State", ".status.progress.stateRows", "integer", "Stored keys", wide=True),
     _column("Age", ".metadata.creationTimestamp", "date"),
 ]
 
@@ -96,11 +96,11 @@ PRINTER_COLUMNS = [
 def build_crd() -> dict[str, Any]:
     """The whole CustomResourceDefinition."""
     spec, status = build_structural_schema(DedupJobSpec), build_structural_schema(DedupJobStatus)
-    # A fresh object has no status; without this default kstatus (Flux, Helm) would call it ready.
+    # A new object has no status. Without this default kstatus (Flux, Helm) would consider the object ready.
     status["default"] = {"observedGeneration": -1}
     schema = {
         "type": "object",
-        "description": "A DedupJob reads a Kafka topic that holds events more than once and writes every event once.",
+        "description": "A DedupJob reads a Kafka topic that may hold an event several times, and writes every event once.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": "Always streamdedup.dev/v1alpha1."},

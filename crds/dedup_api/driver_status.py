@@ -1,4 +1,7 @@
-"""What the driver answers on `/status`: the contract between the driver, who writes it, and the operator, who reads it."""
+"""What the driver writes and the operator reads: the answer on `/status`, and the termination message.
+
+The status of a DedupJob is `dedup_api.status`.
+"""
 
 from __future__ import annotations
 
@@ -12,59 +15,62 @@ from dedup_api.status import Progress
 
 
 class Phase(StrEnum):
-    """Where the driver's process is. Internal to driver and operator: people see conditions."""
+    """State of the driver's process. Only the driver and the operator use it; users see conditions."""
 
     STARTING = "Starting"
     WAITING = "Waiting"
-    """Something outside is missing, see `blocked_by`; the driver keeps trying."""
+    """A broker, a topic or the lock is missing, see `blocked_by`. The driver retries."""
     RUNNING = "Running"
     STOPPING = "Stopping"
 
 
 class Blocked(ApiModel):
-    """What the driver waits for."""
+    """What the driver waits for, as reason and sentence."""
 
     reason: Reason
     message: str
 
 
 class Measures(ApiModel):
-    """Of the metrics: what is of use beside the progress where nobody scrapes them. Sums begin with the process."""
+    """Selected metrics, for clusters where nothing scrapes metrics. Sums start at 0 with the process."""
 
     watermark_lag_seconds: float | None = None
-    """How far the watermark is behind the clock; absent before there is one."""
+    """Seconds that the watermark is behind the clock; absent before the first watermark."""
     batch_phase_seconds: dict[str, float] = Field(default_factory=dict)
     state_operation_seconds: dict[str, float] = Field(default_factory=dict)
-    """Of update, evict and commit, summed over the state's partitions."""
+    """By operation (update, evict, commit), summed over the state partitions."""
     checkpoint_bytes: float = 0
     transactions: dict[str, float] = Field(default_factory=dict)
-    """Committed and aborted ones."""
+    """By result: committed or aborted."""
     producer_reopens: float = 0
 
 
 class DriverStatus(ApiModel):
     phase: Phase
     blocked_by: Blocked | None = None
-    """Also set while running, when the brokers stop answering."""
+    """Set while the driver waits, and also in phase Running while no broker answers."""
     attempt: int | None = None
+    """Number of this driver start on the checkpoint."""
     generation: int | None = None
-    checkpoint_begun: bool = False
-    """A batch may have been planned on the checkpoint: from then on its keys belong to this job's settings."""
+    """Checkpoint generation."""
+    checkpoint_has_state: bool = Field(False, alias="checkpointBegun")
+    """A batch may have been planned on the checkpoint, so its stored keys belong to the settings of this job. The JSON
+    name is that of version 0.1.0."""
     committed_in_this_run: bool = False
-    """A batch has committed since the process started."""
+    """A batch has committed since this process started."""
     batch_running_since: str | None = None
-    """RFC 3339; absent between batches."""
+    """Start of the current batch, RFC 3339; absent between batches."""
     pending_since: str | None = None
-    """RFC 3339: since when something outside of a batch has been due: the start-up, or records that no batch has begun to read. Absent
-    while nothing is, and while the driver is blocked."""
+    """Time since which work outside of a batch is due, RFC 3339: the start of the driver, or records that no batch
+    reads yet. Absent while no work is due, and while the driver is blocked."""
     progress: Progress = Progress()
     measures: Measures | None = None
 
 
 class TerminationMessage(ApiModel):
-    """What the driver leaves in its termination log, at most 4096 bytes as JSON."""
+    """What the driver writes to its termination log: JSON of at most 4096 bytes, the limit of kubelet."""
 
     reason: Reason
     message: str
     status: DriverStatus | None = None
-    """Of a driver that was through with what there was: there is no other way to ask one that has ended."""
+    """Only of a driver that has processed all records of its run: nobody can ask it on `/status` after it has ended."""

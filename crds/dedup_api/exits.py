@@ -1,6 +1,6 @@
-"""The driver's exit codes: what each means, and whether starting again can help.
+"""The driver's exit codes: the reason of each, and whether another start can help.
 
-Numbers follow sysexits.h where it has a word for the case.
+The numbers follow sysexits.h where that header names the case.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ class ExitCode(IntEnum):
 
 
 STOPPED_EARLY = 143
-"""As a process that SIGTERM ends: a driver that was to read what there is, and was stopped before it had. With 0 a Job would be done."""
+"""Exit code of a driver with spec.trigger.availableNow that was stopped before it had read everything. It is the code
+of a process that SIGTERM ends. With exit code 0 the Kubernetes Job would count as completed."""
 
 
 @dataclass(frozen=True)
 class ExitMeaning:
     reason: Reason
     permanent: bool
-    """Starting again cannot help: the operator waits for a change of the spec or of restartNonce."""
+    """Another start cannot help, so the operator waits for a change of the spec or of spec.restartNonce."""
 
 
 EXITS: dict[ExitCode, tuple[ExitMeaning, ...]] = {
@@ -59,12 +60,15 @@ EXITS: dict[ExitCode, tuple[ExitMeaning, ...]] = {
     ExitCode.FENCED: (ExitMeaning(Reason.FENCED, permanent=False),),
     ExitCode.AUTHORIZATION: (ExitMeaning(Reason.AUTHORIZATION_FAILED, permanent=False),),
 }
-"""Every code but 0, its usual meaning first. A streaming driver that ends with 0 without being asked has failed too: DriverFailed,
-not permanent."""
+"""Meanings of every code except 0; the usual one comes first. A streaming driver that ends with 0 and was not asked to
+stop has failed too: its reason is DriverFailed, which is not permanent."""
 
 
 def find_meaning(code: int, reason: str | None = None) -> ExitMeaning | None:
-    """What an exit means: `reason`, from the termination message, tells apart what shares a code. None for a code that is not ours."""
+    """What an exit code means; None for a code that is not in EXITS.
+
+    `reason` is the reason in the termination message. It decides between meanings that share a code.
+    """
     if code not in set(EXITS):
         return None
     meanings = EXITS[ExitCode(code)]

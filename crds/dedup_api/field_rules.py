@@ -1,4 +1,7 @@
-"""Rules that several fields of the spec share: durations, quantities, topics, paths, brokers."""
+"""Rules that several fields of the spec share: durations, quantities, topics, paths, brokers, schedules.
+
+Every message names the field and the remedy: the API server shows it to the user as it stands here.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ from typing import Annotated, Any
 
 from pydantic import StringConstraints
 
-from dedup_api.durations import DURATION_PATTERN
+from dedup_api.durations import DURATION_HELP, DURATION_PATTERN
 from dedup_api.model import rules
 
 _PART = r"""[^.\\s`"\'\\[\\]]+"""
-PATH = f"^{_PART}([.]{_PART})*$"
-"""Of a field in the payload, as it stands inside a CEL string."""
+PATH_PATTERN = f"^{_PART}([.]{_PART})*$"
+"""Path of a field in the payload. Backslashes are doubled, because the pattern is part of a CEL string."""
 _HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?[.]?|\\[[0-9a-fA-F:]+\\])"
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-BROKERS = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
+BROKERS_PATTERN = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
 
 
 def _cron_field(value: str) -> str:
@@ -29,18 +32,16 @@ _CRON_FIELDS = (
     "0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec",
     "[0-6]|sun|mon|tue|wed|thu|fri|sat",
 )
-CRON = f"^(@(hourly|daily|weekly|monthly|yearly)|{' '.join(_cron_field(value) for value in _CRON_FIELDS)})$"
-"""What a CronJob takes, but for ranges that run backwards, which `validate` finds: a schedule must never be refused after the driver has
-stopped for it."""
-
-_DURATION_HELP = "write hours, minutes and seconds such as 10s, 5m or 1h30m"
+CRON_PATTERN = f"^(@(hourly|daily|weekly|monthly|yearly)|{' '.join(_cron_field(value) for value in _CRON_FIELDS)})$"
+"""What a CronJob accepts, apart from ranges that run backwards, which the operator's validation refuses. The API server
+must never refuse the CronJob after the operator has stopped the driver for it."""
 
 
 def duration_rules(field: str, *, zero_allowed: bool) -> dict[str, Any]:
-    pairs = [(f"size(self) > 0 && self.matches('{DURATION_PATTERN}')", f"{field} is not a duration: {_DURATION_HELP}")]
+    pairs = [(f"size(self) > 0 && self.matches('{DURATION_PATTERN}')", f"{field} is not a duration: {DURATION_HELP}")]
     if not zero_allowed:
         nonzero = f"!self.matches('{DURATION_PATTERN}') || self.matches('[1-9]')"
-        pairs.append((nonzero, f"{field} must be longer than zero: {_DURATION_HELP}"))
+        pairs.append((nonzero, f"{field} must be longer than zero: {DURATION_HELP}"))
     return rules(*pairs)
 
 
@@ -49,9 +50,9 @@ def quantity_rules(field: str) -> dict[str, Any]:
         "x-kubernetes-int-or-string": True,
         **rules(
             (
-                "type(self) == int ? self > 0 : (self.matches('^[0-9]+([.][0-9]+)?(m|k|[KMGTPE]i|[MGTPE])?$') "
-                "&& isQuantity(self) && quantity(self).isGreaterThan(quantity('0')))",
-                f"{field} must be a positive quantity such as 500m, 2 or 2Gi",
+                "type(self) == int ? self > 0 : (self.matches('^[0-9]+([.][0-9]+)?(m|k|[KMGTPE]i|[MGTPE])?$') && "
+                "isQuantity(self) && quantity(self).isGreaterThan(quantity('0')))",
+                f"{field} must be a positive quantity: write a number with an optional suffix, such as 500m, 2 or 2Gi",
             )
         ),
     }
@@ -64,6 +65,6 @@ def topic_rules(field: str) -> dict[str, Any]:
     return rules(
         (
             "self.matches('^[a-zA-Z0-9._-]+$') && self != '.' && self != '..'",
-            f"{field} must be one literal topic name: letters, digits, '.', '_' and '-'",
+            f"{field} must be one literal topic name, not a pattern: use letters, digits, '.', '_' and '-'",
         )
     )

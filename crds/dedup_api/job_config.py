@@ -1,7 +1,7 @@
-"""`job.json`: what the driver is told. The operator renders it, the driver reads it, both through this model.
+"""`job.json`: the driver's settings. The operator writes the file and the driver reads it, both with this model.
 
-It holds what the driver needs and nothing else, so that a change which does not concern the driver (suspend, the reclaim
-policy, the operator's own version) does not change the file and restarts nothing.
+The file holds only what the driver needs. A change that does not concern the driver, such as spec.suspend, the reclaim
+policy or the operator's version, therefore does not change the file and does not restart the driver.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from dedup_api.spec import MAX_PARALLELISM, DedupJobSpec, Sink, Source
 
 class JobConfig(ApiModel):
     config_version: Literal[1] = 1
-    """Raised when a field changes its meaning, so that a driver refuses a file it would misread."""
+    """Increase it when a field changes its meaning, so that an older driver refuses a file that it would misread."""
     namespace: str
     name: str
     generation: int = 1
+    """Checkpoint generation: the driver uses the folder of this number on the volume."""
     source: Source
     format: Format
     key: Key
@@ -33,14 +34,14 @@ class JobConfig(ApiModel):
     dead_letter: DeadLetter | None = None
     processing_time: str
     available_now: bool = False
-    """Take what the topic holds at the start, and end; `processing_time` then means nothing."""
+    """The driver processes what the topic holds at the start, and ends; it then ignores `processing_time`."""
     sink: Sink
     parallelism: int
-    """State partitions."""
+    """Number of state partitions."""
     cpus: int
-    """Cores that Spark may use at once."""
+    """Number of cores that Spark may use."""
     memory_bytes: int
-    """The pod's memory limit."""
+    """Memory limit of the pod."""
 
     @property
     def watermark_delay(self) -> timedelta:
@@ -56,7 +57,7 @@ class JobConfig(ApiModel):
 
     @property
     def dead_letter_topic(self) -> str | None:
-        """None where no record goes there, also when one is named."""
+        """None if no record can go there, even if spec.deadLetter names a topic."""
         return self.dead_letter.topic if self.wants_dead_letters and self.dead_letter else None
 
     @property
@@ -65,7 +66,8 @@ class JobConfig(ApiModel):
 
     @property
     def default_name(self) -> str:
-        """What names at the brokers begin with. A namespace holds no dot, so no two jobs share it."""
+        """Default prefix of the job's names at the brokers. A namespace has no dot, so two jobs never have the same
+        prefix."""
         return f"dedup.{self.namespace}.{self.name}"
 
     @property
@@ -79,12 +81,12 @@ class JobConfig(ApiModel):
 
     @property
     def progress_topic(self) -> str:
-        """Compacted; holds the markers of the job's transactions."""
+        """Compacted topic for the markers of the job's transactions."""
         return f"{self.transactional_id_prefix}-progress"
 
 
 def build_job_config(namespace: str, name: str, spec: DedupJobSpec) -> JobConfig:
-    """The driver's settings for a valid spec. Deterministic: the same spec gives the same file."""
+    """The driver's settings for a valid spec. The same spec always gives the same file."""
     limits = spec.driver.resources.limits
     cpus = max(1, ceil(parse_quantity(limits.cpu)))
     return JobConfig(

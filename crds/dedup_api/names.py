@@ -1,6 +1,7 @@
-"""Names that the operator, the driver, the chart and the tests must agree on.
+"""Names that the operator, the driver, the chart and the tests share.
 
-A child's name is a function of the job's name alone: the name is the lock that keeps a job from having two drivers.
+The name of a child object depends only on the name of the DedupJob. The API server allows one object per name, so a job
+cannot get two workloads of one kind.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ API_VERSION = f"{GROUP}/{VERSION}"
 CRD_NAME = f"{PLURAL}.{GROUP}"
 
 MAX_NAME_LENGTH = 45
-"""Characters of a DedupJob's name. The StatefulSet controller labels pods with `<name>-driver-<10 characters>`, and a
-label value ends at 63."""
+"""Maximum length of a DedupJob's name. The StatefulSet controller labels pods with `<name>-driver-<10 characters>`, and
+a label value has at most 63 characters."""
 
 LABEL_JOB = f"{GROUP}/job"
-"""On every child: the DedupJob it belongs to. Selects what the operator watches."""
+"""Label of every child object: the name of its DedupJob."""
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "dedup-operator"
@@ -31,7 +32,7 @@ CONTAINER = "driver"
 HTTP_PORT = 8080
 HTTP_PORT_NAME = "http"
 USER_ID = 10001
-"""The driver's user and group; the image has a passwd entry with a home for it."""
+"""User and group of the driver. The job image has a passwd entry with a home folder for this user."""
 
 CONFIG_DIR = "/etc/dedup"
 CONFIG_FILE = f"{CONFIG_DIR}/job.json"
@@ -40,7 +41,7 @@ TERMINATION_LOG = "/dev/termination-log"
 
 
 def driver_name(job: str) -> str:
-    """What runs the driver, and the headless Service in front of it."""
+    """Name of the workload that runs the driver, and of its headless Service."""
     return f"{job}-driver"
 
 
@@ -53,15 +54,17 @@ def claim_name(job: str) -> str:
 
 
 def folder_name(job: str, sub_path: str | None) -> str:
-    """The job's folder on a claim of the user's. `sub_path`: as in `spec.checkpoint.existing`."""
+    """Name of the job's folder on a claim that the user created. `sub_path` is spec.checkpoint.existing.subPath."""
     return sub_path or job
 
 
 def record_name(claim: str, folder: str) -> str:
-    """The ConfigMap that says whose checkpoint a folder of a shared claim is: one name for one folder, whoever asks."""
+    """Name of the ConfigMap that says which job owns a folder on a shared claim. It is the same for every job that uses
+    the folder."""
     return f"checkpoint-{hashlib.sha256(f'{claim}/{folder}'.encode()).hexdigest()[:16]}"
 
 
 def config_map_name(job: str, digest: str) -> str:
-    """`digest`: the first characters of the content's hash. ConfigMaps are immutable, a new content is a new object."""
+    """`digest`: the first characters of the content's hash. The ConfigMaps are immutable, so new content needs a new
+    object."""
     return f"{job}-job-{digest}"

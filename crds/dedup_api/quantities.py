@@ -15,7 +15,8 @@ _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|[kMGTPE]|[KMGTPE]i)?$")
 
 
 def parse_quantity(text: str | int) -> Decimal:
-    """The number of units (cores, bytes) that a quantity says; raises ValueError for anything else."""
+    """The number of units (cores, bytes) that `text` describes. Raises ValueError with the remedy if it is not a
+    quantity."""
     match = _QUANTITY.fullmatch(str(text))
     if match is None:
         raise ValueError(f"{text!r} is not a quantity: write a number with an optional suffix, such as 500m, 2 or 2Gi")

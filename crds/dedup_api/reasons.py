@@ -1,7 +1,8 @@
-"""Every reason that a DedupJob can report, once.
+"""Every reason that a DedupJob can report.
 
-The same words stand in conditions, events, the driver's termination message, metric labels and `docs/reasons.md`, which
-is generated from this table. A reason is never reported without an entry here.
+Conditions, events, the driver's termination message, metric labels and `docs/reasons.md` use these names. The page is
+generated from EXPLANATIONS, and the operator copies the remedy into the condition's message, so a reason needs an entry
+there.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    # Ready is True
+    # Ready is True.
     RUNNING = "Running"
     SUSPENDED = "Suspended"
     COMPLETED = "Completed"
     SCHEDULED = "Scheduled"
-    # Ready is Unknown: on the way
+    # Ready is Unknown: the driver starts or stops.
     STARTING = "Starting"
     RESTARTING = "Restarting"
     SUSPENDING = "Suspending"
-    # Ready is False: the spec
+    # Ready is False because of the spec.
     INVALID_SPEC = "InvalidSpec"
     CHANGE_BLOCKED = "ChangeBlocked"
     NAME_CONFLICT = "NameConflict"
-    # Ready is False: the cluster
+    # Ready is False because of the Kubernetes cluster.
     CHECKPOINT_PENDING = "CheckpointPending"
     CHECKPOINT_LOST = "CheckpointLost"
     CHECKPOINT_TAKEN = "CheckpointTaken"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     POD_REJECTED = "PodRejected"
-    # Ready is False: Kafka
+    # Ready is False because of Kafka.
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     SOURCE_TOPIC_MISSING = "SourceTopicMissing"
     SOURCE_TOPIC_REPLACED = "SourceTopicReplaced"
@@ -41,9 +42,9 @@ class Reason(StrEnum):
     SINK_REFUSED = "SinkRefused"
     SINK_PROGRESS_LOST = "SinkProgressLost"
     AUTHORIZATION_FAILED = "AuthorizationFailed"
-    # Ready is False: the records
+    # Ready is False because of a record.
     INVALID_RECORD = "InvalidRecord"
-    # Ready is False: the driver
+    # Ready is False because of the driver.
     NO_PROGRESS = "NoProgress"
     DRIVER_FAILED = "DriverFailed"
     OUT_OF_MEMORY = "OutOfMemory"
@@ -53,7 +54,7 @@ class Reason(StrEnum):
     CHECKPOINT_LOCKED = "CheckpointLocked"
     FENCED = "Fenced"
     GRACE_PERIOD_EXCEEDED = "GracePeriodExceeded"
-    # Details of single conditions
+    # Only in the conditions CheckpointReady, DriverRunning and ProgressRecent.
     CHECKPOINT_BOUND = "CheckpointBound"
     NOT_STARTED = "NotStarted"
     PROGRESS_RECENT = "ProgressRecent"
@@ -61,163 +62,200 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a reason means and what to do about it; both are sentences for people."""
+    """What a reason means, and what the user must do. Both are full sentences; the remedy names a field or a
+    command."""
 
     meaning: str
     remedy: str
 
 
 EXPLANATIONS: dict[Reason, Explanation] = {
-    Reason.RUNNING: Explanation("Batches commit, or the topic is quiet and the driver is healthy.", "Nothing to do."),
+    Reason.RUNNING: Explanation(
+        "The driver commits batches, or the driver is healthy and the source topic has no new records.",
+        "No action is needed.",
+    ),
     Reason.SUSPENDED: Explanation(
-        "spec.suspend is true and the driver has stopped. State and position are kept.", "Set spec.suspend to false to go on."
+        "spec.suspend is true, and the driver has stopped. The stored keys and the position in the topic are kept.",
+        "To resume, set spec.suspend to false. The driver then continues where it stopped.",
     ),
     Reason.COMPLETED: Explanation(
-        "With spec.trigger.availableNow: the driver took what the topic held when it started, and ended. State and position are kept.",
-        "Raise spec.restartNonce to run it again, or give spec.trigger.availableNow a schedule.",
+        "The driver has processed all records that the topic held when the driver started, and has ended, as "
+        "spec.trigger.availableNow asks. The stored keys and the position in the topic are kept.",
+        "To run the job again, increase spec.restartNonce. To run it regularly, set spec.trigger.availableNow.schedule.",
     ),
     Reason.SCHEDULED: Explanation(
-        "With spec.trigger.availableNow.schedule: no run is going on, and the next one begins when the schedule says, in UTC.",
-        "Nothing to do. To run now: `kubectl create job --from=cronjob/<name>-driver <name>-now`.",
+        "No run is active. The next run starts at the time that spec.trigger.availableNow.schedule gives, in UTC.",
+        "No action is needed. To start a run now, use `kubectl create job --from=cronjob/<name>-driver <name>-now`.",
     ),
     Reason.STARTING: Explanation(
-        "The driver is on its way to its first batch.",
-        "Wait; a start takes seconds once the image is on the node. `kubectl describe` shows the steps.",
+        "The driver is starting and has not committed a batch yet.",
+        "Wait. A start takes seconds when the node already has the job image. `kubectl describe dedupjob <name>` shows the steps.",
     ),
     Reason.RESTARTING: Explanation(
-        "The driver stops after the batch it is in and starts again with the new settings, or it ended and is being started again.", "Wait."
+        "The driver stops after the current batch and starts again with the new settings, or the driver ended and kubelet restarts it.",
+        "Wait. The message says why the driver restarts.",
     ),
-    Reason.SUSPENDING: Explanation("spec.suspend is true and the driver is finishing the batch it is in.", "Wait."),
+    Reason.SUSPENDING: Explanation(
+        "spec.suspend is true, and the driver is finishing the current batch.",
+        "Wait. The driver has two minutes to finish the batch.",
+    ),
     Reason.INVALID_SPEC: Explanation(
-        "The spec says something that the operator cannot act on. A driver that was running goes on with its last valid settings.",
+        "The operator cannot act on the spec. A driver that is running continues with the last valid settings.",
         "Correct the field that the message names.",
     ),
     Reason.CHANGE_BLOCKED: Explanation(
-        "The edit needs a new checkpoint: keys are stored, and they would not fit it. The driver goes on with the settings it had.",
-        "Take the edit back, or make a new DedupJob under another name with the new settings.",
+        "The edit needs a new checkpoint, because the stored keys do not fit the new settings. A driver that is "
+        "running continues with the old settings.",
+        "Revert the edit, or create a new DedupJob under another name with the new settings.",
     ),
     Reason.NAME_CONFLICT: Explanation(
-        "An object with the name of one of this job's children exists and belongs to somebody else, or a pod with this job's label has no "
-        "owner. It is left alone, and the operator starts no driver beside it.",
-        "Rename the DedupJob, or remove the object that the message names if nobody needs it.",
+        "An object that does not belong to this DedupJob has the name of one of its child objects, or a pod with the "
+        "label of this job has no owner. The operator leaves that object alone and starts no driver beside it.",
+        "If nobody needs the object that the message names, delete it. Otherwise create the DedupJob under another name.",
     ),
     Reason.CHECKPOINT_PENDING: Explanation(
-        "The volume claim of the checkpoint is not bound.",
-        "Look at `kubectl describe pvc` for the claim in the message: mostly the storage class does not exist, has no provisioner or does "
-        "not offer the access mode. The job goes on by itself when the claim is bound.",
+        "The checkpoint's volume is not available yet: its claim does not exist, the claim is not bound, or kubelet "
+        "cannot mount the volume.",
+        "Run `kubectl describe pvc <claim>` for the checkpoint's claim. Usually the storage class does not exist, has "
+        "no provisioner, or does not support the access mode. The operator starts the driver automatically when the "
+        "volume is available.",
     ),
     Reason.CHECKPOINT_LOST: Explanation(
-        "The volume behind the checkpoint's claim is gone, the claim is being deleted, or a shared claim was deleted and made again.",
-        "Restore the volume from a backup. To begin anew, and accept duplicates of what was processed before, delete the claim and the "
-        "DedupJob and apply it again.",
+        "The checkpoint's volume or claim is gone, the claim is being deleted, or a shared claim was deleted and recreated.",
+        "Restore the volume from a backup. To start with an empty checkpoint, and accept duplicates of what was "
+        "processed before, delete the claim and the DedupJob and apply the DedupJob again.",
     ),
     Reason.CHECKPOINT_TAKEN: Explanation(
-        "The folder that spec.checkpoint.existing names is the checkpoint of another DedupJob, which may be deleted by now. Nothing was "
-        "started on it.",
-        "Make a new DedupJob with another spec.checkpoint.existing.subPath. If the other job and its keys are not needed any more, delete "
-        "the folder and the ConfigMap `checkpoint-…` that has the other job's label streamdedup.dev/job.",
+        "The folder that spec.checkpoint.existing names holds the checkpoint of another DedupJob, which may be "
+        "deleted by now. The operator starts no driver on that folder.",
+        "Create a new DedupJob with another spec.checkpoint.existing.subPath. If nobody needs the other job and its "
+        "keys, delete the folder and the ConfigMap `checkpoint-…` that has the other job's name in its label "
+        "streamdedup.dev/job.",
     ),
     Reason.UNSCHEDULABLE: Explanation(
-        "No node can take the driver's pod.",
-        "Free or add resources, or lower spec.driver.resources.requests. The message is the scheduler's.",
+        "The scheduler finds no node for the driver's pod.",
+        "The scheduler says what is missing. Add resources to the cluster or free some, or lower spec.driver.resources.requests.",
     ),
     Reason.IMAGE_UNAVAILABLE: Explanation(
-        "The node cannot get the job image.",
-        "Check job.image in the chart's values, that the registry can be reached and the pull secrets. The pull is repeated by itself.",
+        "The node cannot pull the job image.",
+        "Check job.image and job.imagePullSecrets in the values of the Helm chart, and check that the node can reach "
+        "the registry. kubelet retries the pull automatically.",
     ),
     Reason.POD_REJECTED: Explanation(
-        "The API server refuses the driver's pod: a quota, a limit range, a policy or a webhook.",
-        "The message is the API server's. Change what it names; the pod is tried again by itself.",
+        "The API server refuses the driver's pod because of a quota, a limit range, a policy or a webhook, or kubelet "
+        "cannot start its container.",
+        "Change what the API server or kubelet names in this message. Kubernetes retries automatically.",
     ),
     Reason.SOURCE_UNAVAILABLE: Explanation(
-        "No broker of spec.source.bootstrapServers answers.",
-        "Check spec.source.bootstrapServers, the brokers and the network policies between the driver and them. The driver keeps trying.",
+        "No broker of spec.source.bootstrapServers answers the driver.",
+        "Check spec.source.bootstrapServers, the brokers, and the network policies between the driver and the "
+        "brokers. The driver retries automatically.",
     ),
     Reason.SOURCE_TOPIC_MISSING: Explanation(
-        "The topic spec.source.topic does not exist.", "Create the topic or correct its name. The driver keeps looking."
+        "The topic that spec.source.topic names does not exist.",
+        "Create the topic, or correct spec.source.topic. The driver retries automatically.",
     ),
     Reason.SINK_TOPIC_MISSING: Explanation(
-        "The topic spec.sink.kafka.topic does not exist.", "Create the topic or correct its name. The driver keeps looking."
+        "The topic that spec.sink.kafka.topic names does not exist.",
+        "Create the topic, or correct spec.sink.kafka.topic. The driver retries automatically.",
     ),
     Reason.DEAD_LETTER_TOPIC_MISSING: Explanation(
-        "The topic spec.deadLetter.topic does not exist.", "Create the topic or correct its name. The driver keeps looking."
+        "The topic that spec.deadLetter.topic names does not exist.",
+        "Create the topic, or correct spec.deadLetter.topic. The driver retries automatically.",
     ),
     Reason.INVALID_RECORD: Explanation(
-        "A record has no readable payload, key or event time, and spec.onInvalid is Fail. The message names its partition and offset and "
-        "what is wrong with it (docs/records.md has the list). Nothing of its batch was written.",
-        "Look at the record. If records of this topic are like that, correct spec.format, spec.key or spec.eventTime, in a new DedupJob "
-        "where keys are stored. If it is an exception, set spec.onInvalid to DeadLetter, which keeps such records in "
-        "spec.deadLetter.topic, or to Drop, which only counts them. If the record was deleted meanwhile, raise spec.restartNonce.",
+        "A record has no readable payload, key or event time, and spec.onInvalid is Fail. The message names the "
+        "record's partition and offset and what is wrong with the record; docs/records.md explains each fault. With "
+        "delivery ExactlyOnce nothing of the batch was written.",
+        "Read the record. If most records of this topic are like it, correct spec.format, spec.key or spec.eventTime; "
+        "if keys are stored already, do so in a new DedupJob. If the record is an exception, set spec.onInvalid to "
+        "DeadLetter, which writes such records to spec.deadLetter.topic, or to Drop, which only counts them. If the "
+        "record was deleted in the meantime, increase spec.restartNonce.",
     ),
     Reason.SOURCE_TOPIC_REPLACED: Explanation(
-        "The topic spec.source.topic was deleted and made again: the offsets of the checkpoint belong to the old one.",
-        "If what the old topic still held may be skipped, set spec.source.onDataLoss to Continue: the job goes on at the beginning of the "
-        "new topic and remembers the keys it has seen. Otherwise bring the old topic back, and raise spec.restartNonce.",
+        "The topic that spec.source.topic names was deleted and recreated. The offsets in the checkpoint belong to the old topic.",
+        "If the records that the job had not read from the old topic may be skipped, set spec.source.onDataLoss to "
+        "Continue: the job then continues at the beginning of the new topic and keeps its stored keys. Otherwise "
+        "restore the old topic and increase spec.restartNonce.",
     ),
     Reason.SOURCE_DATA_LOST: Explanation(
-        "The topic no longer holds records that the job has not read: retention or a deletion of records overtook it.",
-        "Lengthen the topic's retention. To skip what is gone, set spec.source.onDataLoss to Continue: it is counted in "
-        "status.progress.lost, and the driver's log names partitions and ranges.",
+        "The source topic no longer holds records that the job has not read: the topic's retention, or a deletion of "
+        "records, removed them.",
+        "Increase the retention of the topic. To skip the lost records, set spec.source.onDataLoss to Continue: the "
+        "driver then counts them in status.progress.lost and logs their partitions and offset ranges.",
     ),
     Reason.SINK_REFUSED: Explanation(
-        "The brokers refuse to write what the job hands them: mostly a record larger than max.message.bytes of the output topic, or a "
-        "transaction.max.timeout.ms below 15 minutes. The batch is not written, nor is anything lost.",
-        "Change the setting that the message names, on the topic or the brokers. The driver tries again by itself, with growing pauses.",
+        "The brokers refuse the records that the driver writes. Usually a record is larger than max.message.bytes of "
+        "the output topic, or transaction.max.timeout.ms of the brokers is below 15 minutes. The batch is not "
+        "written, and no record is lost.",
+        "Change the topic or broker setting that the message names. The driver retries automatically, with growing pauses.",
     ),
     Reason.SINK_PROGRESS_LOST: Explanation(
-        "The marker in the progress topic, which says up to which batch the output is written, is missing or does not fit the checkpoint: "
-        "the topic or its records were deleted, or the checkpoint was restored from an older copy.",
-        "Going on could lose records or write them twice, so the driver does not guess. Restore the progress topic or the checkpoint, then "
-        "raise spec.restartNonce. To accept copies of what the output is ahead by, set spec.sink.kafka.delivery to AtLeastOnce, wait for a "
-        "committed batch, and set it back.",
+        "The marker in the progress topic says up to which batch the output is written. The marker is missing or does "
+        "not fit the checkpoint: the topic or its records were deleted, or the checkpoint was restored from an older "
+        "copy.",
+        "Restore the progress topic or the checkpoint, then increase spec.restartNonce. The driver does not continue "
+        "without the marker, because it could lose records or write them twice. To accept duplicates of what the "
+        "output has beyond the checkpoint, set spec.sink.kafka.delivery to AtLeastOnce, wait for a committed batch, "
+        "and set the field back.",
     ),
     Reason.AUTHORIZATION_FAILED: Explanation(
-        "The brokers refuse the driver: its credentials, or its rights on a topic, a group or a transactional id.",
-        "Grant what the message names; docs/operations.md lists the rights a job needs. The driver tries again by "
-        "itself, with growing pauses.",
+        "The brokers deny access to the driver: its credentials are wrong, or it lacks a right on a topic, a consumer "
+        "group or a transactional id.",
+        "Grant the right that the message names; docs/operations.md lists the rights that a job needs. The driver "
+        "retries automatically, with growing pauses.",
     ),
     Reason.NO_PROGRESS: Explanation(
-        "Records are waiting, or the driver does not answer, and no batch has committed for a long time.",
-        "Look at `kubectl logs` of the driver's pod and at the batch duration in its metrics. "
-        "kubelet restarts a driver whose health check fails.",
+        "No batch has committed for a long time although records are waiting, or the driver does not answer the operator.",
+        "Read the driver's log with `kubectl logs -l streamdedup.dev/job=<name>`, and compare the metric "
+        "dedup_batch_duration_seconds with its usual values. kubelet restarts the driver automatically when the "
+        "driver's health check fails.",
     ),
     Reason.DRIVER_FAILED: Explanation(
-        "The driver ended with an error and is started again with growing pauses.",
-        "The message is the driver's last; `kubectl logs --previous` has the rest.",
+        "The driver ended with an error. kubelet restarts it automatically, with growing pauses.",
+        "The message is the driver's last one. Read the log before it with `kubectl logs --previous -l streamdedup.dev/job=<name>`.",
     ),
     Reason.OUT_OF_MEMORY: Explanation(
-        "The driver needed more memory than it has: the kernel killed it at its limit, or the JVM found its heap exhausted.",
-        "Raise spec.driver.resources.limits.memory, or lower spec.source.maxOffsetsPerTrigger.",
+        "The driver needed more memory than its limit allows: the kernel killed the driver, or the heap of the JVM was full.",
+        "Increase spec.driver.resources.limits.memory, or lower spec.source.maxOffsetsPerTrigger.",
     ),
     Reason.CONFIGURATION_REFUSED: Explanation(
-        "The driver cannot work with its settings, and trying again would not help.", "Correct the field that the message names."
+        "The driver cannot work with its settings. The operator does not start it again until they change.",
+        "Correct the field that the message names.",
     ),
     Reason.CHECKPOINT_NOT_WRITABLE: Explanation(
-        "The checkpoint's volume is read-only, full, or not writable for the driver's user (10001).",
-        "Make room by growing spec.checkpoint.claim.size, or correct the volume's permissions.",
+        "The driver cannot write to the checkpoint's volume: the volume is full or read-only, or the driver's user "
+        "(10001) may not write to it.",
+        "If the volume is full, increase spec.checkpoint.claim.size. Otherwise correct the permissions or the mount "
+        "of the volume. kubelet restarts the driver automatically.",
     ),
     Reason.CHECKPOINT_DAMAGED: Explanation(
-        "A file of the checkpoint is missing, empty or cut off, and what it held cannot be derived from the others.",
-        "The message names the file. Restore the volume from a backup, then raise spec.restartNonce. To begin anew, and accept copies of "
-        "what was processed before, delete the DedupJob and its claim and apply it again.",
+        "A file of the checkpoint is missing, empty or truncated, and the driver cannot rebuild its content from the other files.",
+        "Restore the volume from a backup, then increase spec.restartNonce. To start with an empty checkpoint, and "
+        "accept duplicates of what was processed before, delete the DedupJob and its claim and apply the DedupJob "
+        "again.",
     ),
     Reason.CHECKPOINT_LOCKED: Explanation(
-        "Another driver process holds the checkpoint: one whose pod was removed by force, or a pod made by hand.",
-        "Wait for it to end; the newcomer tries again by itself. If it does not end, find the process on the node that the old pod ran on.",
+        "Another driver process has the lock of the checkpoint: the process of a pod that was deleted by force, or a "
+        "pod that was created by hand.",
+        "Wait until the other process ends; the new driver retries automatically. If the other process does not end, "
+        "find it on the node where the old pod ran, and end it.",
     ),
     Reason.FENCED: Explanation(
-        "A newer driver has taken over the checkpoint or the transactional id while this one was alive, or a batch took longer than the 15 "
-        "minutes that its transaction may last. This driver ended without writing.",
-        "Nothing to do where it happens once, after a node or a process was frozen. If it comes back after a "
-        "quarter of an hour each time, lower spec.source.maxOffsetsPerTrigger; otherwise two drivers share a checkpoint: look for a pod "
-        "made by hand.",
+        "A newer driver has taken over the checkpoint or the transactional id while this driver was alive, or a batch "
+        "took longer than the 15 minutes that its transaction may last. This driver ended without writing.",
+        "If it happened once, after a node or a process was frozen, no action is needed. If it happens again after 15 "
+        "minutes each time, lower spec.source.maxOffsetsPerTrigger. Otherwise two drivers share a checkpoint: find "
+        "the pod that was created by hand, and delete it.",
     ),
     Reason.GRACE_PERIOD_EXCEEDED: Explanation(
-        "A batch took longer than the pod's termination grace period, so the driver was killed in the middle of it. With delivery "
-        "ExactlyOnce the batch is taken up again and nothing is lost or twice; with AtLeastOnce a part of it may be written again.",
-        "Lower spec.source.maxOffsetsPerTrigger or give the driver more CPU, so that a batch ends within the grace period.",
+        "A batch took longer than the termination grace period of the pod, so kubelet killed the driver during the "
+        "batch. With delivery ExactlyOnce the next driver repeats the batch, and no record is lost or written twice. "
+        "With AtLeastOnce a part of the batch may be written twice.",
+        "Lower spec.source.maxOffsetsPerTrigger, or increase spec.driver.resources.limits.cpu, so that a batch ends "
+        "within the grace period.",
     ),
-    Reason.CHECKPOINT_BOUND: Explanation("The claim of the checkpoint is bound to a volume.", "Nothing to do."),
-    Reason.NOT_STARTED: Explanation("There is no driver at the moment.", "The condition Ready says why."),
-    Reason.PROGRESS_RECENT: Explanation("The last batch committed recently, or nothing is waiting.", "Nothing to do."),
+    Reason.CHECKPOINT_BOUND: Explanation("The claim of the checkpoint is bound to a volume.", "No action is needed."),
+    Reason.NOT_STARTED: Explanation("No driver is running.", "Read the condition Ready, which says why."),
+    Reason.PROGRESS_RECENT: Explanation("The last batch committed recently, or no records are waiting.", "No action is needed."),
 }

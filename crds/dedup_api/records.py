@@ -1,4 +1,4 @@
-"""What the spec says about single records: their format, what identifies an event, when it happened, and what cannot be deduplicated."""
+"""The part of the spec about single records: format, key, event time, and what happens to late and invalid records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from dedup_api.field_rules import PATH, Topic, duration_rules, topic_rules
+from dedup_api.field_rules import PATH_PATTERN, Topic, duration_rules, topic_rules
 from dedup_api.model import ApiModel, rules
 
 
@@ -29,11 +29,12 @@ class Key(ApiModel):
         json_schema_extra=rules(
             (
                 "self.from != 'Fields' || has(self.fields)",
-                "spec.key.fields is missing: name the fields of the payload that identify an event",
+                "spec.key.fields is missing: name the fields of the payload that identify an event, or set "
+                "spec.key.from to KafkaKey or ValueHash",
             ),
             (
                 "self.from == 'Fields' || !has(self.fields)",
-                "spec.key.fields is only for spec.key.from: Fields: remove spec.key.fields, or set spec.key.from to Fields",
+                "spec.key.fields is only for spec.key.from: Fields. Remove spec.key.fields, or set spec.key.from to Fields",
             ),
         )
     )
@@ -41,27 +42,29 @@ class Key(ApiModel):
     taken_from: KeyFrom = Field(
         KeyFrom.FIELDS,
         alias="from",
-        description="Where the key is: Fields (default) takes spec.key.fields of the payload; KafkaKey the record's key, byte for byte, "
-        "and a tombstone (no value) is another event than a record with a value; ValueHash makes it from the record's whole value, byte "
-        "for byte.",
+        description="Where the key comes from. Fields (default): from spec.key.fields of the payload. KafkaKey: from "
+        "the Kafka key of the record, byte for byte; a tombstone (a record without a value) and a record "
+        "with a value are different events. ValueHash: from the whole value of the record, byte for byte.",
     )
     fields: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] | None = Field(
         None,
         min_length=1,
         max_length=16,
-        description="Paths in the payload, nested with dots (a.b.c). Several fields together are one key, in this order. "
-        "Two records whose fields are all equal, type and digits included, are the same event. 1 to 16 paths; required with from: Fields.",
+        description="Paths of fields in the payload; dots separate the levels (a.b.c). All fields together, in this "
+        "order, are one key. Two records are the same event if all these fields are equal, including their "
+        "types and digits. 1 to 16 paths; required with from: Fields, not allowed otherwise.",
         json_schema_extra={
             "x-kubernetes-list-type": "atomic",
             **rules(
                 ("self.all(path, self.exists_one(other, other == path))", "spec.key.fields names a field twice: list each field once"),
                 (
                     "self.all(path, self.all(other, !other.startsWith(path + '.')))",
-                    "spec.key.fields names a field and a part of it: a field cannot be a value and an object at once",
+                    "spec.key.fields names a field and a part of it, but a field cannot be a value and an object at "
+                    "once: remove one of the two",
                 ),
                 (
-                    f"self.all(path, path.matches('{PATH}'))",
-                    "spec.key.fields must hold paths such as eventId or order.id: no empty parts, spaces, quotes or brackets",
+                    f"self.all(path, path.matches('{PATH_PATTERN}'))",
+                    "spec.key.fields must hold paths such as eventId or order.id: remove empty parts, spaces, quotes and brackets",
                 ),
             ),
         },
@@ -75,17 +78,19 @@ class EventTimeFrom(StrEnum):
 
 
 class EventTime(ApiModel):
-    """When an event happened. Decides how long its key is remembered."""
+    """When an event happened. The event time decides how long the driver stores the key of an event."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
                 "self.from != 'Field' || has(self.field)",
-                "spec.eventTime.field is missing: name the field of the payload that holds the time",
+                "spec.eventTime.field is missing: name the field of the payload that holds the time, or set "
+                "spec.eventTime.from to KafkaTimestamp or Arrival",
             ),
             (
                 "self.from == 'Field' || !has(self.field)",
-                "spec.eventTime.field is only for spec.eventTime.from: Field: remove the field, or set spec.eventTime.from to Field",
+                "spec.eventTime.field is only for spec.eventTime.from: Field. Remove spec.eventTime.field, or set "
+                "spec.eventTime.from to Field",
             ),
         )
     )
@@ -93,36 +98,40 @@ class EventTime(ApiModel):
     taken_from: EventTimeFrom = Field(
         EventTimeFrom.FIELD,
         alias="from",
-        description="Where the time is: Field (default) takes spec.eventTime.field of the payload; KafkaTimestamp the record's timestamp; "
-        "Arrival the time at which the job reads the record: no record is ever late, but after an outage longer than the watermark copies "
-        "from both sides of it come out.",
+        description="Where the event time comes from. Field (default): from spec.eventTime.field of the payload. "
+        "KafkaTimestamp: from the Kafka timestamp of the record. Arrival: the time at which the driver "
+        "reads the record; no record is ever late, but if the driver is down for longer than "
+        "spec.watermark, a copy from before and a copy from after that time are both written.",
     )
     field: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
         None,
-        description="Path of the time in the payload, nested with dots. Required with from: Field.",
+        description="Path of the field in the payload that holds the event time; dots separate the levels. Required "
+        "with from: Field, not allowed otherwise.",
         json_schema_extra=rules(
             (
-                f"self.matches('{PATH}')",
-                "spec.eventTime.field must be a path such as timestamp or meta.time: no empty parts, spaces, quotes or brackets",
+                f"self.matches('{PATH_PATTERN}')",
+                "spec.eventTime.field must be a path such as timestamp or meta.time: remove empty parts, spaces, quotes and brackets",
             )
         ),
     )
     format: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         "Iso8601",
-        description="How the time is written: Iso8601 (default; without an offset it is UTC), EpochMillis, EpochSeconds, "
-        "or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss, read as UTC.",
+        description="How the event time is written: Iso8601 (default; a time without an offset is read as UTC), "
+        "EpochMillis, EpochSeconds, or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss, which is read "
+        "as UTC.",
         json_schema_extra=rules(
             (
                 "self in ['Iso8601', 'EpochMillis', 'EpochSeconds'] || self.contains('yy') || self.contains('uu')",
-                "spec.eventTime.format must be Iso8601, EpochMillis, EpochSeconds or a Spark datetime pattern with a year, "
-                "such as yyyy-MM-dd HH:mm:ss",
+                "spec.eventTime.format must be Iso8601, EpochMillis, EpochSeconds or a Spark datetime pattern with a "
+                "year, such as yyyy-MM-dd HH:mm:ss",
             )
         ),
     )
     max_future_skew: Annotated[str, StringConstraints(max_length=32)] = Field(
         "1h",
-        description="How far an event time may lie ahead of the time at which the job reads the record and of its Kafka timestamp; beyond, "
-        "the record is invalid. Duration; default 1h.",
+        description="How far an event time may be ahead of the record's Kafka timestamp and of the time at which the "
+        "driver reads the record. A record that is further ahead of either is invalid. Duration; default "
+        "1h.",
         json_schema_extra=duration_rules("spec.eventTime.maxFutureSkew", zero_allowed=True),
     )
 
@@ -140,10 +149,12 @@ class OnInvalid(StrEnum):
 
 
 class DeadLetter(ApiModel):
-    """Where records go that cannot be deduplicated."""
+    """Where the driver writes records that cannot be deduplicated."""
 
     topic: Topic = Field(
-        description="Topic on the sink's brokers; it must exist. Records go there with key, value, headers and timestamp as they came, and "
-        "headers that begin with dedup-: reason, detail, source-topic, source-partition, source-offset, event-time, watermark. Required.",
+        description="Topic for dead letters, on the brokers of the sink. The topic must exist. The driver writes key, "
+        "value, headers and (with ExactlyOnce) timestamp unchanged, and adds headers that begin with "
+        "dedup-: reason, detail, source-topic, source-partition, source-offset, event-time, watermark. "
+        "Required.",
         json_schema_extra=topic_rules("spec.deadLetter.topic"),
     )

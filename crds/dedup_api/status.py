@@ -1,4 +1,4 @@
-"""What the operator reports: the status of a DedupJob."""
+"""The status of a DedupJob, which the operator writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dedup_api.model import ApiModel
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Name = Annotated[str, StringConstraints(max_length=253)]
 Time = Annotated[str, StringConstraints(max_length=64)]
-"""RFC 3339 in UTC, whole seconds where Kubernetes writes it, milliseconds for event times."""
+"""RFC 3339 in UTC: whole seconds, as Kubernetes writes times; milliseconds for event times."""
 
 _DATE_TIME: JsonDict = {"format": "date-time"}
 
@@ -25,7 +25,7 @@ class ConditionStatus(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """In the order in which they are listed."""
+    """In the order in which `kubectl describe` lists them."""
 
     READY = "Ready"
     RECONCILING = "Reconciling"
@@ -36,95 +36,111 @@ class ConditionType(StrEnum):
 
 
 class Condition(ApiModel):
-    """One aspect of the job's state, as Kubernetes writes conditions."""
+    """One aspect of the job's state, in the form that Kubernetes gives to conditions."""
 
     type: Annotated[str, StringConstraints(max_length=64)] = Field(
-        description="Ready always; Reconciling and Stalled only while True; CheckpointReady, DriverRunning and ProgressRecent are details."
+        description="Ready is always present and sums up the job. Reconciling and Stalled are present only while they "
+        "are True. CheckpointReady, DriverRunning and ProgressRecent are details."
     )
     status: ConditionStatus = Field(description="True, False or Unknown.")
     reason: Annotated[str, StringConstraints(max_length=64)] = Field(
-        description="One word for the cause; docs/reasons.md has each with its remedy."
+        description="The cause; docs/reasons.md explains each reason and its remedy."
     )
-    message: Text = Field(description="The cause in a sentence, with the field to change where there is one.")
-    last_transition_time: Time = Field(description="When status last changed.", json_schema_extra=_DATE_TIME)
-    observed_generation: int = Field(description="metadata.generation that the condition was computed from.")
+    message: Text = Field(description="The cause in a sentence, with the remedy and the field to change if there is one.")
+    last_transition_time: Time = Field(
+        description="Time at which the status of the condition last changed. RFC 3339 in UTC.", json_schema_extra=_DATE_TIME
+    )
+    observed_generation: int = Field(description="metadata.generation of the DedupJob that the condition describes.")
 
 
 class DriverExit(ApiModel):
-    """How a run of the driver ended."""
+    """How one start of the driver ended."""
 
-    exit_code: int = Field(description="Exit code of the driver's container.")
-    reason: Annotated[str, StringConstraints(max_length=64)] = Field(description="One word for the cause; see docs/reasons.md.")
+    exit_code: int = Field(description="Exit code of the driver's container; docs/exit-codes.md explains each code.")
+    reason: Annotated[str, StringConstraints(max_length=64)] = Field(
+        description="The cause; docs/reasons.md explains each reason and its remedy."
+    )
     message: Text = Field(description="The driver's last message.")
-    finished_at: Time = Field(description="When it ended.", json_schema_extra=_DATE_TIME)
+    finished_at: Time = Field(description="Time at which the driver ended. RFC 3339 in UTC.", json_schema_extra=_DATE_TIME)
 
 
 class DriverState(ApiModel):
-    """The pod that does the work."""
+    """The driver's pod."""
 
-    pod: Name | None = Field(None, description="Name of the driver's pod; absent while there is none.")
-    started_at: Time | None = Field(None, description="When the running container started.", json_schema_extra=_DATE_TIME)
-    restarts: int = Field(0, description="Restarts of the container in the present pod.")
+    pod: Name | None = Field(None, description="Name of the driver's pod; absent while no pod exists.")
+    started_at: Time | None = Field(
+        None, description="Time at which the driver's container started. RFC 3339 in UTC.", json_schema_extra=_DATE_TIME
+    )
+    restarts: int = Field(0, description="Number of times that kubelet has restarted the container of this pod.")
     last_exits: list[DriverExit] = Field(
         default_factory=list,
         max_length=5,
-        description="The last exits, newest first, at most 5.",
+        description="The last exits of the driver, newest first, at most 5.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
 
 class CheckpointState(ApiModel):
-    """The job's memory."""
+    """The checkpoint, as the operator observes it."""
 
     claim: Name | None = Field(None, description="Name of the volume claim.")
-    generation: int | None = Field(None, description="Life of the checkpoint: 1 for the first. Changes only when the state is begun anew.")
-    attempt: int | None = Field(None, description="How often a driver was started on this checkpoint.")
+    generation: int | None = Field(
+        None, description="Number of the checkpoint generation. The first is 1; a new generation starts without stored keys."
+    )
+    attempt: int | None = Field(None, description="Number of the latest driver start on this checkpoint.")
     identity: Annotated[str, StringConstraints(max_length=64)] | None = Field(
-        None, description="Hash of all settings that the stored keys depend on; an edit that would change it is blocked."
+        None, description="Hash of the settings that the stored keys depend on. The operator blocks an edit that would change it."
     )
 
 
 class Progress(ApiModel):
-    """What the job has done since its checkpoint began. Patched at most once a minute; the metrics are live."""
+    """What the job has processed since its checkpoint was created. The operator updates it at most once a minute;
+    metrics are live."""
 
-    batch: int | None = Field(None, description="Number of the last committed batch; 0 is the first.")
-    watermark: Time | None = Field(None, description="Event time up to which records are late.", json_schema_extra=_DATE_TIME)
-    rows_in: int = Field(0, description="Records read.")
-    rows_out: int = Field(0, description="Records written to the sink: unique ones, and late ones with spec.onLate: Emit.")
-    unique: int = Field(0, description="Records that were the first of their event.")
-    duplicates: int = Field(0, description="Copies removed.")
-    late: int = Field(0, description="Records whose event time was behind the watermark, whatever spec.onLate did with them.")
-    late_emitted: int = Field(
-        0, description="Late records written to the sink unchecked, with spec.onLate: Emit; outside of the guarantee."
+    batch: int | None = Field(None, description="Number of the last committed micro-batch; the first is 0.")
+    watermark: Time | None = Field(
+        None, description="Watermark: records with an earlier event time are late. RFC 3339 in UTC.", json_schema_extra=_DATE_TIME
     )
-    invalid: int = Field(0, description="Records without a readable payload, key or event time, whatever spec.onInvalid did with them.")
+    rows_in: int = Field(0, description="Records read from the source topic.")
+    rows_out: int = Field(0, description="Records written to the sink: unique ones, and late ones with spec.onLate: Emit.")
+    unique: int = Field(0, description="Records that were the first with their key.")
+    duplicates: int = Field(0, description="Records that the driver removed because their key was already stored.")
+    late: int = Field(0, description="Records whose event time was behind the watermark, with any value of spec.onLate.")
+    late_emitted: int = Field(
+        0, description="Late records that the driver wrote to the sink with spec.onLate: Emit. They may be duplicates."
+    )
+    invalid: int = Field(0, description="Records without a readable payload, key or event time, with any value of spec.onInvalid.")
     invalid_by_reason: dict[Annotated[str, StringConstraints(max_length=64)], int] = Field(
-        default_factory=dict, max_length=32, description="The invalid records by what was wrong with them; docs/records.md has each word."
+        default_factory=dict, max_length=32, description="Invalid records by reason; docs/records.md explains each reason."
     )
     dead_letters: int = Field(0, description="Records written to spec.deadLetter.topic.")
     lost: int = Field(
-        0, description="Records skipped because the topic no longer held them, with spec.source.onDataLoss: Continue. An upper bound."
+        0,
+        description="Records that the driver skipped because the topic no longer held them, with "
+        "spec.source.onDataLoss: Continue. This is an upper bound.",
     )
-    input_rows_per_second: int | None = Field(None, description="Records read per second in the last batch.")
-    lag_records: int | None = Field(None, description="Records in the topic that no committed batch has read yet.")
+    input_rows_per_second: int | None = Field(None, description="Records per second that the driver read in the last micro-batch.")
+    lag_records: int | None = Field(None, description="Records in the source topic that no committed micro-batch has read yet.")
     lag_seconds: int | None = Field(
-        None, description="How long the oldest of them has been in the topic, by its Kafka timestamp, in seconds; 0 where none waits."
+        None, description="Seconds that the oldest of these records has been in the topic, by its Kafka timestamp; 0 when there are none."
     )
-    state_rows: int | None = Field(None, description="Keys remembered.")
-    state_bytes: int | None = Field(None, description="Memory and files that the keys take, in bytes.")
-    last_progress_time: Time | None = Field(None, description="When the last batch committed.", json_schema_extra=_DATE_TIME)
+    state_rows: int | None = Field(None, description="Number of stored keys.")
+    state_bytes: int | None = Field(None, description="Bytes of memory and disk that the stored keys take.")
+    last_progress_time: Time | None = Field(
+        None, description="Time at which the last micro-batch committed. RFC 3339 in UTC.", json_schema_extra=_DATE_TIME
+    )
 
 
 class DedupJobStatus(ApiModel):
-    """What the operator reports about a DedupJob."""
+    """What the operator reports about the DedupJob."""
 
-    observed_generation: int = Field(description="metadata.generation that the operator last acted on; -1 before that.")
+    observed_generation: int = Field(description="metadata.generation that the operator last acted on; -1 before the first time.")
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
-        description="The job's state. Ready sums it up.",
+        description="State of the job. The condition Ready sums it up.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    driver: DriverState | None = Field(None, description="The pod that does the work.")
-    checkpoint: CheckpointState | None = Field(None, description="The job's memory.")
-    progress: Progress | None = Field(None, description="What the job has done since its checkpoint began.")
+    driver: DriverState | None = Field(None, description="The driver's pod.")
+    checkpoint: CheckpointState | None = Field(None, description="The checkpoint, as the operator observes it.")
+    progress: Progress | None = Field(None, description="What the job has processed since its checkpoint was created.")

@@ -14,25 +14,25 @@ from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
-from dedup_job.checkpoint.identity import Identity, write_identity
-from dedup_job.checkpoint.markers import Marker
-
 from compatibility.lists import List, list_keys, list_metrics
 from compatibility.operator_lists import ROOT, SAMPLES
 from dedup_api.job_config import JobConfig, build_job_config
 from dedup_api.spec import DedupJobSpec, Delivery
-from dedup_job.checkpoint.layout import Checkpoint, write_attempt
+from dedup_job.checkpoint.attempt_file import AttemptFile
+from dedup_job.checkpoint.identity_file import Identity, IdentityFile
+from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.lock import take_lock
-from dedup_job.checkpoint.lost_records import Lost, LostRange, write_lost
-from dedup_job.checkpoint.output_file import create_output, write_output
-from dedup_job.checkpoint.totals import StoreTimes, Totals, write_totals
+from dedup_job.checkpoint.lost_records import LostRange, LostRecords, LostRecordsFile
+from dedup_job.checkpoint.output_file import OutputFile, create_output
+from dedup_job.checkpoint.totals import StoreTimes, Totals, TotalsFile
 from dedup_job.logs import JsonFormatter
 from dedup_job.main import read_arguments
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.phases import build_phases
 from dedup_job.report.server import Pages
 from dedup_job.report.status import State
-from dedup_job.sink import opening
+from dedup_job.sink import kafka_opening
+from dedup_job.sink.marker import Marker
 from dedup_job.stream.routing import DEAD_LETTER_HEADERS, LATE_HEADER
 
 PACKAGE = ROOT / "job" / "dedup_job"
@@ -49,12 +49,13 @@ def _list_volume() -> List:
         lock = take_lock(root, lambda pause: False)
         assert lock is not None
         lock.close()
-        checkpoint = Checkpoint(root, 1)
-        write_attempt(checkpoint)
-        write_identity(checkpoint, Identity(config=_build_config("schedule"), topic_id="id", spark_version="4.2.0"))
-        write_output(checkpoint, create_output(Delivery.EXACTLY_ONCE))
-        write_totals(checkpoint.totals_file, Totals(batch=1))
-        write_lost(checkpoint.lost_file, Lost(total=1, ranges=[LostRange(batch=1, partition=0, start=0, end=1)]))
+        layout = CheckpointLayout(root, 1)
+        AttemptFile(layout).increment()
+        IdentityFile(layout).write(Identity(config=_build_config("schedule"), topic_id="id", spark_version="4.2.0"))
+        OutputFile(layout).write(create_output(Delivery.EXACTLY_ONCE))
+        TotalsFile(layout).write(Totals(batch=1))
+        lost = LostRecords(total=1, ranges=[LostRange(batch=1, partition=0, start=0, end=1)])
+        LostRecordsFile(layout).write(lost)
         found: List = {}
         for path in sorted(root.rglob("*")):
             name = str(path.relative_to(root))
@@ -86,8 +87,11 @@ def _list_kafka_names() -> List:
     found: List = {}
     for name in ("stream", "schedule"):
         config = _build_config(name)
-        with mock.patch.object(opening, "Transactions") as made, mock.patch.object(opening, "fetch_batch_bytes", return_value=1):
-            opening.make_transactions(mock.MagicMock(), config, "<output>")
+        with (
+            mock.patch.object(kafka_opening, "Transactions") as made,
+            mock.patch.object(kafka_opening, "fetch_batch_bytes", return_value=1),
+        ):
+            kafka_opening.build_transactions(mock.MagicMock(), config, "<output>")
         given = [*made.call_args.args, *made.call_args.kwargs.values()]
         (transactional_id,) = [value for value in given if isinstance(value, str) and value.endswith("<output>") and value != "<output>"]
         found |= {

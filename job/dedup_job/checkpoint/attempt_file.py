@@ -13,7 +13,7 @@ from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.volume import translate_volume_errors
 from dedup_job.errors import JobError
 
-_REMEDY = "it holds how often drivers were started on this volume; restore it, or write a number there that is surely higher"
+_REMEDY = "it holds how often drivers were started on this volume: restore it, or write a number that is certainly higher than the old one"
 
 
 @dataclass(frozen=True)

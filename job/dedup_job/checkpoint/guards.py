@@ -37,7 +37,10 @@ class AttemptGuard:
         if newest > self.attempt:
             raise JobError(ExitCode.FENCED, f"this is attempt {self.attempt}, and attempt {newest} has taken over the checkpoint")
         if newest < self.attempt:
-            message = f"the file attempt went back from {self.attempt} to {newest}: the volume was restored under a running driver"
+            message = (
+                f"the file attempt went back from {self.attempt} to {newest}, because the volume was restored under a running driver: "
+                "suspend the job before you restore its volume"
+            )
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
 
 
@@ -114,7 +117,7 @@ def _list_entries(folder: Path) -> Iterator[tuple[Path, _FileKey]]:
                 continue
             is_folder = stat.S_ISDIR(found.st_mode)
             size, changed = (0, 0) if is_folder else (found.st_size, found.st_mtime_ns)
-            yield Path(entry.path), _FileKey(entry.path, found.st_ino, size, changed, is_folder)
+            yield Path(entry.path), _FileKey(name=entry.path, inode=found.st_ino, size=size, changed_ns=changed, is_folder=is_folder)
 
 
 def _sync_if_exists(path: Path) -> None:

@@ -136,9 +136,9 @@ class _Recovery:
     def _run_again(self, batch: int, path: Path, fault: str) -> None:
         """Removes the commit of `batch` and the entry of the batch after it. `path` and `fault` are the reason."""
         if self._last_delivered is not None and not self._last_delivered.may_run_again(batch):
-            raise self._build_damage(path, f"{fault}, and batch {batch} cannot run again: the output is past it")
-        self._remove(self._offsets.get_path(batch + 1), "is taken back")
-        self._remove(self._commits.get_path(batch), "is taken back")
+            raise self._build_damage(path, f"{fault}, and batch {batch} cannot run again: the output may hold it or a later batch")
+        self._remove(self._offsets.get_path(batch + 1), "was planned after a batch that runs again")
+        self._remove(self._commits.get_path(batch), "belongs to a batch that runs again")
         self._repairs.append(f"{self._layout.describe(path)} {fault}: batch {batch} runs again")
 
     def _recover_entries(self, due: int) -> None:
@@ -182,7 +182,7 @@ class _Recovery:
         if self._is_past(-1):
             raise self._build_damage(path, f"{fault}, and the first batch is in the output")
         self._remove(path, f"{fault}, and Spark chooses the start again")
-        self._remove(self._offsets.get_path(0), "is taken back")
+        self._remove(self._offsets.get_path(0), "belongs to the damaged start")
 
     def _remove_uncommitted_state(self, due: int) -> None:
         """Removes the state that the next run will write again.

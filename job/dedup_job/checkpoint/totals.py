@@ -80,7 +80,7 @@ class BatchCounts:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFaults:
     """How many late and invalid records of a batch the driver writes, by `spec.onLate` and `spec.onInvalid`."""
 
     emitted: int = 0
@@ -107,7 +107,7 @@ class Totals:
     def has(self, batch: int) -> bool:
         return self.batch is not None and batch <= self.batch
 
-    def add(self, batch: int, counts: BatchCounts, written: Written) -> Totals:
+    def add(self, batch: int, counts: BatchCounts, written: WrittenFaults) -> Totals:
         """Returns the totals after `batch`, unchanged when they include it already."""
         if self.has(batch):
             return self

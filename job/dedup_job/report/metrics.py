@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from dedup_api.driver_status import Measures
 from dedup_api.faults import INVALID_FAULTS
-from dedup_job.checkpoint.totals import BatchCounts, Written
+from dedup_job.checkpoint.totals import BatchCounts, WrittenFaults
 
 
 class TransactionResult(StrEnum):
@@ -213,7 +213,7 @@ class Metrics:
     def _gauge(self, definition: Definition) -> Gauge:
         return Gauge(definition.name, definition.help, definition.labels, registry=self.registry)
 
-    def count_batch(self, counts: BatchCounts, written: Written) -> None:
+    def count_batch(self, counts: BatchCounts, written: WrittenFaults) -> None:
         """Adds a committed batch to the counters."""
         self.rows_in.inc(counts.rows_in)
         self.rows_out.inc(counts.unique + written.emitted)

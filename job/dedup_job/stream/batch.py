@@ -18,7 +18,7 @@ from dedup_api.records import OnInvalid
 from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.log_format import parse_plan
 from dedup_job.checkpoint.spark_logs import OffsetLog
-from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, Written
+from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, WrittenFaults
 from dedup_job.errors import JobError
 from dedup_job.report.status import State
 from dedup_job.sink.sink import Sink
@@ -43,7 +43,7 @@ class FinishedBatch:
     """Seconds since the epoch."""
     counts: BatchCounts
     totals: Totals
-    written: Written
+    written: WrittenFaults
     skipped: bool
     """The rows were in the output before this run."""
 

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from dedup_api.faults import Fault
 from dedup_api.job_config import JobConfig
 from dedup_api.records import OnInvalid, OnLate
-from dedup_job.checkpoint.totals import BatchCounts, Written
+from dedup_job.checkpoint.totals import BatchCounts, WrittenFaults
 from dedup_job.stream.parse import FAULT_COLUMN
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ def route(batch: DataFrame, config: JobConfig, late_up_to: str | None) -> DataFr
     )
 
 
-def decide_written(config: JobConfig, counts: BatchCounts) -> Written:
+def decide_written(config: JobConfig, counts: BatchCounts) -> WrittenFaults:
     """How many late and invalid records of a batch `route` keeps."""
     late_dead = counts.late if config.on_late is OnLate.DEAD_LETTER else 0
     invalid_dead = counts.invalid if config.on_invalid is OnInvalid.DEAD_LETTER else 0
-    return Written(emitted=counts.late if config.on_late is OnLate.EMIT else 0, dead=late_dead + invalid_dead)
+    return WrittenFaults(emitted=counts.late if config.on_late is OnLate.EMIT else 0, dead=late_dead + invalid_dead)
 
 
 def _append_headers(more: Column) -> Column:

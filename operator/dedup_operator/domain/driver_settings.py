@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dedup_api.changes import LIVE
+from dedup_api.changes import UNSEEN_BY_DRIVER
+from dedup_api.driver import Resources
 from dedup_api.job_config import JobConfig, build_job_config
-from dedup_api.spec import DedupJobSpec, Resources
+from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.types import Json
 
 
@@ -91,7 +92,7 @@ def parse_config(text: str | None) -> JobConfig | None:
 
 
 def _without_live_fields(spec: DedupJobSpec) -> Json:
-    return _without(spec.to_json_dict(), LIVE)
+    return _without(spec.to_json_dict(), UNSEEN_BY_DRIVER)
 
 
 def _without(document: Json, paths: set[str], prefix: str = "") -> Json:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dedup_api import names
 from dedup_api.checkpoint import ReclaimPolicy
 from dedup_api.durations import parse_duration
-from dedup_api.field_rules import CRON
+from dedup_api.field_rules import CRON_PATTERN
 from dedup_api.quantities import parse_quantity
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.types import Json
@@ -81,7 +81,7 @@ def _find_bad_schedule(spec: DedupJobSpec) -> str | None:
     schedule = spec.trigger.available_now.schedule if spec.trigger.available_now else None
     if schedule is None:
         return None
-    if not re.fullmatch(CRON, schedule):
+    if not re.fullmatch(CRON_PATTERN, schedule):
         return "spec.trigger.availableNow.schedule must have five fields as in crontab, such as */10 * * * *"
     for low, high in re.findall(r"(\w+)-(\w+)", schedule):
         if _order(low) > _order(high):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dedup_api.driver import MINIMUM_MEMORY
 from dedup_api.quantities import parse_quantity
-from dedup_api.spec import MINIMUM_MEMORY
 from dedup_job.jvm.memory import HEAP_MIN_MIB, MIB, ROCKSDB_MAX_MIB, ROCKSDB_MIN_MIB, build_memory_plan
 
 MINIMUM = int(parse_quantity(MINIMUM_MEMORY))

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dedup_api.driver_status import Measures
 from dedup_api.faults import Fault
-from dedup_job.checkpoint.totals import BatchCounts, StoreTimes, Written
+from dedup_job.checkpoint.totals import BatchCounts, StoreTimes, WrittenFaults
 from dedup_job.report.metrics import DEFINITIONS, Kind, Metrics, TransactionResult, build_metrics_page, read_measures
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +41,9 @@ def test_a_committed_batch_raises_the_counters() -> None:
     metrics = Metrics()
     faults = {Fault.LATE: 2, Fault.NOT_JSON: 1}
     store = StoreTimes(update=3, evict=0.5, commit=0.25)
-    metrics.count_batch(BatchCounts(rows_in=10, updated=7, duplicates=2, unique=4, faults=faults, store=store), Written(emitted=2, dead=1))
+    metrics.count_batch(
+        BatchCounts(rows_in=10, updated=7, duplicates=2, unique=4, faults=faults, store=store), WrittenFaults(emitted=2, dead=1)
+    )
     names = ("rows_in", "rows_out", "unique", "duplicates", "late", "late_emitted", "dead_letters")
     values = {name: metrics.registry.get_sample_value(f"dedup_{name}_total") for name in names}
     assert values == {"rows_in": 10, "rows_out": 6, "unique": 4, "duplicates": 2, "late": 2, "late_emitted": 2, "dead_letters": 1}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dedup_api.faults import Fault
 from dedup_job.checkpoint.layout import CheckpointLayout
-from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, Written
+from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, WrittenFaults
 
 ROWS = st.integers(min_value=0, max_value=1_000_000)
 
@@ -18,18 +18,25 @@ def counts(draw: st.DrawFn) -> BatchCounts:
     unique, duplicates = draw(ROWS), draw(ROWS)
     faults = draw(st.dictionaries(st.sampled_from(Fault), ROWS.filter(bool)))
     updated = unique + sum(faults.values())
-    return BatchCounts(updated + duplicates, updated, duplicates, unique, faults, removed=draw(st.integers(0, updated)))
+    return BatchCounts(
+        rows_in=updated + duplicates,
+        updated=updated,
+        duplicates=duplicates,
+        unique=unique,
+        faults=faults,
+        removed=draw(st.integers(0, updated)),
+    )
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> tuple[BatchCounts, Written]:
+def batches(draw: st.DrawFn) -> tuple[BatchCounts, WrittenFaults]:
     found = draw(counts())
-    fate = draw(st.sampled_from(["Drop", "Emit", "DeadLetter"]))
-    return found, Written(emitted=found.late if fate == "Emit" else 0, dead=found.late if fate == "DeadLetter" else 0)
+    destination = draw(st.sampled_from(["Drop", "Emit", "DeadLetter"]))
+    return found, WrittenFaults(emitted=found.late if destination == "Emit" else 0, dead=found.late if destination == "DeadLetter" else 0)
 
 
 @given(st.lists(batches(), max_size=8), st.data())
-def test_a_replayed_batch_counts_once(found: list[tuple[BatchCounts, Written]], data: st.DataObject) -> None:
+def test_a_replayed_batch_counts_once(found: list[tuple[BatchCounts, WrittenFaults]], data: st.DataObject) -> None:
     once, replayed = Totals(), Totals()
     for number, (batch, written) in enumerate(found):
         once = once.add(number, batch, written)

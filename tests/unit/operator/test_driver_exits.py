@@ -151,7 +151,7 @@ def test_an_exit_without_a_message_has_the_first_reason_of_its_code(code: ExitCo
 
 def test_a_driver_that_commits_is_not_stopped_for_an_earlier_exit() -> None:
     container = {"state": {"running": {"startedAt": at(-60)}}, "lastState": end(74, -65, say("CheckpointDamaged")), "ready": True}
-    working = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_begun=True, progress=Progress(batch=7))
+    working = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_has_state=True, progress=Progress(batch=7))
     assert decide(observe(make_pod(container), working)) == Keep()
     starting = working.model_copy(update={"committed_in_this_run": False})
     assert isinstance(decide(observe(make_pod(container), starting)), GiveUp)

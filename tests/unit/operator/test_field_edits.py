@@ -51,16 +51,16 @@ def parse(spec: Json) -> DedupJobSpec:
 def list_edits() -> Iterator[Edit]:
     """For each field: edits from the default through all values and back to the default."""
     for path, values in FIELDS.items():
-        base = SPEC if "existing" not in values.beside.get("checkpoint", {}) else merge(SPEC, {"checkpoint": None})
-        before = base = merge(base, values.beside)
-        for value in values.good if CHANGES[path] is not Change.FIXED else ():
+        base = SPEC if "existing" not in values.other_fields.get("checkpoint", {}) else merge(SPEC, {"checkpoint": None})
+        before = base = merge(base, values.other_fields)
+        for value in values.valid if CHANGES[path] is not Change.FIXED else ():
             after = merge(base, build_edit(path, value))
             yield Edit(path, before, after)
             before = after
-        if values.unset:
+        if values.optional:
             yield Edit(path, before, merge(base, nest(path, None)))
         if CHANGES[path] is Change.FIXED:  # only an object from another CRD can have such an edit
-            yield from (Edit(path, base, merge(base, build_edit(path, value))) for value in values.fixed)
+            yield from (Edit(path, base, merge(base, build_edit(path, value))) for value in values.immutable)
 
 
 EDITS = list(list_edits())

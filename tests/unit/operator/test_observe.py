@@ -113,7 +113,7 @@ def test_a_claim_without_annotation_belongs_to_the_settings_of_the_driver() -> N
         (make_pod(), DriverStatus(phase=Phase.RUNNING, progress=Progress(batch=9)), {}, True, False),
         (make_pod(), DriverStatus(phase=Phase.STARTING), {"batch": 9}, True, False),
         (make_pod(), DriverUnreachable(parse_time("2026-01-01T00:00:00Z"), "refused"), {}, False, True),
-        (make_pod(EARLIER_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True), {}, False, False),
+        (make_pod(EARLIER_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True), {}, False, False),
         (None, None, {}, False, False),
     ],
     ids=["waits", "has committed", "an earlier run has committed", "does not answer", "a pod of an earlier job", "no pod"],
@@ -134,7 +134,7 @@ def test_the_first_keys_belong_to_the_settings_of_the_driver() -> None:
     edited = DedupJobSpec.model_validate({**SPEC, "key": {"fields": ["other"]}})
     settings = build_driver_settings("ns", "demo", edited, None)
     claim = stored(build_children(VALID, settings, JobImage("job:1")).claim, "c1")
-    driver_status = DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True)
+    driver_status = DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True)
     config_maps = (stored(CHILDREN.config_map, "m1"),)
     snapshot = Snapshot(job=JOB, stateful_set=SET, pods=(make_pod(),), claim=claim, config_maps=config_maps, driver_status=driver_status)
     seen = observe(snapshot).claim

@@ -70,7 +70,9 @@ def observe_checkpoint(
     annotated_object = (record or {"metadata": {}}) if shared else claim
     annotations = annotated_object["metadata"].get("annotations", {})
     recorded = annotations.get(CHECKPOINT_CONFIG)
-    driver_says = isinstance(driver_status, DriverStatus) and (driver_status.checkpoint_begun or driver_status.progress.batch is not None)
+    driver_says = isinstance(driver_status, DriverStatus) and (
+        driver_status.checkpoint_has_state or driver_status.progress.batch is not None
+    )
     annotation_says = CHECKPOINT_BEGUN in annotations
     has_state = driver_says or batch_recorded or annotation_says
     state_unknown = (isinstance(driver_status, DriverUnreachable) or _is_locked(driver_status)) and not has_state
