@@ -172,8 +172,8 @@ async def _start(kube: Kube, workload: Workload | None, children: Children) -> N
 
 
 async def _scale(kube: Kube, observed: ObservedState, replicas: int, annotations: dict[str, str] | None = None) -> None:
-    """At 0 it also stops the runs of a schedule: a suspended CronJob starts no new run, but leaves the present one
-    alone."""
+    """At 0 it also stops the runs of a schedule: a suspended
+    CronJob starts no new run, but leaves the present one alone."""
     workload = observed.workload
     if workload is None:
         return
@@ -198,8 +198,8 @@ async def _stop_runs(kube: Kube, observed: ObservedState) -> None:
 
 
 async def _remove(kube: Kube, namespace: str, workload: Workload) -> None:
-    """Names the version too: the deletion fails when something has scaled the workload up since the operator read
-    it."""
+    """Names the version too: the deletion fails when something
+    has scaled the workload up since the operator read it."""
     metadata = workload.raw["metadata"]
     await kube.delete(
         RESOURCES[workload.kind],

@@ -103,8 +103,8 @@ async def test_a_frozen_replica_stops_writing_before_the_other_takes_over(replic
 async def test_a_standby_takes_over_from_a_dead_replica_within_the_lease_duration_and_two_renewals(
     replicas: Replicas, phase: float
 ) -> None:
-    """`phase`: the time between the last renewal and the next read by the standby. docs/operations.md promises half a
-    minute."""
+    """`phase`: the time between the last renewal and the next read
+    by the standby. docs/operations.md promises half a minute."""
     one, two = replicas.make("one"), replicas.make("two")
     await one.renew()
     replicas.now = phase

@@ -1,5 +1,5 @@
-"""Whole reconciliations against an API server that only stores objects: what the operator writes, and what it must not
-write."""
+"""Whole reconciliations against an API server that only stores
+objects: what the operator writes, and what it must not write."""
 
 from __future__ import annotations
 
