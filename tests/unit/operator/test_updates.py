@@ -142,11 +142,11 @@ def make_workload(trigger: dict[str, Any], **annotations: str) -> Json:
 
 def test_a_start_writes_template_and_replicas_at_once_and_clears_what_the_last_start_left() -> None:
     raw = make_workload({}, **{GIVEN_UP: "x", ROLLING: "true", "example.com/note": "kept"})
-    raw["spec"] |= {"replicas": 0, "podManagementPolicy": "OrderedReady"}
+    raw["spec"] |= {"replicas": 0, "serviceName": "earlier"}
     wanted = make_children(make_job(watermark="1h"))[1].workload
     body = build_started_workload(observe_workload(raw), wanted)
     assert body["spec"]["replicas"] == 1 and body["spec"]["template"] == wanted["spec"]["template"]
-    assert body["spec"]["podManagementPolicy"] == "OrderedReady", "the API server allows no change of this field"
+    assert body["spec"]["serviceName"] == "earlier", "the API server allows no change of this field"
     annotations = body["metadata"]["annotations"]
     assert annotations["example.com/note"] == "kept" and not {GIVEN_UP, ROLLING} & annotations.keys()
     assert annotations[APPLIED_SPEC] == wanted["metadata"]["annotations"][APPLIED_SPEC]

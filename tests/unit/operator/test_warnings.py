@@ -34,6 +34,7 @@ STARTING = replace(POD, started_at=None)
     ("created_at", "pod", "reads"),
     [
         (None, None, False),
+        (None, replace(STARTING, created_at=OLD), False),
         (NEW, None, False),
         (OLD, None, True),
         (OLD, replace(STARTING, created_at=NEW), False),
@@ -41,7 +42,16 @@ STARTING = replace(POD, started_at=None)
         (OLD, replace(STARTING, created_at=OLD, exits=(CRASHED,)), False),
         (OLD, replace(POD, created_at=OLD), False),
     ],
-    ids=["no driver is wanted", "just created", "no pod", "a new pod", "the pod does not start", "the exit says more", "running"],
+    ids=[
+        "no driver is wanted",
+        "an unwanted pod does not start",
+        "just created",
+        "no pod",
+        "a new pod",
+        "the pod does not start",
+        "the exit says more",
+        "running",
+    ],
 )
 def test_events_are_read_only_when_a_wanted_pod_is_missing_or_does_not_start(created_at: Any, pod: DriverPod | None, reads: bool) -> None:
     creators = [] if created_at is None else [{"metadata": {"creationTimestamp": render_time(created_at)}}]
