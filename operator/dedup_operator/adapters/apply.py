@@ -96,7 +96,7 @@ async def apply_decision(kube: Kube, namespace: str, observed: ObservedState, ch
         case UpdateSchedule(stop_run=stop_run) if children is not None:
             await _create_missing(kube, observed, children)
             if stop_run:
-                # Before the new settings are written: afterwards the operator could no longer see that the run must stop.
+                # This comes first: after the write of the settings the operator could not see that the run must stop.
                 await _stop_runs(kube, observed)
             await _start(kube, observed.workload, children)
         case Keep() if children is not None:
