@@ -12,9 +12,17 @@ READY := $(VENV)/.ready
 PY := PYTHONPATH=tests $(BIN)/python
 PYTEST := $(BIN)/python -m pytest
 
+# These variables choose a cluster of yours for demo, demo-down and test-cluster; docs/try-it.md explains them. They count
+# only on make's command line: KUBECONFIG of the environment may name a production cluster.
+CLUSTER_VARIABLES := KUBECONFIG CONTEXT REGISTRY LOAD BUILDER BASE_IMAGE OPERATOR_IMAGE JOB_IMAGE FAKE_DRIVER_IMAGE KAFKA_IMAGE STORAGE_CLASS
+GIVEN := $(foreach name,$(CLUSTER_VARIABLES) FLIGHTS,$(if $(findstring command line,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval demo demo-down test-cluster: export DEDUP_$(name) := $($(name))))
+# The test bed's cluster, unless the user has chosen another one.
+TEST_BED := $(if $(filter $(CLUSTER_VARIABLES),$(GIVEN))$(DEDUP_KUBECONFIG),,cluster images)
+
 .PHONY: help
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml requirements/build.txt requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11 (found $$($(PYTHON) -V))" >&2; exit 2; }
@@ -57,11 +65,11 @@ test-kafka: setup cluster ## The driver with real Kafka and Spark
 	$(PYTEST) tests/kafka
 
 .PHONY: test-cluster
-test-cluster: setup cluster images ## CRD, operator and chart on the test bed
+test-cluster: setup $(TEST_BED) ## CRD, operator and chart on the test bed, or on a cluster of yours: KUBECONFIG=…
 	$(PYTEST) tests/cluster
 
-.PHONY: test-plane
-test-plane: setup ## The operator killed and lied to at a sample of its writes; DEDUP_SEED=n repeats a sample
+.PHONY: test-fault-injection
+test-fault-injection: setup ## The operator against a real API server through a proxy that injects faults; DEDUP_SEED=n repeats a sample
 	@$(PY) -c 'from fault_injection.control_plane import ensure_programs; ensure_programs()'
 	$(PYTEST) tests/fault_injection
 
@@ -106,11 +114,11 @@ images: setup ## Build the operator and job images and load them into the cluste
 	@$(PY) -m testbed images
 
 .PHONY: demo
-demo: setup cluster images ## From nothing to a running DedupJob on a year of flights, checked record by record
+demo: setup $(TEST_BED) ## A DedupJob on a year of flights, checked record by record; on your cluster: KUBECONFIG=… (docs/try-it.md)
 	@$(PY) -m demo run
 
 .PHONY: demo-down
-demo-down: setup ## Remove the demo's job, topics and operator; the cluster stays
+demo-down: setup ## Remove the demo from the cluster; the cluster stays
 	@$(PY) -m demo remove
 
 .PHONY: clean

@@ -8,7 +8,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 
 class ByWhatTheyShare(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests of a file share what they have started; those of `cluster` and of `plane` share one cluster, and go one after the other."""
+    """Tests of one file run in one process, as they share what they start. So do all tests of tests/cluster, which share
+    one cluster, and all tests of tests/fault_injection, which share one control plane."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]

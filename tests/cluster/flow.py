@@ -1,4 +1,4 @@
-"""A job at work between two topics: what the tests of faults share, from the topics to the verdict on the output."""
+"""A job that deduplicates a stream of events while a test causes faults, from its topics to the check of its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dedup_api import names
 
 DRIVER = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1536Mi"}}}
 RECOVERY = 240
-"""Seconds from a fault to the next event on a busy machine of two cores; 15 to 30 on an idle one."""
+"""Seconds from a fault to the next event in the output on a busy machine; an idle one needs 15 to 30."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class Stream:
     sink: str
 
     def wait_until_it_flows(self) -> None:
-        """An event that has not gone in yet comes out."""
+        """Returns when an event that the feed sends from now on is in the output."""
         mark = self.feed.events + 1
-        wait_until(lambda: self.output.read_on().newest >= mark, f"event {mark} comes out", RECOVERY, lambda: self.jobs.describe(self.job))
+        what = f"event {mark} is in the output"
+        wait_until(lambda: self.output.read_on().newest >= mark, what, RECOVERY, lambda: self.jobs.describe(self.job))
 
     @property
     def pod_uid(self) -> str:
@@ -41,32 +42,32 @@ class Stream:
         return int(self.jobs.get(self.job)["status"]["checkpoint"]["attempt"])
 
     def read_attempt(self) -> int:
-        """From the volume, where a driver that starts writes it first."""
+        """The attempt on the volume. A driver that starts writes it before anything else."""
         volume = self.jobs.get_object("pvc", names.claim_name(self.job))["spec"]["volumeName"]
         spec = json.loads(self.jobs.cluster.kubectl("get", "pv", volume, "-o", "json"))["spec"]
         return int(Path((spec.get("local") or spec["hostPath"])["path"], "attempt").read_text())
 
     @property
     def exits(self) -> list[tuple[int, str]]:
-        """Newest first."""
+        """(exit code, reason) of the driver's last exits, the newest first."""
         driver = self.jobs.get(self.job)["status"]["driver"]
         return [(exit["exitCode"], exit["reason"]) for exit in driver["lastExits"]]
 
     def wait_for_attempt_after(self, attempt: int) -> None:
-        """The operator has heard of another start of the driver."""
+        """Returns when the operator has reported a later start of the driver."""
         wait_until(lambda: self.attempt > attempt, f"an attempt after {attempt}", 60, lambda: self.jobs.describe(self.job))
 
     def check_output(self, kafka: Kafka) -> None:
-        """The end: every event of the feed stands in the output once, and no driver is left that could change that."""
+        """Stops the feed and the job, then checks that the output has every event exactly once."""
         events = self.feed.stop()
 
-        def has_ended() -> bool:
+        def is_complete() -> bool:
             return not compare(self.output.read_on().values, events).missing
 
         def explain() -> str:
             return f"{compare(self.output.values, events)}\n{self.jobs.describe(self.job)}"
 
-        wait_until(has_ended, "every event comes out", RECOVERY, explain)
+        wait_until(is_complete, "every event is in the output", RECOVERY, explain)
         self.jobs.patch(self.job, suspend=True)
         self.jobs.wait_reason(self.job, "Suspended", "True")
         verdict = compare(kafka.read(self.sink), events)
@@ -77,8 +78,11 @@ class Stream:
 
 @contextmanager
 def open_stream(cluster: Cluster, kafka: Kafka, job: str, **spec: Any) -> Iterator[Stream]:
-    """A job of its own namespace, at work. With so short a trigger many faults come in the middle of a batch; a driver without any pause
-    would take half of the machine from the tests beside."""
+    """A running job in a namespace of its own.
+
+    Its trigger is one second, so that many faults happen during a micro-batch. A driver without any pause would take
+    half of the machine from the tests that run beside it.
+    """
     namespace = f"dedup-{uuid4().hex[:8]}"
     cluster.create_namespace(namespace)
     source, sink = f"{namespace}-in", f"{namespace}-out"

@@ -1,4 +1,4 @@
-"""The test bed's node from below: the processes of a pod as this machine sees them, and faults that no API can cause."""
+"""The test bed's node from below: a pod's processes as this machine sees them, and faults that no API offers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNC = RUN / "runc" / "k8s.io"
 class Process:
     pid: int
     started: int
-    """Clock ticks after boot: tells the process from a later one with its number."""
+    """Clock ticks from boot to start: tells the process from a later one with the same pid."""
     parent: int
     container: str
     command: str
@@ -38,7 +38,7 @@ class Process:
 
 
 def list_processes(pod_uid: str) -> list[Process]:
-    """By the cgroup, whose path is …/pod<uid>/<container>."""
+    """Finds them by their cgroup, whose path contains `pod<uid>/<container>`."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
@@ -61,14 +61,14 @@ def list_driver(pod_uid: str) -> list[Process]:
 
 
 def kill_driver(pod_uid: str) -> None:
-    """SIGKILL for the Python process alone, as an out-of-memory killer would choose one."""
+    """Sends SIGKILL to the Python process only: the kernel's out-of-memory killer also chooses a single process."""
     for process in list_driver(pod_uid):
         if process.command.startswith("python"):
             process.kill()
 
 
 def find_shim(pod_uid: str) -> Process:
-    """containerd's process that holds the pod's containers: whatever kubelet wants of them goes through it."""
+    """containerd's shim process of the pod. kubelet reaches the pod's containers only through it."""
     processes = list_processes(pod_uid)
     (pid,) = {process.parent for process in processes} - {process.pid for process in processes}
     started = start_time(pid)
@@ -78,9 +78,9 @@ def find_shim(pod_uid: str) -> Process:
 
 @contextlib.contextmanager
 def orphan_driver(pod_uid: str) -> Iterator[list[Process]]:
-    """Kills the shim that holds the pod's containers, while the driver lives on under init. At the end the driver is killed.
+    """Kills the pod's shim while the driver lives on as a child of init. At the end the driver is killed.
 
-    containerd ends the containers of a dead shim through runc; where runc has lost its record of one, it can not.
+    containerd ends the containers of a dead shim with runc. It cannot while runc's record of the container is missing.
     """
     driver, shim = list_driver(pod_uid), find_shim(pod_uid)
     container = driver[0].container
@@ -101,7 +101,7 @@ def is_frozen(process: Process) -> bool:
 
 @contextlib.contextmanager
 def freeze(processes: list[Process]) -> Iterator[None]:
-    """They stand still, with all that they hold, as on a machine that is suspended; then they go on."""
+    """Stops the processes with everything they own, as when a machine is suspended. At the end they continue."""
     try:
         for process in processes:
             process.send(signal.SIGSTOP)

@@ -1,7 +1,8 @@
-"""The version that an upgrade begins at: the files of some commit, changed so that this version differs from them.
+"""The version that the upgrade test starts from: the files of a commit, changed so that they differ from this version.
 
-Most commits change no builder and no default, and an upgrade between two such ones would show nothing. Each change here is one that a
-version may bring: other pods, other objects beside them, other defaults, another text of the same settings.
+Most commits change neither a manifest nor a default, and an upgrade between two such commits would test nothing. Each
+patch here is a change that a real version may bring: different pods, different objects beside them, different defaults,
+a different text of the same settings.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ BUILD, CRD = "operator/dedup_operator/domain/**/*.py", "charts/dedup-operator/fi
 class Patch:
     what: str
     files: str
-    """A glob: a constant may have stood elsewhere in the package."""
+    """A glob, because an older version may have the constant in another file of the package."""
     pattern: str
     replacement: str
 
@@ -34,15 +35,15 @@ PATCHES = (
     ),
     Patch("a StatefulSet's history", BUILD, r'("revisionHistoryLimit": )\d+', r"\g<1>5"),
     Patch("a schedule's history", BUILD, r"(?m)^(KEPT_RUNS = )\d+$", r"\g<1>3"),
-    Patch("what a schedule's run was made from", BUILD, r'\n +"annotations": \{(?:marks\.)?APPLIED_SPEC: [^}]*\},', ""),
-    Patch("the text of job.json, and so the ConfigMaps' names", "operator/dedup_operator/domain/*.py", r"\bindent=\d", "indent=1"),
+    Patch("the settings that a scheduled run was created from", BUILD, r'\n +"annotations": \{(?:marks\.)?APPLIED_SPEC: [^}]*\},', ""),
+    Patch("the text of job.json, and with it the ConfigMaps' names", "operator/dedup_operator/domain/*.py", r"\bindent=\d", "indent=1"),
     Patch("a default", "crds/dedup_api/spec.py", r"(?m)^(DEFAULT_MAX_OFFSETS_PER_TRIGGER = )[\d_]+$", r"\g<1>150_000"),
     Patch("that default in the CRD", CRD, r"(\n +maxOffsetsPerTrigger:\n +default: )\d+\n", r"\g<1>150000\n"),
 )
 
 
 def change(folder: Path, patches: tuple[Patch, ...] = PATCHES) -> list[str]:
-    """Edits the files below `folder`. Returns what could not be changed, because its text is not there or comes more than once."""
+    """Edits the files below `folder`. Returns the patches whose text does not exist exactly once."""
     return [patch.what for patch in patches if not _apply(folder, patch)]
 
 

@@ -1,4 +1,4 @@
-"""A second operator beside the one that the chart has installed, as a process of this machine, and a watch over what both of them do."""
+"""A second operator, as a process of this machine beside the installed one, and a watch on what both do."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from cluster.harness import ROOT, Cluster, Json, count_rounds, wait_until
+from cluster.harness import ROOT, Cluster, Json, count_reconciliations, wait_until
 from dedup_api import names
 
 PROGRAM = ("-m", "dedup_operator")
-HELD = """
+FREEZING = """
 import os, signal, sys
 from pathlib import Path
 from dedup_operator import __main__
@@ -28,31 +28,31 @@ from dedup_operator.adapters.kube import Kube, Resource
 
 hold = Path(sys.argv.pop(1))
 
-def hold_starts(write):
+def freeze_before_starts(write):
     async def wait(self, resource, *rest):
         if hold.exists() and resource is Resource.STATEFUL_SETS and rest[-1]["spec"]["replicas"] == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
         return await write(self, resource, *rest)
     return wait
 
-Kube.create, Kube.replace = hold_starts(Kube.create), hold_starts(Kube.replace)
+Kube.create, Kube.replace = freeze_before_starts(Kube.create), freeze_before_starts(Kube.replace)
 sys.exit(__main__.main())
 """
-"""The operator, which freezes with the write in its hands that starts a driver, as long as a file is there."""
+"""The operator. While a file exists, it stops itself just before it sends the write that starts a driver."""
 
 
 class SecondOperator:
-    """Use it with `with`. `hold`: a file; while it exists, the operator freezes before it starts a driver."""
+    """Use it as a context manager. `hold`: while this file exists, the operator freezes before it starts a driver."""
 
     def __init__(self, cluster: Cluster, job_image: str, log: Path, hold: Path | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.log, self._hold = log, hold
-        program = PROGRAM if hold is None else ("-c", HELD, str(hold))
+        program = PROGRAM if hold is None else ("-c", FREEZING, str(hold))
         flags = ["--job-image", job_image, "--job-image-pull-policy", "Never", "--resync-seconds", "5", "--port", str(self.port)]
         paths = os.pathsep.join(str(ROOT / name) for name in ("crds", "operator"))
-        environment = {**cluster.testbed.environment(), "PYTHONPATH": paths}
+        environment = {**cluster.access.environment(), "PYTHONPATH": paths}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", *program, *flags], env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -63,15 +63,15 @@ class SecondOperator:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.kill()  # also ends one that is frozen
+        self._process.kill()  # SIGKILL also ends a frozen process
         self._process.wait()
 
     def read_log(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def count_rounds(self) -> float:
+    def count_reconciliations(self) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            return count_rounds(answer.read().decode())
+            return count_reconciliations(answer.read().decode())
 
     def wait_until_frozen(self) -> None:
         stat = Path(f"/proc/{self._process.pid}/stat")
@@ -79,7 +79,7 @@ class SecondOperator:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """It freezes before it starts a driver; at the end it goes on, with that write first."""
+        """The operator freezes before it starts a driver. At the end it continues and sends that write first."""
         assert self._hold is not None
         self._hold.touch()
         try:
@@ -88,26 +88,27 @@ class SecondOperator:
             self._hold.unlink()
             self._process.send_signal(signal.SIGCONT)
 
-    def wait_for_more_rounds(self) -> None:
-        rounds = self.count_rounds()
-        wait_until(lambda: self.count_rounds() >= rounds + 2, "it looks twice more", 60, self.read_log)
+    def wait_for_more_reconciliations(self) -> None:
+        before = self.count_reconciliations()
+        wait_until(lambda: self.count_reconciliations() >= before + 2, "it reconciles two more times", 60, self.read_log)
 
 
 @dataclass
 class Watch:
-    """Every object of a kind in a namespace, as long as the API knew it. Use it with `with`, before there is one."""
+    """Records every object of one kind in a namespace. Use it as a context manager, before the first object exists."""
 
     cluster: Cluster
     namespace: str
     path: str
-    """As in `/api/v1/{namespaces/…}/pods`, without what is in braces."""
+    """The API path without the namespace, such as `/api/v1/pods`."""
     _events: list[tuple[str, Json]] = field(default_factory=list)
 
     def __enter__(self) -> Watch:
         group, plural = self.path.rsplit("/", 1)
         path = f"{group}/namespaces/{self.namespace}/{plural}?watch=1&timeoutSeconds=3000"
-        command = ["kubectl", "get", "--raw", path]
-        self._process = subprocess.Popen(command, env=self.cluster.testbed.environment(), stdout=subprocess.PIPE, text=True)
+        access = self.cluster.access
+        command = access.kubectl_command("get", "--raw", path)
+        self._process = subprocess.Popen(command, env=access.environment(), stdout=subprocess.PIPE, text=True)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
         return self
@@ -119,7 +120,7 @@ class Watch:
         self._thread.join()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        assert ended is None, "the watch has ended before the test"
+        assert ended is None, "the watch ended before the test"
 
     def _run(self) -> None:
         assert self._process.stdout is not None
@@ -131,11 +132,11 @@ class Watch:
         return [(kind, item) for kind, item in self._events if item["metadata"].get("labels", {}).get(names.LABEL_JOB) == job]
 
     def list_uids(self, job: str) -> list[str]:
-        """Of all that the job has had, in their order."""
+        """The UIDs of all objects that the job has had, in the order of their creation."""
         return list(dict.fromkeys(item["metadata"]["uid"] for _, item in self._list_events(job)))
 
     def count_most(self, job: str, counts: Callable[[Json], bool] = lambda _: True) -> int:
-        """How many the job had at once at the most, of those that count."""
+        """The largest number of objects that the job had at the same time. Only objects for which `counts` is true."""
         alive: set[str] = set()
         most = 0
         for kind, item in self._list_events(job):
@@ -144,6 +145,5 @@ class Watch:
         return most
 
 
-def is_at_work(pod: Json) -> bool:
-    """Its container runs."""
+def has_running_container(pod: Json) -> bool:
     return any("running" in status["state"] for status in pod["status"].get("containerStatuses", []))

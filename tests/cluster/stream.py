@@ -1,4 +1,4 @@
-"""A stream of numbered events through a job while faults happen to it: what goes in, what has come out, and the comparison."""
+"""Numbered events for a job under faults: a feed that sends them, the output that has arrived, and the comparison."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 EVENTS_PER_SECOND = 150
 MOST_EVENTS = 350_000
-"""More than half an hour of them, and within the hour that `render_event` can tell; a feed that nobody stops ends by itself."""
+"""Enough for more than half an hour, and within the one hour of event time that `render_event` can write."""
 NEAR, FAR = 40, 700
-"""Events between two copies: mostly in the same batch, and mostly on both sides of a restart."""
+"""Events between an event and its copy: near copies are mostly in the same micro-batch, far ones after a restart."""
 
 
 def list_due(number: int) -> list[int]:
-    """The events to send at step `number`: the new one, and copies of earlier ones. Of six events one comes three times."""
+    """The events to send at step `number`: the new one and copies of earlier ones; one of six is sent thrice."""
     due = [number]
     if number >= NEAR and number % 2 == 0:
         due.append(number - NEAR)
@@ -29,12 +29,12 @@ def list_due(number: int) -> list[int]:
 
 
 def render_event(number: int) -> bytes:
-    seconds = number // 100  # of event time; the watermark is longer than all of it
+    seconds = number // 100  # event time; the watermark is longer than the whole stream
     return json.dumps({"id": number, "ts": f"2026-01-01T00:{seconds // 60:02}:{seconds % 60:02}Z"}).encode()
 
 
 def parse_event(value: bytes | None) -> int | None:
-    """None for what is not exactly an event of the feed."""
+    """The event's number; None when the feed never sends these bytes."""
     try:
         number = json.loads(value or b"")["id"]
     except (ValueError, KeyError, TypeError):
@@ -43,7 +43,7 @@ def parse_event(value: bytes | None) -> int | None:
 
 
 class Feed:
-    """Sends events at a steady rate until it is stopped. Use it with `with`."""
+    """Sends events at a steady rate until it is stopped. Use it as a context manager."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
@@ -51,7 +51,7 @@ class Feed:
         self._errors: list[KafkaError] = []
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self.events = 0
-        """Sent so far: the numbers below this."""
+        """The events with numbers below this are sent."""
 
     def __enter__(self) -> Feed:
         self._thread.start()
@@ -62,29 +62,29 @@ class Feed:
         self._thread.join()
 
     def stop(self) -> int:
-        """The number of events that stand in the topic; all of them do, or this raises."""
+        """Stops the feed and returns the number of its events. Raises when Kafka has not stored all of them."""
         self.__exit__()
-        assert self._producer.flush(60) == 0, "the broker does not take the events"
+        assert self._producer.flush(60) == 0, "the broker does not store the events"
         assert not self._errors, self._errors[0]
         return self.events
 
     def _run(self) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         while self.events < MOST_EVENTS and not self._stop.wait(0.02):
-            due = min(MOST_EVENTS, int((time.monotonic() - begun) * EVENTS_PER_SECOND))
+            due = min(MOST_EVENTS, int((time.monotonic() - started) * EVENTS_PER_SECOND))
             for number in range(self.events, due):
                 for event in list_due(number):
-                    self._producer.produce(self._topic, render_event(event), key=str(event), on_delivery=self._note)
+                    self._producer.produce(self._topic, render_event(event), key=str(event), on_delivery=self._record_error)
                 self.events = number + 1
             self._producer.poll(0)
 
-    def _note(self, error: KafkaError | None, message: Message) -> None:
+    def _record_error(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._errors.append(error)
 
 
 class Output:
-    """What a read-committed consumer has seen of a topic from its beginning. Use it with `with`."""
+    """The records of a topic that a read-committed consumer has received. Use it as a context manager."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         settings = {"group.id": "cluster-faults", "isolation.level": "read_committed", "enable.auto.commit": False}
@@ -93,7 +93,7 @@ class Output:
         self._consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         self.values: list[bytes | None] = []
         self.newest = -1
-        """The highest number so far."""
+        """The highest event number that was received."""
 
     def __enter__(self) -> Output:
         return self
@@ -111,30 +111,31 @@ class Output:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The output against the plan; each list must be empty."""
+    """The differences between the output and the events of the feed. In a correct output each list is empty."""
 
     missing: list[int]
-    twice: list[int]
-    foreign: list[bytes | None]
+    repeated: list[int]
+    unknown: list[bytes | None]
+    """Records that the feed never sent."""
 
     @property
     def is_clean(self) -> bool:
-        return not (self.missing or self.twice or self.foreign)
+        return not (self.missing or self.repeated or self.unknown)
 
     def __str__(self) -> str:
-        lists: dict[str, Sequence[object]] = {"missing": self.missing, "twice": self.twice, "foreign": self.foreign}
+        lists: dict[str, Sequence[object]] = {"missing": self.missing, "repeated": self.repeated, "unknown": self.unknown}
         return ", ".join(f"{len(found)} {what} {found[:5]}" for what, found in lists.items())
 
 
 def compare(values: Iterable[bytes | None], events: int) -> Verdict:
-    """`events`: the numbers below this went in."""
+    """`events`: the feed has sent the events with numbers below this."""
     found: Counter[int] = Counter()
-    foreign = []
+    unknown = []
     for value in values:
         number = parse_event(value)
         if number is None or number >= events:
-            foreign.append(value)
+            unknown.append(value)
         else:
             found[number] += 1
     missing = [number for number in range(events) if number not in found]
-    return Verdict(missing, sorted(number for number, count in found.items() if count > 1), foreign)
+    return Verdict(missing, sorted(number for number, count in found.items() if count > 1), unknown)

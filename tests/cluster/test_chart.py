@@ -1,4 +1,4 @@
-"""The chart: what it refuses, what the operator may and may not do, and an operator for some namespaces only."""
+"""The chart: the values that it refuses, the rights of the operator, and an operator for some namespaces only."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ NEEDED = (
 
 
 def template(cluster: Cluster, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = ["helm", "template", "x", CHART, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=cluster.testbed.environment())
+    return cluster.try_helm("template", "x", CHART, *flags)
 
 
 @pytest.mark.parametrize("typo", TYPOS)
@@ -34,25 +33,17 @@ def test_a_typo_in_the_values_is_refused(cluster: Cluster, typo: str) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--set", "crds.install=false"), ("--set", OTHER_ACCOUNT), ("--set", "replicas=2")])
-def test_the_api_server_takes_what_the_chart_makes(cluster: Cluster, flags: tuple[str, ...]) -> None:
-    made = template(cluster, "--namespace", "default", *flags)
-    assert made.returncode == 0, made.stderr
-    done = subprocess.run(
-        ["kubectl", "apply", "--dry-run=server", "-n", "default", "-f", "-"],
-        input=made.stdout,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=cluster.testbed.environment(),
-    )
+def test_the_api_server_accepts_the_rendered_chart(cluster: Cluster, flags: tuple[str, ...]) -> None:
+    rendered = template(cluster, "--namespace", "default", *flags)
+    assert rendered.returncode == 0, rendered.stderr
+    done = cluster.try_kubectl("apply", "--dry-run=server", "-n", "default", "-f", "-", document=rendered.stdout)
     assert done.returncode == 0, done.stderr
 
 
 def test_images_by_digest_and_defaults(cluster: Cluster) -> None:
     digest = "sha256:" + "a" * 64
-    made = template(cluster, "--set", f"image.digest={digest}", "-s", "templates/deployment.yaml").stdout
-    assert f"image: dedup-operator@{digest}" in made and "--job-image=dedup-job:0.1.0" in made
+    rendered = template(cluster, "--set", f"image.digest={digest}", "-s", "templates/deployment.yaml").stdout
+    assert f"image: dedup-operator@{digest}" in rendered and "--job-image=dedup-job:0.1.0" in rendered
 
 
 def may(cluster: Cluster, verb: str, resource: str, namespace: str) -> bool:
@@ -63,7 +54,7 @@ def may(cluster: Cluster, verb: str, resource: str, namespace: str) -> bool:
 
 
 @pytest.mark.usefixtures("fake_operator")
-def test_least_rights(cluster: Cluster, jobs: Jobs) -> None:
+def test_the_operator_has_the_rights_that_it_needs_and_no_others(cluster: Cluster, jobs: Jobs) -> None:
     for verb, resource in NEEDED:
         assert may(cluster, verb, resource, jobs.namespace), (verb, resource)
     for verb, resource in (
@@ -82,25 +73,25 @@ def test_least_rights(cluster: Cluster, jobs: Jobs) -> None:
         assert not may(cluster, verb, resource, jobs.namespace), (verb, resource)
 
 
-def test_an_operator_for_some_namespaces_leaves_others_alone(cluster: Cluster, jobs: Jobs, fake_operator: str) -> None:
+def test_an_operator_for_some_namespaces_ignores_the_others(cluster: Cluster, jobs: Jobs, fake_operator: str) -> None:
     other = f"{jobs.namespace}-other"
     cluster.create_namespace(other)
     try:
         cluster.deploy(fake_operator, watchNamespaces=[jobs.namespace])
-        Jobs(cluster, other).apply("alien", "ok")
-        jobs.apply("own", "ok")
-        jobs.wait_reason("own", "Running", "True")
-        jobs.patch("own", suspend=True)
-        jobs.wait_reason("own", "Suspended", "True")
-        assert Jobs(cluster, other).get("alien")["status"] == {"observedGeneration": -1}
+        Jobs(cluster, other).apply("outside", "ok")
+        jobs.apply("inside", "ok")
+        jobs.wait_reason("inside", "Running", "True")
+        jobs.patch("inside", suspend=True)
+        jobs.wait_reason("inside", "Suspended", "True")
+        assert Jobs(cluster, other).get("outside")["status"] == {"observedGeneration": -1}
         assert not may(cluster, "list", "pods", other) and may(cluster, "list", "pods", jobs.namespace)
         cluster.deploy(fake_operator)
-        Jobs(cluster, other).wait_reason("alien", "Running", "True")
+        Jobs(cluster, other).wait_reason("outside", "Running", "True")
     finally:
         cluster.kubectl("delete", "namespace", other, "--wait=false")
 
 
-def test_the_operator_goes_and_comes_back_and_everything_else_can_go_meanwhile(cluster: Cluster, jobs: Jobs, fake_operator: str) -> None:
+def test_jobs_and_drivers_survive_an_uninstalled_operator(cluster: Cluster, jobs: Jobs, fake_operator: str) -> None:
     jobs.apply("left", "ok", checkpoint={"claim": {"size": "1Gi"}, "reclaimPolicy": "Delete"})
     jobs.apply("kept", "ok")
     jobs.apply("paused", "ok")
@@ -108,10 +99,10 @@ def test_the_operator_goes_and_comes_back_and_everything_else_can_go_meanwhile(c
         jobs.wait_reason(name, "Running", "True")
     uids = {name: jobs.pod_uid(name) for name in ("left", "kept", "paused")}
     try:
-        cluster.helm("uninstall", RELEASE, "-n", SYSTEM, "--wait")
+        cluster.uninstall()
         selector = f"app.kubernetes.io/name={RELEASE}"
-        wait_until(lambda: not cluster.kubectl("get", "pods", "-n", SYSTEM, "-l", selector, "-o", "name"), "the operator is gone", 60)
-        assert {name: jobs.pod_uid(name) for name in uids} == uids, "drivers go on without the operator"
+        wait_until(lambda: not cluster.kubectl("get", "pods", "-n", SYSTEM, "-l", selector, "-o", "name"), "the operator's pod is gone", 60)
+        assert {name: jobs.pod_uid(name) for name in uids} == uids, "drivers continue without the operator"
         jobs.delete("left")
         jobs.wait_gone("dedupjob", "left", 30)
         for kind, name in (("statefulset", "left-driver"), ("pod", "left-driver-0"), ("pvc", "left-checkpoint")):
@@ -122,15 +113,15 @@ def test_the_operator_goes_and_comes_back_and_everything_else_can_go_meanwhile(c
         assert jobs.pod_uid("kept") == uids["kept"]
     finally:
         cluster.deploy(fake_operator)
-    wait_until(lambda: cluster.find("deployment", RELEASE, SYSTEM), "the operator is back")
-    jobs.wait_reason("paused", "Suspended", "True")  # what was asked for meanwhile
-    before = cluster.count_rounds()
-    wait_until(lambda: cluster.count_rounds(check=False) >= before + 6, "some more looks at each job", 120)
-    assert jobs.pod_uid("kept") == uids["kept"], "installed again, it finds what it left"
+    wait_until(lambda: cluster.find("deployment", RELEASE, SYSTEM), "the operator is installed again")
+    jobs.wait_reason("paused", "Suspended", "True")  # the edit from the time without an operator
+    before = cluster.count_reconciliations()
+    wait_until(lambda: cluster.count_reconciliations(check=False) >= before + 6, "the operator reconciles each job some times", 120)
+    assert jobs.pod_uid("kept") == uids["kept"], "the new operator keeps the running driver"
     assert jobs.condition("kept")["reason"] == "Running"
     jobs.patch("kept", watermark="20m")
     jobs.patch("paused", suspend=False)
     wait_until(lambda: jobs.is_replaced("kept", uids["kept"]), "an edit restarts the driver")
     for name in ("kept", "paused"):
         jobs.wait_reason(name, "Running", "True")
-        assert jobs.get(name)["status"]["checkpoint"]["attempt"] == 2, "on the same checkpoint"
+        assert jobs.get(name)["status"]["checkpoint"]["attempt"] == 2, "the driver continues on its checkpoint"

@@ -1,4 +1,4 @@
-"""What the operator does with a DedupJob, on the real API server, scheduler and kubelet, with drivers that only play."""
+"""The operator with a real API server, scheduler and kubelet. The drivers are fake."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def test_a_job_becomes_ready_and_then_causes_no_writes(jobs: Jobs, cluster: Clus
     assert [c["type"] for c in job["status"]["conditions"]] == ["Ready", "CheckpointReady", "DriverRunning", "ProgressRecent"]
 
     wait_until(lambda: jobs.get_object("statefulset", "quiet-driver")["status"].get("readyReplicas") == 1, "the pod is ready")
-    versions, rounds = jobs.read_versions(), cluster.count_rounds()
+    versions, before = jobs.read_versions(), cluster.count_reconciliations()
     for kind in ("DedupJob", "StatefulSet", "PersistentVolumeClaim", "Service", "ConfigMap"):
         assert f"{kind} " in versions
-    wait_until(lambda: cluster.count_rounds() >= rounds + 4, "four more looks", 90)
+    wait_until(lambda: cluster.count_reconciliations() >= before + 4, "four more reconciliations", 90)
     assert jobs.read_versions() == versions
 
 
-def test_the_operator_may_end_at_any_time(jobs: Jobs, cluster: Cluster) -> None:
+def test_a_killed_operator_leaves_drivers_alone_and_its_successor_works(jobs: Jobs, cluster: Cluster) -> None:
     jobs.apply("steady", "ok")
     jobs.wait_reason("steady", "Running", "True")
     uid = jobs.pod_uid("steady")
@@ -58,11 +58,11 @@ def test_suspend_resume_and_restart(jobs: Jobs) -> None:
     wait_until(lambda: jobs.get_object("statefulset", "one-driver")["spec"]["template"]["spec"]["volumes"] != old, "the template changes")
     jobs.wait_reason("one", "Running", "True")
 
-    def settings() -> list[str]:
+    def list_settings() -> list[str]:
         listed = jobs.cluster.kubectl("get", "configmaps", "-n", jobs.namespace, "-l", "streamdedup.dev/job=one", "-o", "name")
         return listed.split()
 
-    wait_until(lambda: len(settings()) == 1, "old settings are removed", 60, settings)
+    wait_until(lambda: len(list_settings()) == 1, "the operator deletes the ConfigMaps of old settings", 60, list_settings)
 
 
 def test_a_blocked_edit_leaves_the_driver_alone(jobs: Jobs) -> None:
@@ -79,13 +79,14 @@ def test_a_blocked_edit_leaves_the_driver_alone(jobs: Jobs) -> None:
     jobs.wait_reason("kept", "Running", "True")
     assert jobs.find_condition("kept", "Stalled") is None
     assert jobs.pod_uid("kept") == uid
-    # The default of parallelism follows the CPU limit; the checkpoint's must not.
+    # The default of parallelism depends on the CPU limit. The parallelism of an existing checkpoint must not change
+    # with it.
     jobs.patch("kept", driver={"resources": {"limits": {"cpu": "2"}}})
     wait_until(lambda: jobs.is_replaced("kept", uid), "the driver restarts with more CPU")
     jobs.wait_reason("kept", "Running", "True")
 
 
-def test_delete_retain_and_delete(jobs: Jobs) -> None:
+def test_a_deleted_job_leaves_its_claim_or_not_by_its_reclaim_policy(jobs: Jobs) -> None:
     jobs.apply("retained", "ok")
     jobs.apply("deleted", "ok", checkpoint={"claim": {"size": "1Gi"}, "reclaimPolicy": "Delete"})
     jobs.apply("switched", "ok", checkpoint={"claim": {"size": "1Gi"}, "reclaimPolicy": "Delete"})
@@ -93,7 +94,10 @@ def test_delete_retain_and_delete(jobs: Jobs) -> None:
         jobs.wait_reason(name, "Running", "True")
     volume = jobs.get_object("pvc", "retained-checkpoint")["metadata"]["uid"]
     jobs.patch("switched", checkpoint={"reclaimPolicy": "Retain"})
-    wait_until(lambda: not jobs.get_object("pvc", "switched-checkpoint")["metadata"].get("ownerReferences"), "the claim loses its owner")
+    wait_until(
+        lambda: not jobs.get_object("pvc", "switched-checkpoint")["metadata"].get("ownerReferences"),
+        "the claim has no owner",
+    )
     jobs.delete("retained", "deleted", "switched")
     for name in ("retained", "deleted", "switched"):
         jobs.wait_gone("statefulset", f"{name}-driver")
@@ -101,7 +105,7 @@ def test_delete_retain_and_delete(jobs: Jobs) -> None:
         jobs.wait_gone("service", f"{name}-driver")
     jobs.wait_gone("pvc", "deleted-checkpoint")
     assert jobs.find("pvc", "switched-checkpoint") is not None
-    # Another job under the name is told; the same job goes on from the checkpoint.
+    # A different job of the same name is refused. The same job continues on the checkpoint.
     jobs.apply("retained", "ok", key={"fields": ["another"]})
     blocked = jobs.wait_reason("retained", "ChangeBlocked", "False")
     assert "spec.key.fields" in blocked["message"] and jobs.find("statefulset", "retained-driver") is None
@@ -111,13 +115,13 @@ def test_delete_retain_and_delete(jobs: Jobs) -> None:
     assert jobs.get("retained")["status"]["checkpoint"]["attempt"] == 2
 
 
-def test_trouble_is_named_and_heals(jobs: Jobs, cluster: Cluster) -> None:
-    """Side by side, because most of the time is the scheduler's and kubelet's."""
+def test_each_problem_has_a_reason_and_ends_when_it_is_solved(jobs: Jobs, cluster: Cluster) -> None:
+    """All jobs run at the same time, because scheduler and kubelet take most of the time."""
     huge = {"resources": {"requests": {"cpu": "900"}, "limits": {"cpu": "1000", "memory": "1Gi"}}}
     small = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}}
     missing = f"missing-{jobs.namespace}"
-    foreign = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken-driver"}, "spec": {"ports": [{"port": 1}]}}
-    cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=foreign)
+    conflicting = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken-driver"}, "spec": {"ports": [{"port": 1}]}}
+    cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=conflicting)
     jobs.apply("huge", "ok", driver=huge, parallelism=1)
     jobs.apply("noclass", "ok", checkpoint={"claim": {"size": "1Gi", "storageClassName": missing}})
     jobs.apply("refused", "exit.64.ConfigurationRefused")
@@ -127,7 +131,7 @@ def test_trouble_is_named_and_heals(jobs: Jobs, cluster: Cluster) -> None:
 
     assert "Insufficient cpu" in jobs.wait_reason("huge", "Unschedulable", "False")["message"]
     assert missing in jobs.wait_reason("noclass", "CheckpointPending", "False")["message"]
-    assert jobs.wait_reason("refused", "ConfigurationRefused", "False")["message"].startswith("as told")
+    assert jobs.wait_reason("refused", "ConfigurationRefused", "False")["message"].startswith("The topic's name asks for it.")
     assert jobs.condition("refused", "Stalled")["status"] == "True"
     jobs.wait_gone("pod", "refused-driver-0")
     jobs.wait_reason("crashing", "DriverFailed", "False")
@@ -135,15 +139,13 @@ def test_trouble_is_named_and_heals(jobs: Jobs, cluster: Cluster) -> None:
     assert "Service taken-driver" in jobs.wait_reason("taken", "NameConflict", "False")["message"]
     assert jobs.find("statefulset", "taken-driver") is None
 
-    # Nothing is stored yet, so the remedy can be followed: another topic needs no new job.
+    # The job has no state yet, so the user may follow the remedy and name another topic.
     jobs.patch("notopic", source={"topic": "ok"})
     jobs.wait_reason("notopic", "Running", "True")
 
     jobs.patch("huge", driver=small)
     cluster.kubectl("delete", "service", "taken-driver", "-n", jobs.namespace)
-    default = json.loads(cluster.kubectl("get", "storageclass", "-o", "json"))["items"][0]
-    made = {key: default[key] for key in ("apiVersion", "kind", "provisioner", "volumeBindingMode", "reclaimPolicy")}
-    cluster.kubectl("apply", "-f", "-", document={**made, "metadata": {"name": missing}})
+    cluster.copy_default_storage_class(missing)
     try:
         jobs.wait_reason("huge", "Running", "True")
         jobs.wait_reason("taken", "Running", "True")
@@ -154,17 +156,17 @@ def test_trouble_is_named_and_heals(jobs: Jobs, cluster: Cluster) -> None:
     assert {exit["exitCode"] for exit in exits} == {70}
 
 
-def test_a_refused_pod_and_a_quota(jobs: Jobs, cluster: Cluster) -> None:
+def test_a_pod_that_a_quota_refuses_is_reported(jobs: Jobs, cluster: Cluster) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=quota)
-    wait_until(lambda: jobs.get_object("resourcequota", "none").get("status", {}).get("hard"), "the quota holds")
+    wait_until(lambda: jobs.get_object("resourcequota", "none").get("status", {}).get("hard"), "the quota is in force")
     jobs.apply("limited", "ok")
     assert "exceeded quota" in jobs.wait_reason("limited", "PodRejected", "False")["message"]
     cluster.kubectl("delete", "resourcequota", "none", "-n", jobs.namespace)
     jobs.wait_reason("limited", "Running", "True", seconds=240)
 
 
-def test_a_missing_image_is_named_and_an_upgrade_restarts_nothing(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
+def test_a_missing_image_is_named_and_a_new_job_image_restarts_no_driver(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
     jobs.apply("before", "ok")
     jobs.wait_reason("before", "Running", "True")
     uid, image = jobs.pod_uid("before"), fake_operator
@@ -181,36 +183,37 @@ def test_a_missing_image_is_named_and_an_upgrade_restarts_nothing(jobs: Jobs, cl
     assert jobs.condition("before")["reason"] == "Running"
 
 
-def test_a_claim_that_cannot_grow_is_told_and_hurts_nobody(jobs: Jobs) -> None:
+@pytest.mark.testbed("its storage class cannot expand volumes")
+def test_a_claim_that_cannot_grow_is_reported_and_the_driver_continues(jobs: Jobs) -> None:
     jobs.apply("small", "ok")
     jobs.wait_reason("small", "Running", "True")
     uid = jobs.pod_uid("small")
     jobs.patch("small", checkpoint={"claim": {"size": "2Gi"}})
 
-    def told() -> bool:
+    def is_reported() -> bool:
         checkpoint = jobs.find_condition("small", "CheckpointReady")
         return checkpoint is not None and "could not be changed" in checkpoint["message"]
 
-    wait_until(told, "the refusal is told", 60, lambda: jobs.describe("small"))
+    wait_until(is_reported, "the operator reports the refusal", 60, lambda: jobs.describe("small"))
     assert jobs.condition("small")["status"] == "True" and jobs.pod_uid("small") == uid
 
 
-def test_events_tell_the_story(jobs: Jobs, cluster: Cluster) -> None:
-    jobs.apply("told", "ok")
-    jobs.wait_reason("told", "Running", "True")
-    jobs.patch("told", suspend=True)
-    jobs.wait_reason("told", "Suspended", "True")
+def test_events_follow_the_life_of_a_job(jobs: Jobs, cluster: Cluster) -> None:
+    jobs.apply("eventful", "ok")
+    jobs.wait_reason("eventful", "Running", "True")
+    jobs.patch("eventful", suspend=True)
+    jobs.wait_reason("eventful", "Suspended", "True")
 
     def reasons() -> list[str]:
         events = json.loads(cluster.kubectl("get", "events.events.k8s.io", "-n", jobs.namespace, "-o", "json"))["items"]
-        told = [event for event in events if event["regarding"]["kind"] == "DedupJob"]
-        return [event["reason"] for event in sorted(told, key=lambda event: event["eventTime"])]
+        about_jobs = [event for event in events if event["regarding"]["kind"] == "DedupJob"]
+        return [event["reason"] for event in sorted(about_jobs, key=lambda event: event["eventTime"])]
 
     wait_until(lambda: reasons()[-1:] == ["Suspended"], "the last event", 30, reasons)
     assert [reason for reason in reasons() if reason != "Restarting"] == ["Starting", "Running", "Suspending", "Suspended"]
 
 
-def test_what_somebody_changes_by_hand_is_set_right_without_a_restart(jobs: Jobs) -> None:
+def test_manual_changes_are_undone_without_a_restart(jobs: Jobs) -> None:
     jobs.apply("touched", "ok")
     jobs.wait_reason("touched", "Running", "True")
     uid = jobs.pod_uid("touched")
@@ -225,9 +228,9 @@ def test_what_somebody_changes_by_hand_is_set_right_without_a_restart(jobs: Jobs
     before = read(*grace)
     patch = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}
     jobs.cluster.kubectl("patch", "statefulset", "touched-driver", "-n", jobs.namespace, "--type=merge", "-p", json.dumps(patch))
-    wait_until(lambda: read(*grace) == before, "the template is set right", 60, lambda: jobs.describe("touched"))
+    wait_until(lambda: read(*grace) == before, "the operator restores the template", 60, lambda: jobs.describe("touched"))
     jobs.cluster.kubectl("scale", "statefulset", "touched-driver", "-n", jobs.namespace, "--replicas=2")
-    wait_until(lambda: read("spec", "replicas") == 1, "one replica", 60)
+    wait_until(lambda: read("spec", "replicas") == 1, "the operator restores one replica", 60)
     jobs.wait_gone("pod", "touched-driver-1")
     assert jobs.pod_uid("touched") == uid
     assert jobs.condition("touched")["reason"] == "Running"

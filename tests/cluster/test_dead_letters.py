@@ -1,4 +1,4 @@
-"""Records that cannot be deduplicated, through the whole product: a year of flights of which some never left, and a job that stops."""
+"""Invalid records in the whole product: dead letters from a year of flights, and a job that stops at the first one."""
 
 from __future__ import annotations
 
@@ -17,26 +17,31 @@ from cluster.test_data_plane import make_events
 from dedup_api.status import Progress
 from demo.flights import Flight, read_departures
 from kafka.broker import Broker, Record, read_messages
+from testbed.layout import KAFKA_IN_CLUSTER
 
-pytestmark = [pytest.mark.usefixtures("real_operator"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.usefixtures("real_operator"),
+    pytest.mark.timeout(900),
+    pytest.mark.testbed("the test reads and writes Kafka from this machine"),
+]
 
 FLIGHTS, NEVER_LEFT = 336_776, 8_255
 COPIES, FARTHEST_COPY, SEED = 30_000, 200, 11
-"""Copies stand at most so many flights behind the first: that is about five hours of them."""
+"""A copy stands at most so many flights behind the original: that is about five hours."""
 WATERMARK = timedelta(hours=48)
-"""Flights are sent in the order of their scheduled hours, and the last of them leaves 22 hours after its own: so much older may what
-follows it be, and five hours more where it is a copy. `measure_disorder` holds the data to it.
+"""The test sends flights in the order of their scheduled hours. The most delayed one left 22 hours after its hour, so
+later records of its partition are up to 22 hours older, and copies another five hours. `measure_disorder` checks this.
 
-That is the order in each partition. How far the partitions have been read does not matter: all records stand in the topic before the
-job begins, so each batch but the last leaves some behind, and the watermark follows the partition that is behind the others."""
+Only the order inside a partition matters. All records are in the topic before the job starts, so each micro-batch but the
+last leaves a backlog, and the watermark follows the slowest partition."""
 BATCH = 100_000
-"""Offsets: four batches."""
+"""Offsets per micro-batch: four micro-batches."""
 DRIVER = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1536Mi"}}}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A record where it stands in a topic."""
+    """A record with its place in a topic."""
 
     partition: int
     offset: int
@@ -53,7 +58,7 @@ def build_stored(message: Message) -> Stored:
 
 
 def read_stored(bootstrap: str, topic: str) -> list[Stored]:
-    """All that the topic holds now, committed records only, each partition in its order."""
+    """All committed records that the topic has now, in the order of each partition."""
     settings = {"group.id": uuid4().hex, "isolation.level": "read_committed", "enable.partition.eof": True, "enable.auto.commit": False}
     consumer = Consumer({"bootstrap.servers": bootstrap, **settings})
     try:
@@ -65,11 +70,11 @@ def read_stored(bootstrap: str, topic: str) -> list[Stored]:
 
 
 Departures = dict[bytes | None, datetime | None]
-"""By the value of the flight's record. No two flights have the same."""
+"""Departure time by the record's value. No two flights have the same value."""
 
 
 def plan_sending(flights: list[Flight], departures: Departures) -> list[Flight]:
-    """Every flight once in its order, and copies of some that have left. Dead letters are not deduplicated, so the others have none."""
+    """Every flight once, in order, and copies of some that left. The driver does not deduplicate dead letters."""
     choice = random.Random(SEED)
     order = [(float(number), number) for number in range(len(flights))]
     left = [number for number, flight in enumerate(flights) if departures[flight.value] is not None]
@@ -78,7 +83,7 @@ def plan_sending(flights: list[Flight], departures: Departures) -> list[Flight]:
 
 
 def measure_disorder(source: list[Stored], departures: Departures) -> timedelta:
-    """The most that a record's event time is behind one that stands before it in its partition."""
+    """The longest time by which a record is older than an earlier record of its partition."""
     newest: dict[int, datetime] = {}
     most = timedelta()
     for record in source:
@@ -91,18 +96,18 @@ def measure_disorder(source: list[Stored], departures: Departures) -> timedelta:
 
 @pytest.fixture
 def create_topics(kafka: Kafka, jobs: Jobs) -> Iterator[Callable[..., list[str]]]:
-    """`create_topics(job, in=4, out=2)`: names of new topics; gone afterwards, with the job's progress topic."""
-    made: list[str] = []
+    """`create_topics(job, in=4, out=2)` returns the names of new topics, which the test's end deletes."""
+    created: list[str] = []
 
     def create(job: str, **partitions: int) -> list[str]:
         names = [f"{jobs.namespace}-{job}-{name}" for name in partitions]
         for name, count in zip(names, partitions.values(), strict=True):
             kafka.create_topic(name, count)
-        made.extend([*names, f"dedup.{jobs.namespace}.{job}-progress"])
+        created.extend([*names, f"dedup.{jobs.namespace}.{job}-progress"])
         return names
 
     yield create
-    kafka.delete_topics(made)
+    kafka.delete_topics(created)
 
 
 def read_progress(jobs: Jobs, name: str) -> Progress:
@@ -119,7 +124,7 @@ def test_flights_that_never_left_become_dead_letters(jobs: Jobs, kafka: Kafka, c
     jobs.apply(
         "flights",
         source,
-        source={"bootstrapServers": jobs.cluster.testbed.kafka_in_cluster, "topic": source, "maxOffsetsPerTrigger": BATCH},
+        source={"bootstrapServers": KAFKA_IN_CLUSTER, "topic": source, "maxOffsetsPerTrigger": BATCH},
         key={"fields": ["time_hour", "carrier", "flight"]},
         eventTime={"field": "departed"},
         watermark=f"{WATERMARK // timedelta(hours=1)}h",
@@ -132,14 +137,14 @@ def test_flights_that_never_left_become_dead_letters(jobs: Jobs, kafka: Kafka, c
     sent = read_stored(kafka.bootstrap, source)
     assert len(sent) == FLIGHTS + COPIES
     assert timedelta(hours=20) < measure_disorder(sent, departures) < WATERMARK, (
-        "the plan itself must make no flight late, and some disorder"
+        "the plan must contain disorder, but no flight that is late"
     )
 
-    def is_through() -> bool:
+    def is_finished() -> bool:
         progress = read_progress(jobs, "flights")
         return (progress.rows_in, progress.lag_records) == (len(sent), 0)
 
-    wait_until(is_through, "all flights are through, and the status says so", 300, lambda: jobs.describe("flights"))
+    wait_until(is_finished, "the status says that the driver has read all flights", 300, lambda: jobs.describe("flights"))
     compare_counts(read_progress(jobs, "flights"))
     compare_output(sent, departures, read_stored(kafka.bootstrap, sink))
     compare_dead_letters(source, [record for record in sent if departures[record.value] is None], read_stored(kafka.bootstrap, dead))
@@ -151,7 +156,7 @@ def test_flights_that_never_left_become_dead_letters(jobs: Jobs, kafka: Kafka, c
 
 
 def compare_counts(progress: Progress) -> None:
-    """The status, exactly, and the counting law of docs/records.md."""
+    """Exact counts, and the sum that docs/records.md promises."""
     assert progress.unique == progress.rows_out == FLIGHTS - NEVER_LEFT == 328_521
     assert progress.invalid == progress.dead_letters == NEVER_LEFT
     assert progress.invalid_by_reason == {"TimeMissing": NEVER_LEFT}
@@ -160,16 +165,16 @@ def compare_counts(progress: Progress) -> None:
 
 
 def compare_output(sent: list[Stored], departures: Departures, out: list[Stored]) -> None:
-    """Every flight that left once, in the bytes that were sent."""
+    """The output has every flight that left exactly once, in the bytes that were sent."""
     expected = {(record.key, record.value) for record in sent if departures[record.value] is not None}
     found = Counter((record.key, record.value) for record in out)
-    assert (len(expected - found.keys()), len(found.keys() - expected)) == (0, 0), "missing, foreign"
-    assert len(out) == len(found) == FLIGHTS - NEVER_LEFT, "twice"
+    assert (len(expected - found.keys()), len(found.keys() - expected)) == (0, 0), "(missing flights, records that were never sent)"
+    assert len(out) == len(found) == FLIGHTS - NEVER_LEFT, "a flight is in the output more than once"
     assert not any(record.headers for record in out)
 
 
 def compare_dead_letters(topic: str, invalid: list[Stored], dead: list[Stored]) -> None:
-    """Each invalid record of the source once, as it stood there, and where."""
+    """Every invalid record is a dead letter exactly once, with its bytes and its place in the source."""
     expected = {(record.partition, record.offset): record for record in invalid}
     assert len(dead) == len(expected) == NEVER_LEFT
     for letter in dead:
@@ -180,10 +185,10 @@ def compare_dead_letters(topic: str, invalid: list[Stored], dead: list[Stored]) 
         assert (headers["dedup-reason"], headers["dedup-source-topic"]) == ("TimeMissing", topic)
         assert headers["dedup-detail"] == "the event time field departed is null"
         assert len(names) == len(set(names)) and "dedup-event-time" not in names
-    assert not expected, "two dead letters are never one record"
+    assert not expected, "these invalid records have no dead letter"
 
 
-def test_an_invalid_record_stops_the_job_until_the_spec_lets_it_pass(
+def test_an_invalid_record_stops_the_job_until_the_user_allows_it(
     jobs: Jobs, kafka: Kafka, create_topics: Callable[..., list[str]]
 ) -> None:
     source, sink = create_topics("strict", source=1, sink=1)
@@ -193,16 +198,16 @@ def test_an_invalid_record_stops_the_job_until_the_spec_lets_it_pass(
 
     ready = jobs.wait_reason("strict", "InvalidRecord", "False")
     assert f"offset 7 of partition 0 of the topic {source} is invalid: TimeMissing, the event time field ts is missing" in ready["message"]
-    wait_until(lambda: is_given_up(jobs, "strict"), "the job is stalled, without a driver", 60, lambda: jobs.describe("strict"))
+    wait_until(lambda: is_given_up(jobs, "strict"), "the operator gives the job up", 60, lambda: jobs.describe("strict"))
     exits = jobs.get("strict")["status"]["driver"]["lastExits"]
     assert [(exit["exitCode"], exit["reason"]) for exit in exits] == [(65, "InvalidRecord")]
-    assert kafka.read(sink) == [], "nothing of the batch is written"
+    assert kafka.read(sink) == [], "no record of the micro-batch is written"
 
     jobs.patch("strict", onInvalid="Drop")
     jobs.wait_reason("strict", "Running", "True")
     assert jobs.find_condition("strict", "Stalled") is None
-    wait_until(lambda: len(kafka.read(sink)) == 20, "the events", 120, lambda: jobs.describe("strict"))
-    wait_until(lambda: read_progress(jobs, "strict").rows_in == 41, "the counts", 150, lambda: jobs.describe("strict"))
+    wait_until(lambda: len(kafka.read(sink)) == 20, "the events are in the output", 120, lambda: jobs.describe("strict"))
+    wait_until(lambda: read_progress(jobs, "strict").rows_in == 41, "the status has the counts", 150, lambda: jobs.describe("strict"))
     progress = read_progress(jobs, "strict")
     assert (progress.unique, progress.duplicates, progress.invalid_by_reason) == (20, 20, {"TimeMissing": 1})
     assert Counter(kafka.read(sink)) == Counter(events[:20])

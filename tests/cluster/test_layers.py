@@ -1,7 +1,8 @@
-"""Each layer that keeps two drivers off one checkpoint, alone: the others are left out by an entry point that is composed here.
+"""Each layer that keeps two drivers off one checkpoint, alone. `layers/entry.py` removes the other layers.
 
-The drivers are pods made by hand, each beside the one before, on one claim that allows it. Each newcomer takes the checkpoint over, and
-the one before must end by itself. At the end the job's own driver goes on from what they have left, and the output is compared.
+The drivers are extra pods, each started beside the one before, on a claim that allows several pods. Each new driver
+takes the checkpoint over, and the one before must end without help. At the end the job's own driver continues on that
+checkpoint, and the last test checks the output.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from cluster.extra_pod import ExtraPod
 from cluster.flow import Stream, open_stream
-from cluster.hand_made import HandMade
 from cluster.harness import Cluster, Kafka, wait_until
 from cluster.node import freeze, list_driver
 from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.full]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.full, pytest.mark.testbed("it freezes processes on the node")]
 
 JOB, ENTRY = "layers", "entry"
 TAKEN_OVER = "has taken over the checkpoint"
-"""What a driver says that has found a newer attempt."""
+"""In the message of a driver that has found a newer attempt."""
 
 
 @pytest.fixture(scope="module")
 def stream(cluster: Cluster, kafka: Kafka, real_operator: str) -> Iterator[Stream]:
-    """The job's own driver has begun the checkpoint and has gone."""
+    """The job's own driver has created the checkpoint and is suspended."""
     claim = {"size": "1Gi", "accessMode": "ReadWriteOnce"}
     with open_stream(cluster, kafka, JOB, checkpoint={"claim": claim}) as stream:
         program = (Path(__file__).parent / "layers" / "entry.py").read_text()
@@ -38,54 +39,54 @@ def stream(cluster: Cluster, kafka: Kafka, real_operator: str) -> Iterator[Strea
         yield stream
 
 
-def start(stream: Stream, name: str, *without: str) -> HandMade:
-    """A driver without some layers; returns when its events come out."""
+def start(stream: Stream, name: str, *without: str) -> ExtraPod:
+    """Starts a driver without some layers. Returns when it has committed a micro-batch."""
     arguments = tuple(word for layer in without for word in ("--without", layer))
-    driver = HandMade(stream.jobs, JOB, name).create(node=stream.jobs.cluster.testbed.node, entry=ENTRY, arguments=arguments)
+    driver = ExtraPod(stream.jobs, JOB, name).create(node=stream.jobs.cluster.testbed.node, entry=ENTRY, arguments=arguments)
     driver.wait_for_commit()
     return driver
 
 
-def hold(driver: HandMade, point: str) -> None:
+def hold_at(driver: ExtraPod, point: str) -> None:
     assert driver.run("touch", f"/tmp/hold-{point}")
-    wait_until(lambda: driver.run("test", "-e", f"/tmp/held-{point}"), f"{driver.name} stands before its {point}", 60, driver.describe)
+    wait_until(lambda: driver.run("test", "-e", f"/tmp/held-{point}"), f"{driver.name} stops at the point {point}", 60, driver.describe)
 
 
-def test_the_attempt_ends_a_driver_whose_lock_does_not_hold(stream: Stream) -> None:
+def test_the_attempt_ends_a_driver_whose_lock_does_not_work(stream: Stream) -> None:
     first = start(stream, "first", "lock")
     start(stream, "second", "lock", "attempt")
-    code, said = first.wait_for_end()
-    assert (code, said.reason) == (ExitCode.FENCED, Reason.FENCED) and TAKEN_OVER in said.message
+    code, termination = first.wait_for_end()
+    assert (code, termination.reason) == (ExitCode.FENCED, Reason.FENCED) and TAKEN_OVER in termination.message
     stream.wait_until_it_flows()
 
 
-def test_the_fence_ends_a_frozen_driver_that_looks_no_more(stream: Stream) -> None:
-    """The worst moment: after its last look, with all rows sent, it wants only to commit."""
-    second = HandMade(stream.jobs, JOB, "second")
-    hold(second, "commit")
+def test_the_fence_ends_a_frozen_driver_after_its_last_check(stream: Stream) -> None:
+    """The worst moment: the driver has made its last check and sent all rows; only the commit is left."""
+    second = ExtraPod(stream.jobs, JOB, "second")
+    hold_at(second, "commit")
     with freeze(list_driver(second.uid)):
         start(stream, "third", "lock")
         stream.wait_until_it_flows()
         assert second.run("rm", "/tmp/hold-commit")
-    code, said = second.wait_for_end()
-    assert (code, said.reason) == (ExitCode.FENCED, Reason.FENCED) and TAKEN_OVER not in said.message
+    code, termination = second.wait_for_end()
+    assert (code, termination.reason) == (ExitCode.FENCED, Reason.FENCED) and TAKEN_OVER not in termination.message
     stream.wait_until_it_flows()
 
 
-def test_the_attempt_ends_a_frozen_driver_that_nobody_has_fenced(stream: Stream) -> None:
-    third = HandMade(stream.jobs, JOB, "third")
-    hold(third, "batch")
+def test_the_attempt_ends_a_frozen_driver_that_was_not_fenced(stream: Stream) -> None:
+    third = ExtraPod(stream.jobs, JOB, "third")
+    hold_at(third, "batch")
     with freeze(list_driver(third.uid)):
         start(stream, "fourth", "lock", "fence")
         stream.wait_until_it_flows()
         assert third.run("rm", "/tmp/hold-batch")
-    code, said = third.wait_for_end()
-    assert (code, said.reason) == (ExitCode.FENCED, Reason.FENCED) and TAKEN_OVER in said.message
+    code, termination = third.wait_for_end()
+    assert (code, termination.reason) == (ExitCode.FENCED, Reason.FENCED) and TAKEN_OVER in termination.message
     stream.wait_until_it_flows()
 
 
-def test_every_event_stands_in_the_output_once(stream: Stream, kafka: Kafka) -> None:
-    HandMade(stream.jobs, JOB, "fourth").delete()
+def test_every_event_is_in_the_output_once(stream: Stream, kafka: Kafka) -> None:
+    ExtraPod(stream.jobs, JOB, "fourth").delete()
     stream.jobs.patch(JOB, suspend=False)
     stream.wait_until_it_flows()
     stream.check_output(kafka)

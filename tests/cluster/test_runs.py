@@ -1,4 +1,5 @@
-"""Drivers that do not run all the time, jobs that share a claim, and what is left when everything else goes. Drivers only play here."""
+"""Jobs with runs, jobs that share a claim, and what is left when a namespace or the CRD is deleted. The drivers are
+fake."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def list_driver_pods(jobs: Jobs, name: str) -> list[dict[str, Any]]:
     return list(json.loads(text)["items"])
 
 
-def test_a_run_ends_and_is_reported_and_runs_again_when_asked(jobs: Jobs) -> None:
+def test_a_run_completes_and_runs_again_on_request(jobs: Jobs) -> None:
     jobs.apply("once", "ok", trigger={"availableNow": {}})
     jobs.wait_reason("once", "Completed", "True")
     status = jobs.get("once")["status"]
@@ -36,7 +37,7 @@ def test_a_run_ends_and_is_reported_and_runs_again_when_asked(jobs: Jobs) -> Non
     assert jobs.find("pvc", "once-checkpoint") is not None
 
 
-def test_a_run_is_suspended_and_resumed_and_a_failure_told(jobs: Jobs) -> None:
+def test_a_run_is_suspended_and_resumed_and_a_failure_is_reported(jobs: Jobs) -> None:
     jobs.apply("long", "busy", trigger={"availableNow": {}})
     jobs.apply("failing", "exit.70", trigger={"availableNow": {}})
     jobs.apply("refused", "exit.64.ConfigurationRefused", trigger={"availableNow": {}})
@@ -49,7 +50,7 @@ def test_a_run_is_suspended_and_resumed_and_a_failure_told(jobs: Jobs) -> None:
     jobs.wait_reason("long", "Running", "True")
     live = [item for item in list_driver_pods(jobs, "long") if item["status"]["phase"] == "Running"]
     assert len(live) == 1 and live[0]["metadata"]["uid"] != pod["metadata"]["uid"]
-    assert jobs.get("long")["status"]["driver"]["lastExits"] == [], "a stop that was asked for is no failure"
+    assert jobs.get("long")["status"]["driver"]["lastExits"] == [], "a requested stop is no failure"
     jobs.wait_reason("failing", "DriverFailed", "False")
     jobs.wait_reason("refused", "ConfigurationRefused", "False")
     assert jobs.condition("refused", "Stalled")["status"] == "True"
@@ -61,17 +62,18 @@ def test_the_trigger_changes_between_all_three_kinds(jobs: Jobs) -> None:
     jobs.patch("turning", trigger={"processingTime": None, "availableNow": {"schedule": "* * * * *"}})
     jobs.wait_gone("statefulset", "turning-driver")
     jobs.wait_reason("turning", "Scheduled", "True")
-    jobs.wait_reason("turning", "Running", "True")  # the next minute
+    jobs.wait_reason("turning", "Running", "True")  # at the next minute
     (pod,) = list_driver_pods(jobs, "turning")
     assert jobs.get("turning")["status"]["driver"]["pod"] == pod["metadata"]["name"]
     jobs.patch("turning", watermark="30m")
     wait_until(
-        lambda: "30m" in json.dumps(jobs.get_object("cronjob", "turning-driver")["metadata"]["annotations"]), "the schedule is updated"
+        lambda: "30m" in json.dumps(jobs.get_object("cronjob", "turning-driver")["metadata"]["annotations"]),
+        "the operator updates the schedule",
     )
-    assert [item["metadata"]["uid"] for item in list_driver_pods(jobs, "turning")] == [pod["metadata"]["uid"]], "the run goes on"
+    assert [item["metadata"]["uid"] for item in list_driver_pods(jobs, "turning")] == [pod["metadata"]["uid"]], "the run continues"
     jobs.patch("turning", trigger={"processingTime": "5s", "availableNow": None})
     jobs.wait_gone("cronjob", "turning-driver")
-    wait_until(lambda: jobs.find("statefulset", "turning-driver"), "the StatefulSet is back")
+    wait_until(lambda: jobs.find("statefulset", "turning-driver"), "the operator creates the StatefulSet again")
     jobs.wait_reason("turning", "Running", "True")
     assert [item["metadata"]["name"] for item in list_driver_pods(jobs, "turning")] == ["turning-driver-0"]
     assert jobs.get("turning")["status"]["checkpoint"]["attempt"] == 3
@@ -86,7 +88,7 @@ def shared(jobs: Jobs) -> Iterator[str]:
     yield "shared"
 
 
-def test_jobs_share_a_claim_and_never_a_folder(jobs: Jobs, shared: str) -> None:
+def test_jobs_share_a_claim_but_never_a_folder(jobs: Jobs, shared: str) -> None:
     def existing(folder: str | None = None) -> dict[str, Any]:
         return {"existing": {"claimName": shared, **({"subPath": folder} if folder else {})}}
 
@@ -95,14 +97,14 @@ def test_jobs_share_a_claim_and_never_a_folder(jobs: Jobs, shared: str) -> None:
     jobs.apply("two", "ok", checkpoint=existing())
     jobs.wait_reason("one", "Running", "True")
     jobs.wait_reason("two", "Running", "True")
-    assert [jobs.get(name)["status"]["checkpoint"]["attempt"] for name in ("one", "two")] == [1, 1], "each has a folder of its own"
+    assert [jobs.get(name)["status"]["checkpoint"]["attempt"] for name in ("one", "two")] == [1, 1], "each job must have its own folder"
     assert "shared" in jobs.condition("one", "CheckpointReady")["message"]
     uid = jobs.pod_uid("one")
     jobs.apply("thief", "ok", checkpoint=existing("one"))
     assert "DedupJob one" in jobs.wait_reason("thief", "CheckpointTaken", "False")["message"]
     assert jobs.find("statefulset", "thief-driver") is None and jobs.pod_uid("one") == uid
 
-    # A folder outlives its job: the same job finds it, another job of the name is told.
+    # A folder outlives its job: the same job continues on it, and a different job of the same name is refused.
     jobs.delete("one")
     jobs.wait_gone("pod", "one-driver-0")
     jobs.apply("one", "ok", checkpoint=existing(), key={"fields": ["another"]})
@@ -112,10 +114,10 @@ def test_jobs_share_a_claim_and_never_a_folder(jobs: Jobs, shared: str) -> None:
     assert jobs.get("one")["status"]["checkpoint"]["attempt"] == 2
     after = jobs.get_object("pvc", shared)["metadata"]
     assert (after.get("labels"), after.get("ownerReferences")) == (before.get("labels"), before.get("ownerReferences"))
-    assert not [key for key in after.get("annotations", {}) if "streamdedup" in key], "the claim is the user's"
+    assert not [key for key in after.get("annotations", {}) if "streamdedup" in key], "the operator must not write to the user's claim"
 
 
-def test_a_shared_claim_that_does_not_exist_is_asked_for(jobs: Jobs) -> None:
+def test_a_missing_shared_claim_is_reported(jobs: Jobs) -> None:
     jobs.apply("early", "ok", checkpoint={"existing": {"claimName": "later"}})
     assert "Claim later does not exist" in jobs.wait_reason("early", "CheckpointPending", "False")["message"]
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
@@ -124,30 +126,31 @@ def test_a_shared_claim_that_does_not_exist_is_asked_for(jobs: Jobs) -> None:
     jobs.wait_reason("early", "Running", "True")
 
 
-def test_a_namespace_goes_with_all_that_is_in_it(jobs: Jobs, cluster: Cluster) -> None:
-    namespace = f"{jobs.namespace}-going"
+def test_a_namespace_with_jobs_can_be_deleted(jobs: Jobs, cluster: Cluster) -> None:
+    namespace = f"{jobs.namespace}-deleted"
     cluster.create_namespace(namespace)
-    going = Jobs(cluster, namespace)
-    going.apply("one", "ok")
-    going.apply("two", "busy", trigger={"availableNow": {}})
-    going.wait_reason("one", "Running", "True")
-    going.wait_reason("two", "Running", "True")
+    deleted = Jobs(cluster, namespace)
+    deleted.apply("one", "ok")
+    deleted.apply("two", "busy", trigger={"availableNow": {}})
+    deleted.wait_reason("one", "Running", "True")
+    deleted.wait_reason("two", "Running", "True")
     cluster.kubectl("delete", "namespace", namespace, "--timeout=120s")
     assert cluster.kubectl("get", "namespace", namespace, "--ignore-not-found") == ""
 
 
-def test_the_definition_goes_and_comes_back(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
-    """All DedupJobs go with it, and what belongs to them; the operator is there when it is made again."""
-    jobs.apply("lost", "ok")
-    jobs.wait_reason("lost", "Running", "True")
+def test_the_crd_is_deleted_and_installed_again(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
+    """The DedupJobs and their objects are deleted with the CRD. The running operator works again when the CRD is
+    back."""
+    jobs.apply("kept", "ok")
+    jobs.wait_reason("kept", "Running", "True")
     try:
         cluster.kubectl("delete", "crd", "dedupjobs.streamdedup.dev", "--timeout=120s")
-        jobs.wait_gone("statefulset", "lost-driver")
-        jobs.wait_gone("pod", "lost-driver-0")
-        assert jobs.find("pvc", "lost-checkpoint") is not None, "Retain holds also here"
+        jobs.wait_gone("statefulset", "kept-driver")
+        jobs.wait_gone("pod", "kept-driver-0")
+        assert jobs.find("pvc", "kept-checkpoint") is not None, "reclaimPolicy: Retain also keeps the claim here"
     finally:
         cluster.deploy(fake_operator)
     wait_until(lambda: cluster.get("deployment", RELEASE, SYSTEM)["status"].get("readyReplicas") == 1, "the operator is ready")
-    jobs.apply("lost", "ok")
-    jobs.wait_reason("lost", "Running", "True", 240)
-    assert jobs.get("lost")["status"]["checkpoint"]["attempt"] == 2, "it has found its checkpoint"
+    jobs.apply("kept", "ok")
+    jobs.wait_reason("kept", "Running", "True", 240)
+    assert jobs.get("kept")["status"]["checkpoint"]["attempt"] == 2, "the driver continues on its checkpoint"

@@ -1,7 +1,8 @@
-"""Two operators at once, as after a network partition: no job ever has two drivers, and nothing is fought over.
+"""Two operators at the same time, as after a network partition. No job ever has two drivers, and they do not undo each
+other's writes.
 
-The second one is a process of this machine with the settings of the first. Drivers only play here; each raises the attempt on its volume,
-so a start too many is seen in two places.
+The second operator is a process of this machine with the settings of the first. The drivers are fake. Each one raises
+the attempt on its volume, so a surplus start shows in two places.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import pytest
 
 from cluster.harness import RELEASE, SYSTEM, Cluster, Jobs, Json, wait_until
 from cluster.node import list_processes
-from cluster.second_operator import SecondOperator, Watch, is_at_work
+from cluster.second_operator import SecondOperator, Watch, has_running_container
 from dedup_operator.adapters.lease import DURATION_SECONDS, RENEW_SECONDS
+
+pytestmark = pytest.mark.testbed("the second operator runs on this machine and must reach the pods")
 
 NAMES = ("one", "two")
 PER_JOB = ("statefulsets", "services", "configmaps", "persistentvolumeclaims")
@@ -70,8 +73,8 @@ def test_two_operators_do_the_work_of_one(jobs: Jobs, cluster: Cluster, fake_ope
         wait_for_all(jobs, "Suspended")
         patch_all(jobs, suspend=False)
         wait_for_all(jobs, "Running")
-        check_rest(jobs, cluster, second)
-        assert [jobs.get(name)["status"]["checkpoint"]["attempt"] for name in NAMES] == [3, 3], "no start too many"
+        check_that_nobody_writes(jobs, cluster, second)
+        assert [jobs.get(name)["status"]["checkpoint"]["attempt"] for name in NAMES] == [3, 3], "no surplus start"
 
         jobs.delete(*NAMES)
         for name in NAMES:
@@ -85,7 +88,7 @@ def test_two_operators_do_the_work_of_one(jobs: Jobs, cluster: Cluster, fake_ope
 
 
 def test_two_jobs_that_want_one_folder_at_once(jobs: Jobs, cluster: Cluster, fake_operator: str, pods: Watch, tmp_path: Path) -> None:
-    """One of them gets it, whichever operator is asked first, and the other is told whose it is."""
+    """One job gets the folder, whichever operator reconciles first. The other job's condition names the owner."""
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     document = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "folders"}, "spec": claim}
     cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=document)
@@ -93,7 +96,7 @@ def test_two_jobs_that_want_one_folder_at_once(jobs: Jobs, cluster: Cluster, fak
         checkpoint = {"existing": {"claimName": "folders", "subPath": "wanted"}}
         with ThreadPoolExecutor() as both:
             list(both.map(lambda name: jobs.apply(name, "ok", checkpoint=checkpoint), NAMES))
-        (winner,) = wait_until(lambda: [name for name in NAMES if is_running(jobs, name)], "one of them runs")
+        (winner,) = wait_until(lambda: [name for name in NAMES if is_running(jobs, name)], "one of the two jobs runs")
         (other,) = set(NAMES) - {winner}
         assert f"DedupJob {winner}" in jobs.wait_reason(other, "CheckpointTaken", "False")["message"]
         assert jobs.get(winner)["status"]["checkpoint"]["attempt"] == 1
@@ -105,26 +108,27 @@ def is_running(jobs: Jobs, name: str) -> bool:
     return ready is not None and ready["reason"] == "Running"
 
 
-def check_rest(jobs: Jobs, cluster: Cluster, second: SecondOperator) -> None:
-    """There is one of each, and when both operators look again, neither finds anything to write."""
-    wait_until(lambda: all(is_settled(jobs, name) for name in NAMES), "all is as it stays", 60, lambda: jobs.describe(NAMES[0]))
-    versions, installed, other = jobs.read_versions(), cluster.count_rounds(), second.count_rounds()
+def check_that_nobody_writes(jobs: Jobs, cluster: Cluster, second: SecondOperator) -> None:
+    """Each job has one object of each kind, and both operators reconcile again without a write."""
+    wait_until(lambda: all(is_complete(jobs, name) for name in NAMES), "each job has its objects", 60, lambda: jobs.describe(NAMES[0]))
+    versions = jobs.read_versions()
+    installed, other = cluster.count_reconciliations(), second.count_reconciliations()
 
-    def have_looked() -> bool:
-        return cluster.count_rounds() >= installed + 2 * len(NAMES) and second.count_rounds() >= other + 2 * len(NAMES)
+    def have_reconciled() -> bool:
+        return cluster.count_reconciliations() >= installed + 2 * len(NAMES) and second.count_reconciliations() >= other + 2 * len(NAMES)
 
-    wait_until(have_looked, "two more looks of each", 60)
+    wait_until(have_reconciled, "both operators reconcile each job twice", 60)
     assert jobs.read_versions() == versions
 
 
-def is_settled(jobs: Jobs, name: str) -> bool:
+def is_complete(jobs: Jobs, name: str) -> bool:
     ready = jobs.get_object("statefulset", f"{name}-driver")["status"].get("readyReplicas") == 1
     return ready and count_children(jobs, name) == dict.fromkeys(PER_JOB, 1)
 
 
 @pytest.fixture(scope="module")
-def nobody(cluster: Cluster, fake_operator: str) -> Iterator[None]:
-    """The installed operator is away: who does what is the test's to say."""
+def without_operator(cluster: Cluster, fake_operator: str) -> Iterator[None]:
+    """Scales the installed operator to zero, so that the test alone decides which operator works."""
     scale_installed(cluster, 0)
     try:
         yield
@@ -133,19 +137,19 @@ def nobody(cluster: Cluster, fake_operator: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def frozen(cluster: Cluster, fake_operator: str, tmp_path: Path, nobody: None) -> Iterator[SecondOperator]:
+def frozen(cluster: Cluster, fake_operator: str, tmp_path: Path, without_operator: None) -> Iterator[SecondOperator]:
     with SecondOperator(cluster, fake_operator, tmp_path / "frozen", tmp_path / "hold") as operator:
         yield operator
 
 
 @pytest.fixture
 def other(cluster: Cluster, fake_operator: str, tmp_path: Path) -> Callable[[], SecondOperator]:
-    """Comes when it is asked for, and does the work meanwhile."""
+    """An operator that the test starts while the other one is frozen."""
     return lambda: SecondOperator(cluster, fake_operator, tmp_path / "other")
 
 
-def test_a_late_start_of_a_roll_is_refused(jobs: Jobs, pods: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]) -> None:
-    """Meanwhile the roll was done, and the job suspended: nothing may run any more."""
+def test_a_late_restart_is_refused(jobs: Jobs, pods: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]) -> None:
+    """The other operator has restarted the driver and then suspended the job, so the late write must start nothing."""
     jobs.apply("late", "ok")
     jobs.wait_reason("late", "Running", "True")
     with frozen.hold():
@@ -157,8 +161,8 @@ def test_a_late_start_of_a_roll_is_refused(jobs: Jobs, pods: Watch, frozen: Seco
             jobs.wait_reason("late", "Suspended", "True")
             before = jobs.get_object("statefulset", "late-driver")["metadata"]["generation"]
     refusal = 'statefulsets.apps "late-driver": the object has been modified'
-    wait_until(lambda: refusal in frozen.read_log(), "its write is refused", 60, frozen.read_log)
-    frozen.wait_for_more_rounds()
+    wait_until(lambda: refusal in frozen.read_log(), "the API server refuses the write", 60, frozen.read_log)
+    frozen.wait_for_more_reconciliations()
     assert jobs.get_object("statefulset", "late-driver")["metadata"]["generation"] == before
     assert len(pods.list_uids("late")) == 2 and pods.count_most("late") == 1
 
@@ -166,7 +170,7 @@ def test_a_late_start_of_a_roll_is_refused(jobs: Jobs, pods: Watch, frozen: Seco
 def test_a_late_first_start_leaves_the_driver_of_the_next_job_alone(
     jobs: Jobs, pods: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]
 ) -> None:
-    """Meanwhile the job was deleted and made again under its name."""
+    """The job was deleted, and a new one was created under its name, before the late write."""
     with frozen.hold():
         jobs.apply("again", "ok")
         frozen.wait_until_frozen()
@@ -176,21 +180,22 @@ def test_a_late_first_start_leaves_the_driver_of_the_next_job_alone(
         with other():
             jobs.wait_reason("again", "Running", "True")
             uid = jobs.pod_uid("again")
-    frozen.wait_for_more_rounds()
+    frozen.wait_for_more_reconciliations()
     jobs.wait_reason("again", "Running", "True")
     assert jobs.pod_uid("again") == uid and pods.list_uids("again") == [uid]
 
 
-def test_a_late_first_start_of_a_job_that_is_gone_is_swept_away(
+def test_a_late_first_start_of_a_deleted_job_is_garbage_collected(
     jobs: Jobs, pods: Watch, sets: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]
 ) -> None:
-    """It is harmless, not refused: what it makes has an owner that is no more, and the next job of the name waits until it is gone."""
+    """The API server accepts the write. Its StatefulSet has an owner that no longer exists, so the garbage collector
+    deletes it, and the next job of the same name waits for that."""
     with frozen.hold():
         jobs.apply("gone", "ok")
         frozen.wait_until_frozen()
         jobs.delete("gone")
         jobs.wait_gone("service", "gone-driver")
-    wait_until(lambda: sets.list_uids("gone"), "the late write arrives", 60, frozen.read_log)
+    wait_until(lambda: sets.list_uids("gone"), "the late write has arrived", 60, frozen.read_log)
     jobs.apply("gone", "ok")
     jobs.wait_reason("gone", "Running", "True")
     assert len(sets.list_uids("gone")) == 2
@@ -200,8 +205,9 @@ def test_a_late_first_start_of_a_job_that_is_gone_is_swept_away(
 def test_a_late_first_start_across_a_change_of_the_trigger_is_undone(
     jobs: Jobs, pods: Watch, sets: Watch, frozen: SecondOperator, other: Callable[[], SecondOperator]
 ) -> None:
-    """It is not refused: a creation names no version, and a StatefulSet's name is none of a Job's. So for a while there are two workloads;
-    the claim's access mode keeps the second pod waiting, and where it does not, the checkpoint's lock would."""
+    """The API server accepts the write: a creation has no resource version, and a StatefulSet may have the name of a
+    Kubernetes Job. So for a while there are two workloads. The claim's access mode keeps the second pod waiting;
+    otherwise the lock would."""
     with frozen.hold():
         jobs.apply("turned", "busy")
         frozen.wait_until_frozen()
@@ -209,51 +215,51 @@ def test_a_late_first_start_across_a_change_of_the_trigger_is_undone(
         with other():
             jobs.wait_reason("turned", "Running", "True")
             wanted = jobs.get_object("job", "turned-driver")["metadata"]["uid"]
-    wait_until(lambda: sets.list_uids("turned"), "the late write arrives", 60, frozen.read_log)
+    wait_until(lambda: sets.list_uids("turned"), "the late write has arrived", 60, frozen.read_log)
 
     def is_undone() -> bool:
         job = jobs.get_object("job", "turned-driver")["metadata"]
         return jobs.find("statefulset", "turned-driver") is None and job["uid"] == wanted and "deletionTimestamp" not in job
 
-    wait_until(is_undone, "the wanted one of the two is left, and was never made anew", 120, frozen.read_log)
+    wait_until(is_undone, "only the wanted workload is left, and it was never recreated", 120, frozen.read_log)
     jobs.wait_reason("turned", "Running", "True")
-    frozen.wait_for_more_rounds()
+    frozen.wait_for_more_reconciliations()
     assert is_undone() and len(sets.list_uids("turned")) == 1
-    assert pods.count_most("turned", is_at_work) == 1
+    assert pods.count_most("turned", has_running_container) == 1
 
 
 TAKEN_OVER_SECONDS = 30
-"""As docs/operations.md has it. The standby sees the last renewal within one pause, waits for the Lease's duration, and looks within one
-more pause: 21 s, and the rest is for slow requests on a machine with other work to do."""
+"""The number in docs/operations.md. The standby sees the last renewal within one pause, waits for the Lease's duration,
+and checks again within one more pause: 21 s. The rest is for slow requests on a busy machine."""
 
 
 def test_a_standby_takes_over(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
-    """Two replicas with the Lease: the one that has it is killed without a word, and an edit is acted on by the other."""
+    """Two replicas share a Lease. The test kills the owner with SIGKILL, and the other replica acts on an edit."""
     assert DURATION_SECONDS + 2 * RENEW_SECONDS < TAKEN_OVER_SECONDS
 
     def read_lease() -> Json:
         lease = cluster.find("lease", RELEASE, SYSTEM)
         return lease["spec"] if lease else {}
 
-    def find_holder() -> str:
+    def find_owner() -> str:
         return str(read_lease().get("holderIdentity") or "").split("_")[0]
 
     try:
         cluster.deploy(fake_operator, replicas=2)
         jobs.apply("one", "ok")
         jobs.wait_reason("one", "Running", "True")
-        uid, holder = jobs.pod_uid("one"), find_holder()
-        assert holder
-        # Deletion by force alone would still ask it to end, and it would give the Lease back.
-        processes = list_processes(cluster.get("pod", holder, SYSTEM)["metadata"]["uid"])
+        uid, owner = jobs.pod_uid("one"), find_owner()
+        assert owner
+        # Deletion by force alone would send SIGTERM, and the operator would release the Lease.
+        processes = list_processes(cluster.get("pod", owner, SYSTEM)["metadata"]["uid"])
         operator = [process for process in processes if "dedup_operator" in process.command]
         assert operator, processes
         for process in operator:
             process.kill()
         died = datetime.now(UTC)
-        cluster.kubectl("delete", "pod", holder, "-n", SYSTEM, "--grace-period=0", "--force")
+        cluster.kubectl("delete", "pod", owner, "-n", SYSTEM, "--grace-period=0", "--force")
         jobs.patch("one", restartNonce=1)
-        wait_until(lambda: find_holder() not in {"", holder}, "the standby holds the lease", 60, read_lease)
+        wait_until(lambda: find_owner() not in {"", owner}, "the standby owns the Lease", 60, read_lease)
         taken = datetime.fromisoformat(read_lease()["acquireTime"])
         assert (taken - died).total_seconds() < TAKEN_OVER_SECONDS
         wait_until(lambda: jobs.is_replaced("one", uid), "the edit restarts the driver", 60)

@@ -1,4 +1,4 @@
-"""From another version to this one: a new operator, chart, CRD, other objects and defaults restart nothing, and then do what is asked."""
+"""An upgrade from the previous version: operator, chart, CRD, objects and defaults change, and no driver restarts."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from cluster.harness import ROOT, Cluster, Jobs, Json, wait_until
+from cluster.harness import ROOT, Cluster, Jobs, Json, load_test_bed_image, wait_until
 from cluster.previous import PATCHES, change
 from testbed import images
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.testbed("it builds an image of the previous version there")]
 
 PREVIOUS = os.environ.get("DEDUP_PREVIOUS", "")
-"""A commit to upgrade from, which must know the triggers and checkpoints of the jobs below; the one before the present state of the
-checkout when empty."""
+"""The commit to upgrade from. It must support the triggers and checkpoints of the jobs below. Empty: the last commit,
+or the one before it when the checkout has no uncommitted changes."""
 CHILDREN = "statefulsets,jobs,cronjobs,pods,configmaps,services,persistentvolumeclaims"
 READY = {
     "plain": "Running",
     "kafka": "Running",
     "shared": "Running",
     "blocked": "ChangeBlocked",
-    "resting": "Suspended",
+    "suspended": "Suspended",
     "once": "Completed",
     "working": "Running",
     "scheduled": "Running",
 }
-"""The jobs, and what is said of them before the upgrade and after it."""
+"""The jobs with the reason of their Ready condition, before the upgrade and after it."""
 
 
 def git(*arguments: str) -> bytes:
@@ -43,29 +43,29 @@ def find_previous() -> str:
 
 @pytest.fixture
 def previous(cluster: Cluster) -> Path:
-    """Its files. Below the checkout, as images are built from there."""
+    """The files of the previous version. They are inside the checkout, because images are built from there."""
     return unpack_previous(cluster.testbed.layout.state / "previous")
 
 
 def unpack_previous(folder: Path) -> Path:
-    """A named commit may be too old for some of the changes, and differs by itself; for the last one each must still find its text."""
+    """Every patch must apply to the last commit. An older commit, which differs anyway, may lack the text of some
+    patches."""
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     folder.mkdir(parents=True)
     subprocess.run(["tar", "-x", "-C", str(folder)], input=git("archive", find_previous()), check=True)
     missing = change(folder)
-    assert not missing or (PREVIOUS and len(missing) < len(PATCHES)), f"{find_previous()} cannot be changed: {missing}"
+    assert not missing or (PREVIOUS and len(missing) < len(PATCHES)), f"patches of previous.py do not apply: {missing}"
     return folder
 
 
 def load_operator(cluster: Cluster, files: Path) -> str:
     context = str(files.relative_to(ROOT))
     image = images.Image("previous", "dedup-operator-previous", dockerfile=f"{context}/operator/Dockerfile", context=context)
-    images.IMAGES = {**images.IMAGES, "previous": image}
-    return cluster.testbed.load_images(["previous"])["previous"]
+    return load_test_bed_image(cluster.testbed, image)
 
 
 def apply_all(jobs: Jobs) -> None:
-    """One of each kind, and one of each state in which it is to be left."""
+    """Creates one job of each kind, and one in each state that the upgrade must keep."""
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     document = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "folders"}, "spec": claim}
     jobs.cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=document)
@@ -73,42 +73,44 @@ def apply_all(jobs: Jobs) -> None:
     jobs.apply("kafka", "ok", sink={"kafka": {"topic": "out"}}, parallelism=3, restartNonce=1)
     jobs.apply("shared", "ok", checkpoint={"existing": {"claimName": "folders"}})
     jobs.apply("blocked", "ok")
-    jobs.apply("resting", "ok")
+    jobs.apply("suspended", "ok")
     jobs.apply("once", "ok", trigger={"availableNow": {}})
     jobs.apply("working", "busy", trigger={"availableNow": {}})
     jobs.apply("scheduled", "busy", trigger={"availableNow": {"schedule": "* * * * *"}})
-    for name in ("blocked", "resting"):
+    for name in ("blocked", "suspended"):
         jobs.wait_reason(name, "Running", "True")
     jobs.patch("blocked", key={"fields": ["other"]})
-    jobs.patch("resting", suspend=True)
+    jobs.patch("suspended", suspend=True)
     for name, reason in READY.items():
         jobs.wait_reason(name, reason, "False" if reason == "ChangeBlocked" else "True")
-    jobs.wait_gone("pod", "resting-driver-0")
+    jobs.wait_gone("pod", "suspended-driver-0")
 
 
 def read_children(jobs: Jobs) -> dict[str, tuple[str, Json]]:
-    """(UID, what it is made of) of everything that belongs to a job, by kind and name: a restart or a second run is another UID."""
+    """UID and content of every object of a job, by kind and name. A restart or a second run has another UID."""
     listed = jobs.cluster.kubectl("get", CHILDREN, "-n", jobs.namespace, "-l", "streamdedup.dev/job", "-o", "json")
     items = json.loads(listed)["items"]
     return {f"{item['kind']}/{item['metadata']['name']}": (item["metadata"]["uid"], item.get("spec") or item.get("data")) for item in items}
 
 
 def read_template(jobs: Jobs, name: str) -> Json:
-    """Of a StatefulSet's pods: what depends on nothing but the version that made it."""
+    """The parts of a pod template that only the version decides."""
     template = jobs.get_object("statefulset", f"{name}-driver")["spec"]["template"]
     (container,) = template["spec"]["containers"]
     grace, annotations = template["spec"]["terminationGracePeriodSeconds"], template["metadata"]["annotations"]
     return {"grace": grace, "annotations": annotations, "probe": container["livenessProbe"]}
 
 
-def test_an_upgrade_restarts_nothing(cluster: Cluster, jobs: Jobs, previous: Path, fake_operator: str) -> None:
+def test_an_upgrade_restarts_no_driver(cluster: Cluster, jobs: Jobs, previous: Path, fake_operator: str) -> None:
     try:
         cluster.deploy(fake_operator, chart=previous / "charts" / "dedup-operator", operator_image=load_operator(cluster, previous))
         apply_all(jobs)
         before, old = read_children(jobs), read_template(jobs, "plain")
 
         cluster.deploy(fake_operator)
-        wait_until(lambda: cluster.count_rounds(check=False) >= 3 * len(READY), "three looks at each job by the new operator", 120)
+        wait_until(
+            lambda: cluster.count_reconciliations(check=False) >= 3 * len(READY), "the new operator reconciles each job three times", 120
+        )
 
         assert read_children(jobs) == before
         assert {name: jobs.condition(name)["reason"] for name in READY} == READY
@@ -116,30 +118,31 @@ def test_an_upgrade_restarts_nothing(cluster: Cluster, jobs: Jobs, previous: Pat
         jobs.apply("fresh", "ok")
         jobs.wait_reason("fresh", "Running", "True")
         new = read_template(jobs, "fresh")
-        assert new != old, "there was something to upgrade to"
+        assert new != old, "the versions must differ, otherwise this test proves nothing"
         check_edits(jobs, before, new)
     finally:
         cluster.deploy(fake_operator)
 
 
 def check_restart(jobs: Jobs, name: str, uid: str) -> None:
-    wait_until(lambda: jobs.is_replaced(name, uid), f"the new operator restarts {name}, which was edited")
+    wait_until(lambda: jobs.is_replaced(name, uid), f"the new operator restarts the edited job {name}")
     jobs.wait_reason(name, "Running", "True")
-    assert jobs.get(name)["status"]["checkpoint"]["attempt"] == 2, "on the same checkpoint"
+    assert jobs.get(name)["status"]["checkpoint"]["attempt"] == 2, "the driver continues on its checkpoint"
 
 
 def check_edits(jobs: Jobs, before: dict[str, tuple[str, Json]], new: Json) -> None:
-    """The new operator does what is asked of the jobs of the old one, with what it makes itself, and of no other job."""
+    """The new operator acts on edits of the old operator's jobs, with its own pod template, and changes no other
+    job."""
     jobs.patch("blocked", key={"fields": ["id"]})
     jobs.wait_reason("blocked", "Running", "True")
     for name in ("plain", "shared"):
         jobs.patch(name, watermark="20m")
-    jobs.patch("resting", suspend=False)
+    jobs.patch("suspended", suspend=False)
     jobs.patch("once", restartNonce=1)
     for name in ("plain", "shared"):
         check_restart(jobs, name, before[f"Pod/{name}-driver-0"][0])
         assert read_template(jobs, name) == new
-    jobs.wait_reason("resting", "Running", "True")
+    jobs.wait_reason("suspended", "Running", "True")
     wait_until(lambda: jobs.get("once")["status"]["checkpoint"]["attempt"] == 2, "another run", 120, lambda: jobs.describe("once"))
     jobs.wait_reason("once", "Completed", "True")
     after = read_children(jobs)

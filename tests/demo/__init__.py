@@ -1,1 +1,1 @@
-"""`make demo`: a year of flights through a real DedupJob, with duplicates as they arise in life, checked record by record."""
+"""`make demo`: sends a year of flights, with the duplicates that a crashing producer makes, and checks every record."""

@@ -1,12 +1,13 @@
-"""`python -m demo run | remove | produce BOOTSTRAP TOPIC EVENTS NOTE`."""
+"""`python -m demo run | remove`. The environment variables DEDUP_… choose the cluster: see `settings.py`."""
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
-from demo.producer import produce
 from demo.run import remove_demo, run_demo
+from demo.settings import Settings
+from demo.topics import TopicError
 from testbed.console import print_failure
 from testbed.shell import TestbedError
 
@@ -15,15 +16,15 @@ def main(arguments: list[str]) -> int:
     try:
         match arguments:
             case ["run"]:
-                return run_demo()
+                return run_demo(Settings.from_environment(os.environ))
             case ["remove"]:
-                return remove_demo()
-            case ["produce", bootstrap, topic, events, position]:
-                produce(bootstrap, topic, Path(events), Path(position))
-                return 0
+                return remove_demo(Settings.from_environment(os.environ))
     except TestbedError as error:
         print_failure(error)
         return error.exit_code
+    except TopicError as error:
+        print_failure(TestbedError(str(error)))
+        return 1
     print(__doc__, file=sys.stderr)
     return 2
 

@@ -1,4 +1,4 @@
-"""Topics of the demo: making, removing and reading whole ones."""
+"""Creates, deletes and reads the demo's topics. The demo's pod runs this module too."""
 
 from __future__ import annotations
 
@@ -8,25 +8,40 @@ from collections.abc import Iterator
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from testbed.shell import TestbedError
-
 PARTITIONS = 4
-TIMEOUT = 30.0
+TIMEOUT = 30.0  # seconds
+
+
+class TopicError(Exception):
+    """Kafka refused a request, or did not answer it in time."""
+
+
+def wait_for_broker(bootstrap: str, within: float) -> None:
+    """Returns when Kafka answers."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=5)
+            return
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise TopicError(f"Kafka does not answer on {bootstrap} after {within:.0f} s: {error}") from error
+            time.sleep(0.5)
 
 
 def delete_topics(bootstrap: str, names: list[str]) -> None:
-    """Removes the topics that exist and waits until they are gone."""
+    """Deletes the topics that exist and waits until they are gone."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for name, future in admin.delete_topics(names).items():
         try:
             future.result(TIMEOUT)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise TestbedError(f"topic {name} cannot be deleted: {error}") from error
+                raise TopicError(f"Topic {name} cannot be deleted: {error}") from error
     deadline = time.monotonic() + TIMEOUT
     while set(names) & set(admin.list_topics(timeout=TIMEOUT).topics):
         if time.monotonic() > deadline:
-            raise TestbedError(f"topics {names} are still there after {TIMEOUT:.0f} s")
+            raise TopicError(f"Kafka still has the topics {', '.join(names)} {TIMEOUT:.0f} s after it was asked to delete them.")
         time.sleep(0.2)
 
 
@@ -36,7 +51,7 @@ def create_topics(bootstrap: str, names: list[str]) -> None:
         try:
             future.result(TIMEOUT)
         except KafkaException as error:
-            raise TestbedError(f"the topics {', '.join(names)} cannot be made: {error}") from error
+            raise TopicError(f"The topics {', '.join(names)} cannot be created: {error}") from error
 
 
 def _reader(bootstrap: str) -> Consumer:
@@ -53,7 +68,7 @@ def _reader(bootstrap: str) -> Consumer:
 
 
 def count_records(bootstrap: str, topic: str) -> int:
-    """Records of a topic without transactions and compaction: there every offset is a record."""
+    """The number of records in a topic that has neither transactions nor compaction: every offset is a record."""
     consumer = _reader(bootstrap)
     try:
         partitions = consumer.list_topics(topic, timeout=TIMEOUT).topics[topic].partitions
@@ -64,19 +79,19 @@ def count_records(bootstrap: str, topic: str) -> int:
 
 
 def read_topic(bootstrap: str, topic: str) -> Iterator[bytes]:
-    """Values of every committed record that the topic holds now, partition by partition."""
+    """The values of all committed records that the topic has now, one partition after the other."""
     consumer = _reader(bootstrap)
     try:
         partitions = consumer.list_topics(topic, timeout=TIMEOUT).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         unfinished, heard = set(partitions), time.monotonic()
         while unfinished:
-            # `consume` waits for as many as it was asked for, or for its time to pass.
+            # `consume` waits until it has as many messages as it was asked for, or until the timeout.
             messages = consumer.consume(10_000, timeout=0.5)
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > TIMEOUT:
-                raise TestbedError(f"topic {topic} cannot be read: no answer for {TIMEOUT:.0f} s")
+                raise TopicError(f"Topic {topic} cannot be read: Kafka sent nothing for {TIMEOUT:.0f} s.")
             for message in messages:
                 error = message.error()
                 if error is None:
@@ -84,6 +99,6 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[bytes]:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unfinished.discard(message.partition())
                 else:
-                    raise TestbedError(f"topic {topic} cannot be read: {error}")
+                    raise TopicError(f"Topic {topic} cannot be read: {error}")
     finally:
         consumer.close()

@@ -1,4 +1,5 @@
-"""The API server as the tests and the played node use it: not through the operator's client, which is what is tested."""
+"""The API client of the tests and of the simulated node. They do not use the operator's client, because that is under
+test."""
 
 from __future__ import annotations
 
@@ -29,13 +30,13 @@ GROUPS: Mapping[str, str] = {
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
     names.PLURAL: f"/apis/{names.API_VERSION}",
 }
-"""Path of each plural's API group."""
+"""By plural: the path of its API group."""
 MERGE_PATCH = "application/merge-patch+json"
 RELIST_PAUSE = 0.2
 
 
 class ApiError(Exception):
-    """An answer that is no success."""
+    """The API server answered with a status that is not a success."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"HTTP {status}: {message}")
@@ -49,7 +50,7 @@ def build_path(plural: str, namespace: str | None = None, name: str | None = Non
 
 @dataclass
 class Api:
-    """Objects are dictionaries, kinds are named by their plural."""
+    """A small client. Objects are dictionaries, and a kind is named by its plural."""
 
     server: str
     ssl: ssl.SSLContext
@@ -64,7 +65,7 @@ class Api:
         await self.session.close()
 
     async def call(self, method: str, path: str, body: Json | None = None, content_type: str = "application/json") -> Json:
-        """Raises ApiError for every answer that is no success."""
+        """Raises ApiError unless the answer is a success."""
         data = None if body is None else json.dumps(body)
         async with self.session.request(method, path, data=data, headers={"Content-Type": content_type}) as response:
             text = await response.text()
@@ -77,7 +78,7 @@ class Api:
         return await self.call("POST", build_path(plural, namespace, name, subresource), body)
 
     async def find(self, plural: str, namespace: str | None, name: str) -> Json | None:
-        """None where there is none."""
+        """Returns None when the object does not exist."""
         try:
             return await self.call("GET", build_path(plural, namespace, name))
         except ApiError as error:
@@ -95,11 +96,13 @@ class Api:
         return [{"kind": found["kind"].removesuffix("List"), **item} for item in found["items"]]
 
     async def patch(self, plural: str, namespace: str | None, name: str, change: Json, subresource: str | None = None) -> Json:
-        """A merge patch."""
+        """Sends `change` as a merge patch."""
         return await self.call("PATCH", build_path(plural, namespace, name, subresource), change, MERGE_PATCH)
 
     async def delete(self, plural: str, namespace: str | None, name: str, *, uid: str | None = None, grace: int | None = None) -> None:
-        """Children go in the background. One that is gone already, or is another one, is fine."""
+        """Deletes the object; the garbage collector deletes its children in the background.
+
+        It is no error when the object does not exist or has another UID than `uid`."""
         options: Json = {"propagationPolicy": "Background"}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
@@ -112,7 +115,8 @@ class Api:
                 raise
 
     async def watch(self, plural: str) -> AsyncIterator[tuple[str, Json]]:
-        """(ADDED, MODIFIED or DELETED; object) in all namespaces, for ever; after a lost stream everything is ADDED again."""
+        """Yields (ADDED, MODIFIED or DELETED; object) for all namespaces, without an end. After a lost connection it
+        lists again and yields every object as ADDED."""
         while True:
             try:
                 async for event in self._list_and_watch(plural):

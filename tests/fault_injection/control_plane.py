@@ -1,7 +1,8 @@
-"""etcd, API server and controllers on free loopback ports, beside whatever else runs on the machine.
+"""Runs etcd, API server and controllers on free loopback ports.
 
-The programs are the test bed's, from its cache; state, certificates and logs lie in a temporary folder. There is no node, no
-scheduler, no cgroup and no firewall rule, so it disturbs no cluster and needs no root.
+It takes the programs from the test bed's cache. State, certificates and logs are in a temporary folder. It starts no
+node and no scheduler, and makes no cgroup and no firewall rule. Therefore it needs no root, and other clusters on the
+machine can run beside it.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ CONTROLLERS = (
     "persistentvolumeclaim-protection-controller",
     "ttl-after-finished-controller",
 )
-"""Those that do something about an operator's objects. Pods and volumes are the played node's."""
+"""The controllers that act on the operator's objects. The simulated node acts on pods and volumes."""
 SUBJECTS = {name: pki.SUBJECTS[name] for name in ("apiserver", "admin")}
 LOG_TAIL = 2000
 STOP_SECONDS = 5.0
 
 
 def ensure_programs() -> dict[str, Path]:
-    """From the cache, or built, which takes minutes: `make` does it before the tests, whose time is limited."""
+    """Returns the programs from the cache, and builds those that are missing, which takes minutes. `make
+    test-fault-injection` calls this before pytest starts, because each test has a time limit."""
     checkout = Layout.of_this_checkout()
     checkout.make_folders()
     ensure_system_packages(checkout.log / "packages.log", COMMANDS)
@@ -49,7 +51,8 @@ def ensure_programs() -> dict[str, Path]:
 
 @dataclass
 class ControlPlane:
-    """Start with `start`, then `start_controllers` when the CRDs are there; `stop` leaves nothing."""
+    """Call `start`, create the CRDs, then call `start_controllers`. `stop` ends all programs and removes their
+    files."""
 
     layout: Layout
     api_port: int
@@ -61,9 +64,9 @@ class ControlPlane:
 
     @classmethod
     def prepare(cls) -> ControlPlane:
-        """Picks folder and ports."""
+        """Chooses a temporary folder and free ports. It starts nothing."""
         binaries = ensure_programs()
-        layout = Layout(Path(tempfile.mkdtemp(prefix="dedup-plane-")), cache_root())
+        layout = Layout(Path(tempfile.mkdtemp(prefix="dedup-fault-injection-")), cache_root())
         layout.make_folders()
         api, etcd, peer, controllers = find_free_ports(4)
         return cls(layout, api, etcd, peer, controllers, binaries)
@@ -77,7 +80,7 @@ class ControlPlane:
         return f"http://127.0.0.1:{self.etcd_port}"
 
     def build_ssl(self) -> ssl.SSLContext:
-        """As cluster administrator."""
+        """Credentials of the cluster's administrator."""
         context = ssl.create_default_context(cafile=str(self.layout.pki / "ca.crt"))
         context.load_cert_chain(self.layout.pki / "admin.crt", self.layout.pki / "admin.key")
         return context
@@ -89,7 +92,8 @@ class ControlPlane:
         self._start(self._build_api_server())
 
     def start_controllers(self) -> None:
-        """Last: the garbage collector learns what kinds there are when it starts, and again only after half a minute."""
+        """Call it after the CRDs exist: the garbage collector reads the list of kinds at its start, and again only
+        after 30 s."""
         self._start(self._build_controllers())
 
     def stop(self) -> None:
@@ -103,12 +107,12 @@ class ControlPlane:
         shutil.rmtree(self.layout.state, ignore_errors=True)
 
     def describe(self) -> str:
-        """The end of every log."""
+        """Returns the end of every log."""
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-LOG_TAIL:]}" for path in self.layout.log.glob("*.log"))
 
     def _start(self, daemon: Daemon) -> None:
         log = self.layout.log / f"{daemon.name}.log"
-        # The kernel ends them with this process, however that ends.
+        # The kernel kills the program when this process ends, also when this process is killed.
         command = ["setpriv", "--pdeathsig", "KILL", *daemon.args]
         with log.open("ab") as sink:
             process = subprocess.Popen(
@@ -159,7 +163,7 @@ class ControlPlane:
             f"--service-account-key-file={certificates}/sa.pub",
             f"--service-account-signing-key-file={certificates}/sa.key",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-            # Rights and service accounts are what tests/cluster is for; without them a namespace is usable at once.
+            # tests/cluster tests rights and service accounts. Without them a new namespace can be used at once.
             "--authorization-mode=AlwaysAllow",
             "--disable-admission-plugins=ServiceAccount",
             "--enable-priority-and-fairness=false",

@@ -1,4 +1,5 @@
-"""What a scenario does to its DedupJob, and how it waits: always by asking the API server itself, never through the proxy."""
+"""User actions on one DedupJob, and waiting for their effects. Everything here asks the API server directly, never
+through the proxy."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from fault_injection.etcd import Etcd
 from fault_injection.node import STORAGE_CLASS
 
 JOB = "job"
-PATIENCE_SECONDS = 90.0
-"""For one step. The operator's own timeout is 30 s, and it may have to wait for it once."""
+STEP_SECONDS = 90.0
+"""How long one step may take. The operator's timeout for a request is 30 s, and one step may contain one such
+timeout."""
 POLL_SECONDS = 0.2
 T = TypeVar("T")
 
@@ -32,11 +34,12 @@ SPEC: Json = {
 }
 
 
-async def wait_until(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = PATIENCE_SECONDS) -> T:
-    """Polls until `look` returns something true."""
+async def wait_until(is_reached: Callable[[], Awaitable[T | None]], what: str, seconds: float = STEP_SECONDS) -> T:
+    """Polls until `is_reached` returns something true, and returns that. `what` says it as a sentence, for the
+    failure."""
     deadline = time.monotonic() + seconds
-    while not (found := await look()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+    while not (found := await is_reached()):
+        assert time.monotonic() < deadline, f"this did not happen within {seconds:.0f} s: {what}"
         await asyncio.sleep(POLL_SECONDS)
     return found
 
@@ -47,7 +50,7 @@ def _find_condition(job: Json | None, kind: str) -> Json | None:
 
 
 @dataclass
-class Stage:
+class Environment:
     """One namespace with one DedupJob."""
 
     api: Api
@@ -55,7 +58,7 @@ class Stage:
     namespace: str
 
     async def create(self, **changes: Any) -> None:
-        """A small job; `changes` replace whole fields of its spec."""
+        """Creates a small DedupJob. `changes` replace whole fields of its spec."""
         document = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
@@ -68,62 +71,62 @@ class Stage:
         await self.api.patch(names.PLURAL, self.namespace, JOB, {"spec": spec})
 
     async def delete(self, plural: str = names.PLURAL, name: str = JOB) -> str:
-        """Returns the UID of what is deleted."""
+        """Deletes an object and returns its UID."""
         found = await self.api.get(plural, self.namespace, name)
         uid = str(found["metadata"]["uid"])
         await self.api.delete(plural, self.namespace, name, uid=uid)
         return uid
 
     async def find_ready(self) -> Json | None:
-        """The condition Ready, if it was computed from the present generation."""
+        """The condition Ready, or None while the operator has not computed it from the current metadata.generation."""
         job = await self.api.find(names.PLURAL, self.namespace, JOB)
         ready = _find_condition(job, "Ready")
         return ready if job and ready and ready["observedGeneration"] == job["metadata"]["generation"] else None
 
     async def find_condition(self, kind: str) -> str | None:
-        """Its status; None where the job has none of this type."""
+        """The status of a condition, or None when the DedupJob has no condition of this type."""
         condition = _find_condition(await self.api.find(names.PLURAL, self.namespace, JOB), kind)
         return str(condition["status"]) if condition else None
 
     async def get_driver(self) -> str:
-        """UID of the driver's pod, which must be there and not be leaving."""
+        """The UID of the driver's pod, which must exist and not be terminating."""
         pod = await self.api.get("pods", self.namespace, names.driver_pod_name(JOB))
-        assert "deletionTimestamp" not in pod["metadata"], "the driver is asked to stop"
+        assert "deletionTimestamp" not in pod["metadata"], "the driver's pod is terminating, but it must keep running"
         return str(pod["metadata"]["uid"])
 
     async def wait_reason(self, reason: Reason, status: str) -> None:
-        async def look() -> bool:
+        async def is_reached() -> bool:
             ready = await self.find_ready()
             return ready is not None and (ready["reason"], ready["status"]) == (reason, status)
 
-        await wait_until(look, f"Ready is {status}, {reason}")
+        await wait_until(is_reached, f"the condition Ready is {status} with reason {reason}")
 
     async def wait_running(self) -> None:
         await self.wait_reason(Reason.RUNNING, "True")
 
-    async def wait_gone(self, plural: str = names.PLURAL, name: str = JOB) -> None:
-        async def look() -> bool:
+    async def wait_deleted(self, plural: str = names.PLURAL, name: str = JOB) -> None:
+        async def is_reached() -> bool:
             return await self.api.find(plural, self.namespace, name) is None
 
-        await wait_until(look, f"{plural} {name} is gone")
+        await wait_until(is_reached, f"{plural} {name} is deleted")
 
-    async def wait_replaced(self, plural: str, name: str, uid: str) -> None:
-        """Until another object has the name."""
+    async def wait_recreated(self, plural: str, name: str, uid: str) -> None:
+        """Waits until another object has the name."""
 
-        async def look() -> bool:
+        async def is_reached() -> bool:
             found = await self.api.find(plural, self.namespace, name)
             return found is not None and found["metadata"]["uid"] != uid
 
-        await wait_until(look, f"{plural} {name} is there again")
+        await wait_until(is_reached, f"{plural} {name} is recreated")
 
-    async def wait_driver(self, uid: str) -> None:
-        """Until another pod than this one runs."""
+    async def wait_new_driver(self, uid: str) -> None:
+        """Waits until a driver's pod with another UID runs."""
 
-        async def look() -> bool:
+        async def is_reached() -> bool:
             pod = await self.api.find("pods", self.namespace, names.driver_pod_name(JOB))
             return pod is not None and pod["metadata"]["uid"] != uid and pod["status"].get("phase") == "Running"
 
-        await wait_until(look, "another driver runs")
+        await wait_until(is_reached, "another driver pod runs")
 
     async def find_config_map(self) -> str:
         """The ConfigMap that the StatefulSet names."""

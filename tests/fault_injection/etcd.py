@@ -1,4 +1,5 @@
-"""Writes a DedupJob behind the API server's back: as one that was stored under an older CRD, which today's would refuse."""
+"""Changes a stored DedupJob directly in etcd: so it gets a spec that an older CRD accepted and that the current CRD
+would refuse."""
 
 from __future__ import annotations
 
@@ -20,12 +21,13 @@ def _encode(value: bytes) -> str:
 
 @dataclass
 class Etcd:
-    """By etcd's JSON gateway; custom resources are stored as JSON."""
+    """Uses etcd's JSON gateway. The API server stores custom resources as JSON."""
 
     address: str
 
     async def edit(self, namespace: str, name: str, change: Callable[[Json], None]) -> None:
-        """`change` edits the stored object in place. Never over another write: then it is tried again with what is stored now."""
+        """Stores the object after `change` has edited it in place. If another write comes first, it reads the object
+        again and repeats."""
         key = _encode(f"/registry/{names.GROUP}/{names.PLURAL}/{namespace}/{name}".encode())
         async with aiohttp.ClientSession(self.address, trust_env=False) as session:
             while True:

@@ -1,4 +1,5 @@
-"""All of it put together: what the fixture `plane` gives to tests."""
+"""Starts control plane, simulated node and fork server together, and ends them: what the fixture `harness` gives to
+tests."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from dedup_api import names
 from fault_injection.api import Api
 from fault_injection.control_plane import ControlPlane
 from fault_injection.drivers import Drivers
-from fault_injection.environment import Stage, wait_until
+from fault_injection.environment import Environment, wait_until
 from fault_injection.etcd import Etcd
-from fault_injection.faults import OFTEN, Pace
+from fault_injection.faults import SHORT_INTERVALS, Intervals
 from fault_injection.fork_server import KUBECONFIG
 from fault_injection.node import Node
-from fault_injection.object_counts import Census
+from fault_injection.object_counts import ObjectCounts
 from fault_injection.operators import ForkServer, Operator
 from testbed.layout import CHECKOUT
 
@@ -29,54 +30,57 @@ CRD = CHECKOUT / "crds" / f"{names.CRD_NAME}.yaml"
 
 
 @dataclass
-class Plane:
-    """The running control plane and its played node.
+class Harness:
+    """A running control plane with a simulated node.
 
-    A test takes a namespace of its own, starts an operator for it and works on objects with `api` (`create`, `get`, `find`, `list`,
-    `patch`, `delete`) or on one DedupJob with `open_stage`. Pods run, are counted and end as on a node; `drivers.find_overlaps` and
-    `census.count` tell what there ever was.
+    A test creates its own namespace, starts an operator for this namespace, and works on objects with `api` (`create`,
+    `get`, `find`, `list`, `patch`, `delete`) or on one DedupJob with `open_environment`. The simulated node starts and
+    ends pods. `drivers.find_overlaps` and `object_counts.count` say what ever existed in a namespace, also when it is
+    deleted by now.
     """
 
     control: ControlPlane
     api: Api
     etcd: Etcd
     drivers: Drivers
-    census: Census
+    object_counts: ObjectCounts
     node: Node
     forks: ForkServer
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def kubeconfig(self) -> Path:
-        """Of the cluster's administrator."""
+        """The kubeconfig of the cluster's administrator."""
         return self.control.layout.kubeconfig
 
     async def create_namespace(self) -> str:
-        """All names are of one length: they stand in messages that are cut off at a length."""
-        name = f"plane{next(self._numbers):05d}"
+        """All names have the same length: messages contain them and are cut off at a fixed length, and two runs compare
+        messages."""
+        name = f"fault{next(self._numbers):05d}"
         await self.api.create("namespaces", None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         return name
 
-    def open_stage(self, namespace: str) -> Stage:
-        return Stage(self.api, self.etcd, namespace)
+    def open_environment(self, namespace: str) -> Environment:
+        return Environment(self.api, self.etcd, namespace)
 
-    def prepare_operator(self, namespace: str, kubeconfig: str | None = None, pace: Pace = OFTEN) -> Operator:
-        """Not started yet. `kubeconfig`: its content; without one the operator talks to the API server itself."""
+    def prepare_operator(self, namespace: str, kubeconfig: str | None = None, intervals: Intervals = SHORT_INTERVALS) -> Operator:
+        """Returns an operator that is not started yet. `kubeconfig` is the content of the file; without it the operator
+        talks to the API server directly."""
         folder = self.control.layout.state / "operators" / namespace
         folder.mkdir(parents=True)
         (folder / KUBECONFIG).write_text(kubeconfig or self.kubeconfig.read_text())
-        return Operator(self.forks, namespace, folder, pace)
+        return Operator(self.forks, namespace, folder, intervals)
 
     async def start_operator(self, namespace: str) -> Operator:
-        """One that watches this namespace only. `kill` ends it; the end of the session does too."""
+        """Starts an operator that watches only this namespace. It runs until `kill`, or until the test session ends."""
         operator = self.prepare_operator(namespace)
         await operator.start()
         return operator
 
 
 @asynccontextmanager
-async def open_plane() -> AsyncIterator[Plane]:
-    """Starts everything, and ends it again whatever happens."""
+async def open_harness() -> AsyncIterator[Harness]:
+    """Starts everything, and ends everything also when the test fails."""
     control = ControlPlane.prepare()
     async with AsyncExitStack() as stack:
         stack.callback(control.stop)
@@ -85,13 +89,13 @@ async def open_plane() -> AsyncIterator[Plane]:
         await _create_crd(api)
         control.start_controllers()
         drivers = await stack.enter_async_context(Drivers())
-        census = Census(api)
-        node = Node(api, drivers, census)
-        await node.attach()
+        object_counts = ObjectCounts(api)
+        node = Node(api, drivers, object_counts)
+        await node.register()
         forks = await stack.enter_async_context(ForkServer(control.layout.state))
-        watching = asyncio.create_task(census.run())
+        watching = asyncio.create_task(object_counts.run())
         try:
-            yield Plane(control, api, Etcd(control.etcd), drivers, census, node, forks)
+            yield Harness(control, api, Etcd(control.etcd), drivers, object_counts, node, forks)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

@@ -1,7 +1,8 @@
-"""Plays scheduler, kubelet and volumes: binds claims, gives pods to a node, starts and ends their drivers as kubelet would.
+"""Simulates scheduler, volume binder and kubelet: binds claims, assigns pods to a node, and starts and ends their
+drivers.
 
-It keeps no second pod from a claim, although ReadWriteOncePod would: that two drivers never meet on a checkpoint must come from the
-operator and the StatefulSet controller alone.
+It lets several pods use one claim, although a real node enforces ReadWriteOncePod. So only the operator and the
+StatefulSet controller keep two drivers from using one checkpoint, and the tests see it when they fail to.
 """
 
 from __future__ import annotations
@@ -16,61 +17,57 @@ from typing import Any
 
 from dedup_api import names
 from dedup_api.driver_status import TerminationMessage
-from dedup_api.exits import ExitCode
+from dedup_api.exits import STOPPED_EARLY, ExitCode
 from dedup_api.reasons import Reason
 from fault_injection.api import Api, ApiError, Json
-from fault_injection.drivers import REFUSED, Drivers, Run, build_status
-from fault_injection.object_counts import Census
+from fault_injection.drivers import REFUSED, DriverRun, Drivers, build_status
+from fault_injection.object_counts import ObjectCounts
 
-NODE = "played"
-STORAGE_CLASS = "played"
-"""Its claims can grow, at once and without limit."""
+NODE = "simulated"
+STORAGE_CLASS = "simulated"
+"""Claims of this class can be expanded. The node does it at once."""
 POLL_SECONDS = 0.1
 STOP_SECONDS = 0.4
-"""A driver finishes its batch when it is asked to stop. Long enough for a second edit to come in between."""
+"""How long a driver takes to finish its batch after its pod is deleted. A second edit must be possible in this time."""
 ONE_SHOT_SECONDS = 0.5
-"""What a driver with an end of its own takes to get there."""
-
-
-STOPPED = 143
-"""Exit code of a driver that was to end by itself and is stopped before: its work is not done."""
+"""How long a driver of a Kubernetes Job takes to read all that the topic holds."""
 
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _build_end(code: int, message: TerminationMessage | None = None) -> Json:
+def _build_terminated_state(code: int, message: TerminationMessage | None = None) -> Json:
     end: Json = {"exitCode": code, "reason": "Error" if code else "Completed", "startedAt": _now(), "finishedAt": _now()}
     return {"terminated": {**end, "message": json.dumps(message.to_json_dict())} if message else end}
 
 
 @dataclass
-class PodLife:
-    """A pod that the node knows: its task, and how the watch wakes it."""
+class PodTask:
+    """The asyncio task that runs a pod, and the event that tells it that the pod is being deleted."""
 
     task: asyncio.Task[None] | None = None
-    going: asyncio.Event = field(default_factory=asyncio.Event)
+    deletion: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
 class Node:
     api: Api
     drivers: Drivers
-    census: Census
-    _pods: dict[str, PodLife] = field(default_factory=dict)
+    object_counts: ObjectCounts
+    _pods: dict[str, PodTask] = field(default_factory=dict)
     _tasks: dict[str, set[asyncio.Task[None]]] = field(default_factory=dict)
-    _forgotten: set[str] = field(default_factory=set)
+    _stopped_namespaces: set[str] = field(default_factory=set)
 
-    async def attach(self) -> None:
-        growing = {"metadata": {"name": STORAGE_CLASS}, "provisioner": "played.test/volumes", "allowVolumeExpansion": True}
-        await self.api.create("storageclasses", None, {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", **growing})
-        self.census.listeners["pods"].append(self._on_pod)
-        self.census.listeners["persistentvolumeclaims"].append(self._on_claim)
+    async def register(self) -> None:
+        expandable = {"metadata": {"name": STORAGE_CLASS}, "provisioner": "simulated.test/volumes", "allowVolumeExpansion": True}
+        await self.api.create("storageclasses", None, {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", **expandable})
+        self.object_counts.listeners["pods"].append(self._on_pod)
+        self.object_counts.listeners["persistentvolumeclaims"].append(self._on_claim)
 
-    async def forget(self, namespace: str) -> None:
-        """Nothing more is played in this namespace."""
-        self._forgotten.add(namespace)
+    async def stop_namespace(self, namespace: str) -> None:
+        """Ends all drivers of the namespace and ignores its pods and claims from now on."""
+        self._stopped_namespaces.add(namespace)
         tasks = self._tasks.pop(namespace, set())
         for task in tasks:
             task.cancel()
@@ -81,7 +78,7 @@ class Node:
 
     async def close(self) -> None:
         for namespace in list(self._tasks):
-            await self.forget(namespace)
+            await self.stop_namespace(namespace)
 
     def _spawn(self, namespace: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -92,10 +89,11 @@ class Node:
 
     def _on_claim(self, kind: str, claim: Json) -> None:
         namespace = claim["metadata"]["namespace"]
-        asked = claim["spec"]["resources"]["requests"]
+        requested = claim["spec"]["resources"]["requests"]
         status = claim.get("status", {})
-        if kind != "DELETED" and namespace not in self._forgotten and (status.get("phase") != "Bound" or status.get("capacity") != asked):
-            self._spawn(namespace, self._bind_claim(claim, asked))
+        is_bound = status.get("phase") == "Bound" and status.get("capacity") == requested
+        if kind != "DELETED" and namespace not in self._stopped_namespaces and not is_bound:
+            self._spawn(namespace, self._bind_claim(claim, requested))
 
     async def _bind_claim(self, claim: Json, size: Json) -> None:
         status = {"phase": "Bound", "accessModes": claim["spec"]["accessModes"], "capacity": size}
@@ -104,31 +102,31 @@ class Node:
     def _on_pod(self, kind: str, pod: Json) -> None:
         metadata = pod["metadata"]
         uid, namespace = metadata["uid"], metadata["namespace"]
-        if namespace in self._forgotten:
+        if namespace in self._stopped_namespaces:
             return
         if uid not in self._pods and kind != "DELETED":
-            life = self._pods[uid] = PodLife()
-            life.task = self._spawn(namespace, self._live(pod, life))
+            pod_task = self._pods[uid] = PodTask()
+            pod_task.task = self._spawn(namespace, self._run_pod(pod, pod_task))
         if uid in self._pods and (kind == "DELETED" or "deletionTimestamp" in metadata):
-            self._pods[uid].going.set()
+            self._pods[uid].deletion.set()
 
-    async def _live(self, pod: Json, life: PodLife) -> None:
-        """From the first sight of a pod to its removal."""
+    async def _run_pod(self, pod: Json, pod_task: PodTask) -> None:
+        """Runs from the first event about the pod until the pod is removed."""
         starting = asyncio.create_task(self._start(pod))
-        going = asyncio.create_task(life.going.wait())
+        deletion = asyncio.create_task(pod_task.deletion.wait())
         try:
-            await asyncio.wait({starting, going}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({starting, deletion}, return_when=asyncio.FIRST_COMPLETED)
             run = await starting if starting.done() else None
             if run is not None:
-                await self._run(pod, run, going)
-            await going
+                await self._run(pod, run, deletion)
+            await deletion
             await self._remove(pod, run)
         finally:
             starting.cancel()
-            going.cancel()
+            deletion.cancel()
 
-    async def _start(self, pod: Json) -> Run:
-        """Like scheduler and kubelet: not before the claim is bound and the settings are there."""
+    async def _start(self, pod: Json) -> DriverRun:
+        """Starts the driver when the claim is bound and the ConfigMap exists, as scheduler and kubelet do."""
         metadata, volumes = pod["metadata"], pod["spec"]["volumes"]
         namespace = metadata["namespace"]
         claim_name = next(volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume)
@@ -144,38 +142,39 @@ class Node:
         await self._wait("configmaps", namespace, self._find_config_map(pod))
         return await self.drivers.start(namespace, metadata["name"], claim["metadata"]["uid"])
 
-    async def _run(self, pod: Json, run: Run, going: asyncio.Task[bool]) -> None:
-        """Until the driver ends by itself, or the pod is to go."""
+    async def _run(self, pod: Json, run: DriverRun, deletion: asyncio.Task[bool]) -> None:
+        """Returns when the driver has ended, or when the pod is being deleted."""
         settings = await self.api.get("configmaps", run.namespace, self._find_config_map(pod))
         run.topic = json.loads(settings["data"][PurePath(names.CONFIG_FILE).name])["source"]["topic"]
         refused = run.topic == REFUSED
         one_shot = pod["spec"]["restartPolicy"] != "Always"
         if refused:
-            message = TerminationMessage(reason=Reason.CONFIGURATION_REFUSED, message="as told")
+            message = TerminationMessage(reason=Reason.CONFIGURATION_REFUSED, message="the topic's name says so")
             await self.drivers.stop(run)
-            await self._report(pod, run, _build_end(int(ExitCode.CONFIGURATION), message), "Running")  # kubelet would try again
+            state = _build_terminated_state(int(ExitCode.CONFIGURATION), message)
+            await self._report(pod, run, state, "Running")  # the phase of a pod whose container kubelet will start again
             return
         await self._report(pod, run, {"running": {"startedAt": _now()}}, "Running")
         if one_shot:
-            await asyncio.wait({going}, timeout=ONE_SHOT_SECONDS)
-            if not going.done():
+            await asyncio.wait({deletion}, timeout=ONE_SHOT_SECONDS)
+            if not deletion.done():
                 await self.drivers.stop(run)
-                message = TerminationMessage(reason=Reason.COMPLETED, message="through", status=build_status(run))
-                await self._report(pod, run, _build_end(0, message), "Succeeded")
+                message = TerminationMessage(reason=Reason.COMPLETED, message="all records are read", status=build_status(run))
+                await self._report(pod, run, _build_terminated_state(0, message), "Succeeded")
 
-    async def _remove(self, pod: Json, run: Run | None) -> None:
+    async def _remove(self, pod: Json, run: DriverRun | None) -> None:
         metadata = pod["metadata"]
         if run is not None and run.ended is None:
             await asyncio.sleep(STOP_SECONDS)
             await self.drivers.stop(run)
             one_shot = pod["spec"]["restartPolicy"] != "Always"
-            await self._report(pod, run, _build_end(STOPPED if one_shot else 0), "Failed" if one_shot else "Succeeded")
+            await self._report(pod, run, _build_terminated_state(STOPPED_EARLY if one_shot else 0), "Failed" if one_shot else "Succeeded")
         await self.api.delete("pods", metadata["namespace"], metadata["name"], uid=metadata["uid"], grace=0)
 
-    async def _report(self, pod: Json, run: Run, state: Json, phase: str) -> None:
+    async def _report(self, pod: Json, run: DriverRun, state: Json, phase: str) -> None:
         up = "True" if "running" in state else "False"
         container = pod["spec"]["containers"][0]
-        told = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0}
+        container_status = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0}
         status = {
             "phase": phase,
             "podIP": run.address,
@@ -183,12 +182,13 @@ class Node:
             "startTime": _now(),
             "conditions": [{"type": kind, "status": up} for kind in ("Ready", "ContainersReady")]
             + [{"type": "PodScheduled", "status": "True"}],
-            "containerStatuses": [{**told, "ready": up == "True", "started": up == "True", "state": state}],
+            "containerStatuses": [{**container_status, "ready": up == "True", "started": up == "True", "state": state}],
         }
         await self._patch("pods", pod, {"status": status})
 
     async def _patch(self, plural: str, item: Json, change: Json) -> None:
-        """Of this very object; one that is gone or another one now is left."""
+        """Patches the status of this object. Does nothing when it is deleted, or when another object has its name by
+        now."""
         metadata = item["metadata"]
         body = {"metadata": {"uid": metadata["uid"]}, **change}
         try:

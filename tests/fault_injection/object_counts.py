@@ -1,4 +1,4 @@
-"""What there is and what there ever was, by kind and namespace: told by the API server's watches, not by who made it."""
+"""Records which objects exist and which ever existed in each namespace, from the API server's own watches."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Listener = Callable[[str, Json], None]
 
 
 @dataclass
-class Census:
+class ObjectCounts:
     api: Api
     listeners: dict[str, list[Listener]] = field(default_factory=lambda: defaultdict(list))
     _seen: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    """UIDs by namespace and plural."""
+    """By namespace and plural: the UIDs of all objects that ever existed."""
     _present: dict[str, dict[str, Json]] = field(default_factory=lambda: defaultdict(dict))
-    """By namespace, then by `plural/name`."""
-    _troubles: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By namespace."""
+    """By namespace, then by `plural/name`: the objects that exist."""
+    _not_ready_reasons: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By namespace: every reason that a condition Ready with status False ever had."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Watches until it is cancelled."""
         await asyncio.gather(*(self._watch(plural) for plural in COUNTED))
 
     async def _watch(self, plural: str) -> None:
         async for kind, item in self.api.watch(plural):
-            self._note(plural, kind, item)
+            self._record_event(plural, kind, item)
             for listener in self.listeners[plural]:
                 listener(kind, item)
 
-    def _note(self, plural: str, kind: str, item: Json) -> None:
+    def _record_event(self, plural: str, kind: str, item: Json) -> None:
         metadata = item["metadata"]
         self._seen[metadata["namespace"], plural].add(metadata["uid"])
         present, path = self._present[metadata["namespace"]], f"{plural}/{metadata['name']}"
@@ -47,17 +47,17 @@ class Census:
         if plural == names.PLURAL:
             conditions = (item.get("status") or {}).get("conditions", [])
             ready = (condition for condition in conditions if (condition["type"], condition["status"]) == ("Ready", "False"))
-            self._troubles[metadata["namespace"]] |= {condition["reason"] for condition in ready}
+            self._not_ready_reasons[metadata["namespace"]] |= {condition["reason"] for condition in ready}
 
     def list_present(self, namespace: str) -> dict[str, Json]:
-        """By `plural/name`. Reading it costs the API server nothing, and it is a moment behind."""
+        """By `plural/name`: the objects that exist. This sends no request; the watches may be a moment late."""
         return dict(self._present[namespace])
 
-    def list_troubles(self, namespace: str) -> set[str]:
-        """Every reason for which a DedupJob ever was not ready."""
-        return set(self._troubles[namespace])
+    def list_not_ready_reasons(self, namespace: str) -> set[str]:
+        """Every reason that the condition Ready of a DedupJob ever had with status False."""
+        return set(self._not_ready_reasons[namespace])
 
     def count(self, namespace: str) -> dict[str, int]:
-        """How many objects of each kind there ever were in a namespace; kinds without any are absent."""
+        """How many objects of each kind ever existed in a namespace. A kind without objects is absent."""
         counts = {plural: len(self._seen[namespace, plural]) for plural in COUNTED if (namespace, plural) in self._seen}
         return {plural: number for plural, number in counts.items() if number}

@@ -1,7 +1,8 @@
-"""Stands between one operator and the API server, numbers the operator's writes, and makes one mistake as planned.
+"""The proxy between one operator and the API server: it numbers the operator's writes and injects one fault at the
+planned write.
 
-Speaks plain HTTP to the operator and is cluster administrator towards the API server. Events are passed on without a number: they are
-told on top of everything and may be lost.
+The operator talks plain HTTP to the proxy. The proxy talks to the API server as the cluster's administrator. Writes of
+Kubernetes Events get no number: the operator may lose them, and nothing depends on them.
 """
 
 from __future__ import annotations
@@ -20,25 +21,26 @@ from yarl import URL
 
 from dedup_operator.handlers import CHILDREN
 from fault_injection.api import Api
-from fault_injection.faults import Fault, Plan
+from fault_injection.faults import Fault, FaultPlan
 
 READS = {"GET", "HEAD", "OPTIONS"}
-DEAF_SECONDS = 2.5
-"""Then the watch is renewed, as the server's timeout does it in minutes."""
-OLD_SECONDS = 2.5
-STILL_SECONDS = 3.0
+RENEWAL_SECONDS = 2.5
+"""After this time the proxy closes a watch that loses events. A real API server closes each watch after some
+minutes."""
+OLD_LIST_SECONDS = 2.5
+STALL_SECONDS = 3.0
 HANG_SECONDS = 45.0
-"""Longer than the operator waits for an answer."""
-NOT_PASSED_ON = {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "accept-encoding", "authorization", "date"}
+"""Longer than the operator's timeout for a request."""
+DROPPED_HEADERS = {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "accept-encoding", "authorization", "date"}
 REFUSALS = {
     Fault.CONFLICT: (409, "Conflict", "the object has been modified; please apply your changes to the latest version and try again"),
     Fault.TOO_MANY: (429, "TooManyRequests", "too many requests, please try again later"),
     Fault.ERROR: (500, "InternalError", "etcdserver: request timed out"),
 }
-REST_SECONDS = 1.0
-WATCHES = 1 + len(CHILDREN)
-KILLS = {Fault.KILL_AFTER, Fault.KILL_INTO_THE_PAST}
-"""When the write is applied."""
+IDLE_SECONDS = 1.0
+WATCH_COUNT = 1 + len(CHILDREN)
+KILLS_AFTER_WRITE = {Fault.KILL_AFTER, Fault.KILL_AND_OLD_LIST}
+"""The faults that kill the operator after the API server has applied the write."""
 logger = logging.getLogger(__name__)
 
 
@@ -53,36 +55,37 @@ class Answer:
 
 
 @dataclass(eq=False)
-class Stream:
-    """A watch that is open."""
+class Watch:
+    """An open watch of the operator."""
 
-    to_drop: int = 0
-    deaf: asyncio.Event = field(default_factory=asyncio.Event)
+    events_to_lose: int = 0
+    loses_events: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
 class Proxy:
     api: Api
-    kill: Callable[[], Coroutine[None, None, None]]
-    """Kills the operator and starts another."""
+    restart_operator: Callable[[], Coroutine[None, None, None]]
+    """Kills the operator process and starts a new one."""
     writes: list[str] = field(default_factory=list)
-    """Since the proxy was armed: method and path of each."""
-    vague: list[str] = field(default_factory=list)
-    """Changes and deletions that do not say which object they mean, by UID (and version): sent late, they would hit another one."""
-    struck: bool = False
-    """The planned mistake has been made."""
+    """Method and path of each write since `arm`."""
+    unconditional_writes: list[str] = field(default_factory=list)
+    """Deletions without a UID, and changes without UID and resourceVersion. If such a write arrives late, it can hit
+    another object."""
+    fault_injected: bool = False
+    """Whether the planned fault has happened."""
     port: int = 0
-    _plan: Plan | None = None
+    _plan: FaultPlan | None = None
     _armed: bool = False
-    _streams: set[Stream] = field(default_factory=set)
-    _lists: dict[str, Answer] = field(default_factory=dict)
-    """The last answer to each list."""
-    _old_until: float = 0.0
-    _still_until: float = 0.0
+    _watches: set[Watch] = field(default_factory=set)
+    _last_lists: dict[str, Answer] = field(default_factory=dict)
+    """By path: the last answer to a list."""
+    _old_lists_until: float = 0.0
+    _stalled_until: float = 0.0
     _runner: web.AppRunner = field(init=False)
-    _killing: asyncio.Task[None] | None = None
-    _moved: float = 0.0
-    """When the last request or event came."""
+    _restarting: asyncio.Task[None] | None = None
+    _last_activity: float = 0.0
+    """When the last request or watch event arrived."""
 
     async def __aenter__(self) -> Proxy:
         app = web.Application(client_max_size=1 << 24)
@@ -105,112 +108,116 @@ class Proxy:
             {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "users": users, "contexts": [context], "current-context": "proxy"}
         )
 
-    def arm(self, plan: Plan | None) -> None:
-        """From now on writes are numbered."""
+    def arm(self, plan: FaultPlan | None) -> None:
+        """Starts to number writes. Without a plan no fault happens."""
         self._plan, self._armed = plan, True
         self.writes.clear()
         if plan is not None and plan.at == 0:
-            self.struck = True
-            self._prepare(plan.fault)
+            self.fault_injected = True
+            self._start_fault(plan.fault)
 
-    async def is_at_rest(self) -> bool:
-        """All the operator's watches are open, and nothing is on its way: the next event is that of what comes next."""
-        return len(self._streams) == WATCHES and time.monotonic() - self._moved > REST_SECONDS
+    async def is_idle(self) -> bool:
+        """Whether all the operator's watches are open and no request or event has arrived for IDLE_SECONDS. Then the
+        next watch event reports the next user action."""
+        return len(self._watches) == WATCH_COUNT and time.monotonic() - self._last_activity > IDLE_SECONDS
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        self._moved = time.monotonic()
+        self._last_activity = time.monotonic()
         if request.method not in READS:
             return await self._write(request)
-        await self._wait_out()
+        await self._wait_for_stall_end()
         if request.query.get("watch") in {"true", "1"}:
             return await self._watch(request)
         return await self._read(request)
 
-    async def _wait_out(self) -> None:
-        await asyncio.sleep(max(0.0, self._still_until - time.monotonic()))
+    async def _wait_for_stall_end(self) -> None:
+        await asyncio.sleep(max(0.0, self._stalled_until - time.monotonic()))
 
-    async def _forward(self, request: web.Request) -> Answer:
+    async def _forward_request(self, request: web.Request) -> Answer:
         body = await request.read()
-        url, headers = URL(request.raw_path, encoded=True), _pass_on(request.headers)
-        async with self.api.session.request(request.method, url, data=body or None, headers=headers) as told:
-            return Answer(told.status, _pass_on(told.headers), await told.read())
+        url, headers = URL(request.raw_path, encoded=True), _copy_headers(request.headers)
+        async with self.api.session.request(request.method, url, data=body or None, headers=headers) as received:
+            return Answer(received.status, _copy_headers(received.headers), await received.read())
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path
-        if path in self._lists and time.monotonic() < self._old_until:
-            return self._lists[path].to_response()
-        answer = await self._forward(request)
-        if answer.status == 200 and b'List"' in answer.body[:40] and time.monotonic() >= self._old_until:
-            self._lists[path] = answer
+        if path in self._last_lists and time.monotonic() < self._old_lists_until:
+            return self._last_lists[path].to_response()
+        answer = await self._forward_request(request)
+        if answer.status == 200 and b'List"' in answer.body[:40] and time.monotonic() >= self._old_lists_until:
+            self._last_lists[path] = answer
         return answer.to_response()
 
     async def _write(self, request: web.Request) -> web.StreamResponse:
-        fault = self._number(request)
-        if is_vague(request.method, await request.read()):
-            self.vague.append(f"{request.method} {request.path}")
+        fault = self._record_write(request)
+        if is_unconditional(request.method, await request.read()):
+            self.unconditional_writes.append(f"{request.method} {request.path}")
         if fault is None:
-            await self._wait_out()
-            return (await self._forward(request)).to_response()
+            await self._wait_for_stall_end()
+            return (await self._forward_request(request)).to_response()
         logger.debug("%s at %s %s", fault, request.method, request.path)
-        self.struck = True
+        self.fault_injected = True
         if fault in REFUSALS:
             return _refuse(request, fault)
         if fault is Fault.KILL_BEFORE:
-            await self._kill()
-            return _cut(request)
-        self._prepare(fault)
-        await self._wait_out()
-        answer = await self._forward(request)
-        if fault in KILLS:
-            await self._kill()
+            await self._restart_operator()
+            return _close_connection(request)
+        self._start_fault(fault)
+        await self._wait_for_stall_end()
+        answer = await self._forward_request(request)
+        if fault in KILLS_AFTER_WRITE:
+            await self._restart_operator()
         if fault is Fault.HANG:
             await asyncio.sleep(HANG_SECONDS)
-        return _cut(request) if fault in KILLS | {Fault.LOSE_ANSWER, Fault.HANG} else answer.to_response()
+        return _close_connection(request) if fault in KILLS_AFTER_WRITE | {Fault.LOSE_ANSWER, Fault.HANG} else answer.to_response()
 
-    async def _kill(self) -> None:
-        """To the end, although the handler that asks for it is cancelled with its connection."""
-        self._killing = asyncio.create_task(self.kill())
-        await asyncio.shield(self._killing)
+    async def _restart_operator(self) -> None:
+        """Restarts the operator completely, although killing it closes the connection, which cancels the handler that
+        calls this."""
+        self._restarting = asyncio.create_task(self.restart_operator())
+        await asyncio.shield(self._restarting)
 
-    def _number(self, request: web.Request) -> Fault | None:
-        """The fault that this write is to meet."""
+    def _record_write(self, request: web.Request) -> Fault | None:
+        """Returns the fault that is planned for this write."""
         if not self._armed or request.path.endswith("/events"):
             return None
         self.writes.append(f"{request.method} {request.path}")
         due = self._plan is not None and len(self.writes) == self._plan.at
         return self._plan.fault if self._plan is not None and due else None
 
-    def _prepare(self, fault: Fault) -> None:
-        """Before the write is applied: its events may come before its answer."""
+    def _start_fault(self, fault: Fault) -> None:
+        """Must be called before the write is forwarded, because the write's watch events can arrive before its
+        answer."""
         now = time.monotonic()
         match fault:
-            case Fault.SWALLOW_ONE:
-                for stream in self._streams:
-                    stream.to_drop = 1
-            case Fault.SWALLOW_ALL:
-                for stream in self._streams:
-                    stream.deaf.set()
-            case Fault.OLD_LIST | Fault.KILL_INTO_THE_PAST:
-                self._old_until = now + OLD_SECONDS
-            case Fault.STAND_STILL:
-                self._still_until = now + STILL_SECONDS
+            case Fault.LOSE_NEXT_EVENT:
+                for watch in self._watches:
+                    watch.events_to_lose = 1
+            case Fault.LOSE_EVENTS:
+                for watch in self._watches:
+                    watch.loses_events.set()
+            case Fault.OLD_LIST | Fault.KILL_AND_OLD_LIST:
+                self._old_lists_until = now + OLD_LIST_SECONDS
+            case Fault.STALL:
+                self._stalled_until = now + STALL_SECONDS
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         timeout = aiohttp.ClientTimeout(total=None)
-        async with self.api.session.get(URL(request.raw_path, encoded=True), headers=_pass_on(request.headers), timeout=timeout) as told:
-            response = web.StreamResponse(status=told.status, headers=_pass_on(told.headers))
+        url, headers = URL(request.raw_path, encoded=True), _copy_headers(request.headers)
+        async with self.api.session.get(url, headers=headers, timeout=timeout) as received:
+            response = web.StreamResponse(status=received.status, headers=_copy_headers(received.headers))
             await response.prepare(request)
-            stream = Stream()
-            self._streams.add(stream)
+            watch = Watch()
+            self._watches.add(watch)
             try:
-                await self._pump(told.content, response, stream)
+                await self._forward_events(received.content, response, watch)
             finally:
-                self._streams.discard(stream)
+                self._watches.discard(watch)
         return response
 
-    async def _pump(self, source: aiohttp.StreamReader, response: web.StreamResponse, stream: Stream) -> None:
-        """Until either side ends it, or the stream has been deaf for its time: it then ends without having passed on anything more."""
-        tasks = {asyncio.create_task(self._copy(source, response, stream)), asyncio.create_task(self._wait_for_renewal(stream))}
+    async def _forward_events(self, source: aiohttp.StreamReader, response: web.StreamResponse, watch: Watch) -> None:
+        """Returns when either side closes the watch. A watch that loses events is closed after RENEWAL_SECONDS."""
+        tasks = {asyncio.create_task(self._forward_lines(source, response, watch)), asyncio.create_task(self._wait_for_renewal(watch))}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -218,37 +225,38 @@ class Proxy:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _copy(self, source: aiohttp.StreamReader, response: web.StreamResponse, stream: Stream) -> None:
+    async def _forward_lines(self, source: aiohttp.StreamReader, response: web.StreamResponse, watch: Watch) -> None:
         async for line in source:
-            self._moved = time.monotonic()
-            await self._wait_out()
-            if stream.deaf.is_set():
+            self._last_activity = time.monotonic()
+            await self._wait_for_stall_end()
+            if watch.loses_events.is_set():
                 continue
-            if stream.to_drop and b'"BOOKMARK"' not in line[:40]:
-                stream.to_drop -= 1
+            if watch.events_to_lose and b'"BOOKMARK"' not in line[:40]:
+                watch.events_to_lose -= 1
                 continue
             await response.write(line)
 
-    async def _wait_for_renewal(self, stream: Stream) -> None:
-        await stream.deaf.wait()
-        await asyncio.sleep(DEAF_SECONDS)
+    async def _wait_for_renewal(self, watch: Watch) -> None:
+        await watch.loses_events.wait()
+        await asyncio.sleep(RENEWAL_SECONDS)
 
 
-def is_vague(method: str, body: bytes) -> bool:
-    """Whether a change or a deletion would be carried out on whatever has the name when it arrives."""
+def is_unconditional(method: str, body: bytes) -> bool:
+    """Whether the API server would apply this change or deletion to any object that has the name when the request
+    arrives."""
     if method == "POST":
         return False
     document = json.loads(body or b"{}")
-    said = document.get("preconditions", {}) if method == "DELETE" else document.get("metadata", {})
-    return not said.get("uid") or (method != "DELETE" and not said.get("resourceVersion"))
+    preconditions = document.get("preconditions", {}) if method == "DELETE" else document.get("metadata", {})
+    return not preconditions.get("uid") or (method != "DELETE" and not preconditions.get("resourceVersion"))
 
 
-def _pass_on(headers: CIMultiDictProxy[str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in NOT_PASSED_ON}
+def _copy_headers(headers: CIMultiDictProxy[str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in DROPPED_HEADERS}
 
 
 def _refuse(request: web.Request, fault: Fault) -> web.Response:
-    """As the API server puts it."""
+    """Answers in the API server's own form."""
     code, reason, message = REFUSALS[fault]
     if code == 409 and request.method == "POST":
         reason, message = "AlreadyExists", "the name is taken"
@@ -256,8 +264,8 @@ def _refuse(request: web.Request, fault: Fault) -> web.Response:
     return web.json_response(status, status=code, headers={"Retry-After": "1"} if fault is Fault.TOO_MANY else None)
 
 
-def _cut(request: web.Request) -> web.Response:
-    """Ends the connection without an answer."""
+def _close_connection(request: web.Request) -> web.Response:
+    """Closes the connection without an answer."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

@@ -1,4 +1,8 @@
-"""The end state of a run, in words that do not change from run to run: what two runs must agree in."""
+"""Turns the objects at the end of a run into a form in which two runs that did the same are equal.
+
+It removes what differs in every run (UIDs, times, versions) and replaces the names that contain the namespace or a hash
+of it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from dedup_api import names
 from dedup_operator.domain.annotations import CHECKPOINT_CONFIG, CHECKPOINT_IDENTITY, CLAIM_UID
 from fault_injection.api import Json
 
-_CHANGING = {
+VOLATILE_FIELDS = {
     "uid",
     CLAIM_UID,
     "resourceVersion",
@@ -28,16 +32,16 @@ _CHANGING = {
     "controller-uid",
     "batch.kubernetes.io/controller-uid",
 }
-"""Fields that differ between two runs that did the same."""
+"""Fields and annotations that differ between two runs that did the same."""
 _ADDRESS = re.compile(r"127\.\d+\.\d+\.\d+")
 
 
 def build_state(present: dict[str, Json], namespace: str) -> Json:
-    """By `plural/name`: metadata and spec (data) of everything, and the status of DedupJobs."""
-    return normalize({path: _strip(item, path.split("/")[0]) for path, item in present.items()}, namespace)
+    """By `plural/name`: metadata and spec (or data) of every object, and the status of DedupJobs."""
+    return normalize({path: _keep_compared_fields(item, path.split("/")[0]) for path, item in present.items()}, namespace)
 
 
-def _strip(item: Json, plural: str) -> Json:
+def _keep_compared_fields(item: Json, plural: str) -> Json:
     kept = {
         key: value
         for key, value in item.items()
@@ -49,8 +53,10 @@ def _strip(item: Json, plural: str) -> Json:
 
 
 def normalize(found: Json, namespace: str) -> Json:
-    """Names and hashes that contain the namespace become those of a namespace that is the same in all runs."""
-    text = json.dumps(_drop_changing(found), sort_keys=True).replace(namespace, "NAMESPACE")
+    """Replaces the namespace, addresses, random names, and the hashes that depend on the namespace by values that are
+    the same in all runs. A reference to a renamed object is replaced with it, so a reference to a wrong object still
+    shows as a difference."""
+    text = json.dumps(_drop_volatile_fields(found), sort_keys=True).replace(namespace, "NAMESPACE")
     text = _ADDRESS.sub("ADDRESS", text)
     for name, start in _list_random_names(found):
         text = text.replace(name, f"{start}RANDOM")
@@ -62,20 +68,20 @@ def normalize(found: Json, namespace: str) -> Json:
         identity = item["metadata"].get("annotations", {}).get(CHECKPOINT_IDENTITY)
         if identity:
             text = text.replace(identity, _digest(item["metadata"]["annotations"].get(CHECKPOINT_CONFIG)))
-    done: Json = json.loads(text)
-    return done
+    comparable: Json = json.loads(text)
+    return comparable
 
 
 def _list_random_names(found: Json) -> list[tuple[str, str]]:
-    """(name, what it begins with) of a Job's pods. A StatefulSet's have fixed ones."""
+    """(name, its fixed start) for the pods of Kubernetes Jobs. The pods of a StatefulSet have fixed names."""
     pods = [item["metadata"] for path, item in found.items() if path.startswith("pods/")]
     return [(pod["name"], pod["generateName"]) for pod in pods if any(owner["kind"] == "Job" for owner in pod.get("ownerReferences", []))]
 
 
-def _drop_changing(value: Any) -> Any:
+def _drop_volatile_fields(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _drop_changing(child) for key, child in value.items() if key not in _CHANGING}
-    return [_drop_changing(child) for child in value] if isinstance(value, list) else value
+        return {key: _drop_volatile_fields(child) for key, child in value.items() if key not in VOLATILE_FIELDS}
+    return [_drop_volatile_fields(child) for child in value] if isinstance(value, list) else value
 
 
 def _digest(value: object) -> str:
@@ -83,6 +89,6 @@ def _digest(value: object) -> str:
 
 
 def describe_difference(expected: object, found: object) -> str:
-    """As a diff, without the lines that agree."""
+    """Returns a unified diff: `-` is expected, `+` was found."""
     before, after = (json.dumps(value, indent=1, sort_keys=True).splitlines() for value in (expected, found))
-    return "\n".join(line[:300] for line in difflib.unified_diff(before, after, "undisturbed", "disturbed", lineterm="", n=2))
+    return "\n".join(line[:300] for line in difflib.unified_diff(before, after, "expected", "found", lineterm="", n=2))

@@ -1,7 +1,6 @@
-"""The API server as far as the control plane leans on it: names as locks, versions, immutable fields, deletion in stages.
+"""The simulated API server: unique names, resourceVersions, immutable fields, finalizers, and deletion in stages.
 
-It is one instant of truth: each call happens at once and whole. That answers come late, old or not at all is the network's doing
-(`network.py`).
+Each call happens at one moment and completely. The network (`network`) makes answers late, old or lost.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from dedup_operator.adapters.kube import AlreadyExists
 from dedup_operator.domain.errors import ApiConflict, ApiRefused
 
 Json = dict[str, Any]
-BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+START_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 FOREGROUND = "foregroundDeletion"
 PROTECTION = "kubernetes.io/pvc-protection"
 
 
 class Kind(StrEnum):
-    """By the plural in the path, as `adapters.kube.Resource` has it."""
+    """A kind, named by the plural in its API path, as in `dedup_operator.adapters.kube.Resource`."""
 
     DEDUP_JOBS = "dedupjobs"
     STATEFUL_SETS = "statefulsets"
@@ -35,11 +34,12 @@ class Kind(StrEnum):
     CLAIMS = "persistentvolumeclaims"
     SERVICES = "services"
     CONFIG_MAPS = "configmaps"
-    WARNINGS = "warnings"
-    """core/v1 events about children; what the operator itself reports is not kept."""
+    CORE_EVENTS = "core-events"
+    """core/v1 events about children, which nobody creates here. The events that the operator reports are not stored."""
 
     __hash__ = str.__hash__
-    """Equal to what it is anyway; enum's own is written in Python, and most look-ups here are by kind."""
+    """The same value as Enum's own hash, which is slower because it is written in Python. Most lookups here are by
+    kind."""
 
 
 NAMES = {
@@ -51,7 +51,7 @@ NAMES = {
     Kind.CLAIMS: "PersistentVolumeClaim",
     Kind.SERVICES: "Service",
     Kind.CONFIG_MAPS: "ConfigMap",
-    Kind.WARNINGS: "Event",
+    Kind.CORE_EVENTS: "Event",
 }
 KINDS = {name: kind for kind, name in NAMES.items()}
 WITH_GENERATION = {Kind.DEDUP_JOBS, Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS}
@@ -79,7 +79,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """`old` and `new` are the server's own: to be read only."""
+    """`old` and `new` are the stored objects: nobody may change them."""
 
     event: Event
     address: Address
@@ -93,17 +93,17 @@ class Version(NamedTuple):
     body: Json | None
 
 
-def copy(body: Json) -> Json:
-    """As it comes out at the other end of a connection."""
+def copy_body(body: Json) -> Json:
+    """A deep copy, as after a transfer as JSON."""
     try:
         duplicate: Json = marshal.loads(marshal.dumps(body))
-    except ValueError:  # an enum: the wire has its value
+    except ValueError:  # it contains an enum, which JSON transfers as its value
         duplicate = json.loads(json.dumps(body))
     return duplicate
 
 
-def render_moment(seconds: float) -> str:
-    return (BEGINNING + timedelta(seconds=int(seconds))).strftime("%Y-%m-%dT%H:%M:%SZ")
+def render_time(seconds: float) -> str:
+    return (START_TIME + timedelta(seconds=int(seconds))).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def find_controller(body: Json) -> Json | None:
@@ -118,15 +118,18 @@ def _find_version(versions: list[Version], moment: float) -> Json | None:
 
 
 class ApiServer:
-    """Objects go out as they are stored, to the operator too, and are stored as they come in: those who change one make a copy first.
-    Copies of every answer would be a fifth of a seed; `test_nobody_changes_what_was_read` looks after it instead."""
+    """Stores all objects and tells its listeners about every change.
+
+    It returns and takes objects without copying them, because copies would take a fifth of the CPU time. Who changes an
+    object must copy it first. `test_nobody_changes_a_stored_object` checks that.
+    """
 
     def __init__(self, time: Callable[[], float]) -> None:
         self.time = time
         self.listeners: list[Callable[[Change], None]] = []
         self._objects: dict[Address, Json] = {}
-        self._of_kind: dict[Kind, dict[Address, Json]] = {kind: {} for kind in Kind}
-        """The same objects."""
+        self._by_kind: dict[Kind, dict[Address, Json]] = {kind: {} for kind in Kind}
+        """The same objects by kind, for fast lists."""
         self._history: dict[Kind, dict[Address, list[Version]]] = {kind: {} for kind in Kind}
         self._revision = 0
 
@@ -134,14 +137,14 @@ class ApiServer:
         return self._objects.get(Address(kind, namespace, name))
 
     def peek_at(self, kind: Kind, namespace: str, name: str, moment: float) -> Json | None:
-        """As it stood at an earlier moment."""
+        """The object as it was at an earlier moment."""
         versions = self._history[kind].get(Address(kind, namespace, name))
         return _find_version(versions, moment) if versions else None
 
     def scan(self, kind: Kind, namespace: str | None = None) -> list[Json]:
-        return [body for address, body in self._of_kind[kind].items() if namespace in (None, address.namespace)]
+        return [body for address, body in self._by_kind[kind].items() if namespace in (None, address.namespace)]
 
-    def everything(self) -> list[tuple[Address, Json]]:
+    def list_all(self) -> list[tuple[Address, Json]]:
         return list(self._objects.items())
 
     def scan_at(self, kind: Kind, namespace: str, moment: float) -> list[Json]:
@@ -152,25 +155,25 @@ class ApiServer:
         address = Address(kind, namespace, body["metadata"]["name"])
         if address in self._objects:
             raise AlreadyExists(f"{address} already exists")
-        made, metadata = body, body["metadata"]
+        created, metadata = body, body["metadata"]
         metadata["namespace"] = namespace
         metadata["uid"] = f"uid-{self._revision + 1}"
-        metadata["creationTimestamp"] = render_moment(self.time())
-        made["kind"] = NAMES[kind]
+        metadata["creationTimestamp"] = render_time(self.time())
+        created["kind"] = NAMES[kind]
         if kind in WITH_GENERATION:
             metadata["generation"] = 1
         if kind is Kind.CLAIMS:
             metadata["finalizers"] = [PROTECTION]
-        made.pop("status", None)
+        created.pop("status", None)
         if kind is Kind.DEDUP_JOBS:
-            made["status"] = {"observedGeneration": -1}
+            created["status"] = {"observedGeneration": -1}
         elif kind in {Kind.CLAIMS, Kind.PODS}:
-            made["status"] = {"phase": "Pending"}
-        self._store(Event.ADDED, address, made, actor)
-        return made
+            created["status"] = {"phase": "Pending"}
+        self._store(Event.ADDED, address, created, actor)
+        return created
 
     def replace(self, kind: Kind, body: Json, subresource: str, actor: str) -> Json:
-        """The body's UID and resourceVersion, where it has them, must be those of the stored object."""
+        """If the body has a UID or a resourceVersion, they must be those of the stored object."""
         metadata = body["metadata"]
         address = Address(kind, metadata["namespace"], metadata["name"])
         old = self._objects.get(address)
@@ -187,26 +190,26 @@ class ApiServer:
             new.pop("status", None)
             if "status" in old:
                 new["status"] = old["status"]
-        self._keep_what_is_the_servers(kind, old, new)
+        self._keep_server_fields(kind, old, new)
         return self._update(address, old, new, actor)
 
     def change(self, kind: Kind, namespace: str, name: str, edit: Callable[[Json], None], actor: str) -> Json | None:
-        """For those around the operator: read and write in one instant. None where there is no such object."""
+        """For users and controllers: reads and writes at one moment. Returns None if the object does not exist."""
         address = Address(kind, namespace, name)
         old = self._objects.get(address)
         if old is None:
             return None
-        new = copy(old)
+        new = copy_body(old)
         edit(new)
         self._count_generation(kind, old, new)
         return self._update(address, old, new, actor)
 
-    def report(self, kind: Kind, namespace: str, name: str, edit: Callable[[Json], None], actor: str) -> None:
-        """`change`, of the status alone."""
+    def change_status(self, kind: Kind, namespace: str, name: str, edit: Callable[[Json], None], actor: str) -> None:
+        """Like `change`, but only for the status."""
         address = Address(kind, namespace, name)
         old = self._objects.get(address)
         if old is not None:
-            new = {**old, "metadata": {**old["metadata"]}, "status": copy(old.get("status", {}))}
+            new = {**old, "metadata": {**old["metadata"]}, "status": copy_body(old.get("status", {}))}
             edit(new)
             self._update(address, old, new, actor)
 
@@ -222,7 +225,7 @@ class ApiServer:
         grace: int | None = None,
         actor: str,
     ) -> None:
-        """`grace`: of pods; 0 removes the object whatever its process does."""
+        """`grace` is the grace period of a pod. With 0 the pod is deleted at once, even if its process still runs."""
         address = Address(kind, namespace, name)
         old = self._objects.get(address)
         if old is None:
@@ -240,14 +243,14 @@ class ApiServer:
         if not finalizers:
             self._remove(address, old, actor)
             return
-        new = copy(old)
+        new = copy_body(old)
         new["metadata"]["finalizers"] = finalizers
         self._mark_deleted(kind, new, self.time())
         self._update(address, old, new, actor)
 
     def _mark_deleted(self, kind: Kind, body: Json, moment: float) -> None:
         if "deletionTimestamp" not in body["metadata"]:
-            body["metadata"]["deletionTimestamp"] = render_moment(moment)
+            body["metadata"]["deletionTimestamp"] = render_time(moment)
             if kind in WITH_GENERATION:
                 body["metadata"]["generation"] += 1
 
@@ -256,12 +259,12 @@ class ApiServer:
         if seconds == 0 or "nodeName" not in old["spec"]:
             self._remove(address, old, actor)
         elif "deletionTimestamp" not in old["metadata"]:
-            new = copy(old)
-            new["metadata"]["deletionTimestamp"] = render_moment(self.time() + seconds)
+            new = copy_body(old)
+            new["metadata"]["deletionTimestamp"] = render_time(self.time() + seconds)
             new["metadata"]["deletionGracePeriodSeconds"] = seconds
             self._update(address, old, new, actor)
 
-    def _keep_what_is_the_servers(self, kind: Kind, old: Json, new: Json) -> None:
+    def _keep_server_fields(self, kind: Kind, old: Json, new: Json) -> None:
         for field in IMMUTABLE.get(kind, ()):
             if old["spec"].get(field) != new["spec"].get(field):
                 raise ApiRefused(
@@ -293,16 +296,16 @@ class ApiServer:
         old = self._objects.get(address)
         self._revision += 1
         body["metadata"]["resourceVersion"] = str(self._revision)
-        self._objects[address] = self._of_kind[address.kind][address] = body
+        self._objects[address] = self._by_kind[address.kind][address] = body
         self._history[address.kind].setdefault(address, []).append(Version(self.time(), body))
-        self._tell(Change(event, address, old, body, actor))
+        self._notify(Change(event, address, old, body, actor))
 
     def _remove(self, address: Address, old: Json, actor: str) -> None:
         self._revision += 1
-        del self._objects[address], self._of_kind[address.kind][address]
+        del self._objects[address], self._by_kind[address.kind][address]
         self._history[address.kind][address].append(Version(self.time(), None))
-        self._tell(Change(Event.DELETED, address, old, None, actor))
+        self._notify(Change(Event.DELETED, address, old, None, actor))
 
-    def _tell(self, change: Change) -> None:
+    def _notify(self, change: Change) -> None:
         for listener in self.listeners:
             listener(change)

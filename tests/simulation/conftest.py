@@ -1,4 +1,5 @@
-"""Which seeds are played: a fixed range, so that CI says the same twice; any other by flag or environment."""
+"""Chooses the seeds that the tests run: a fixed range, so that CI gives the same result twice. A flag or a variable
+chooses others."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """The operator logs each failure that it meets, and here it meets thousands."""
+    """Turns logging off: the operator logs each failure that it meets, and here it meets thousands."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

@@ -1,6 +1,8 @@
-"""The driver's process: takes the checkpoint's lock, works in batches that commit, and ends as the real one does.
+"""The simulated driver process: it takes the checkpoint's lock, runs micro-batches that commit, and ends with the real
+exit codes.
 
-What lives on the volume outlives process, pod and node. The lock is the last fence, and `Volume.holder` is who has it.
+The checkpoint is on the volume, so it outlives process, pod and node. Its lock is the last protection against a second
+driver.
 """
 
 from __future__ import annotations
@@ -16,23 +18,25 @@ from dedup_api.exits import STOPPED_EARLY, ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.status import Progress
-from simulation.api_server import render_moment
+from simulation.api_server import render_time
 from simulation.faults import Fault
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from simulation.run import Simulation
 
-POISON = "poison"
-"""A consumer group that the driver never gets along with: a permanent end, until the spec changes."""
+FAILING_CONSUMER_GROUP = "poison"
+"""With this consumer group the driver always ends with an exit code after which a restart does not help."""
 CRASH_CODES = (70, 69, 1, 137)
 
 
 @dataclass
 class Volume:
-    """The checkpoint."""
+    """The checkpoint on a volume."""
 
-    holder: DriverProcess | None = None
-    begun_with: JobConfig | None = None
+    lock_owner: DriverProcess | None = None
+    """The process that holds the lock."""
+    state_config: JobConfig | None = None
+    """The settings with which the first key was stored; None if no key is stored yet."""
     attempt: int = 0
     batches: int = 0
 
@@ -43,84 +47,91 @@ def parse_job_json(text: str) -> JobConfig:
 
 
 class DriverProcess:
-    """`ended` is told the exit code and the reason once; after `kill` too."""
+    """A driver process. It calls `on_exit` once, with its exit code and reason, also after `kill`."""
 
     def __init__(
-        self, world: World, pod_uid: str, text: str, volume: Volume, *, finite: bool, ended: Callable[[DriverProcess, int, str], None]
+        self,
+        simulation: Simulation,
+        pod_uid: str,
+        text: str,
+        volume: Volume,
+        *,
+        one_shot: bool,
+        on_exit: Callable[[DriverProcess, int, str], None],
     ) -> None:
-        self.world, self.pod_uid, self.text, self.volume, self.finite = world, pod_uid, text, volume, finite
+        self.simulation, self.pod_uid, self.text, self.volume, self.one_shot = simulation, pod_uid, text, volume, one_shot
         self.config = parse_job_json(text)
-        self.ended = ended
+        self.on_exit = on_exit
         self.alive = True
         self.phase = Phase.STARTING
-        self.locked_out = False
+        self.waits_for_lock = False
         self.stopping = False
         self.hangs = False
-        self.silent_until = 0.0
+        self.unreachable_until = 0.0
         self.attempt: int | None = None
         self.committed = False
-        self.through = False
-        """It has taken all there was, and ends by itself."""
+        self.all_read = False
+        """Whether it has read the whole topic and therefore ends."""
         self.batch_since: float | None = None
-        self.since = world.loop.now
-        self._told: tuple[tuple[object, ...], DriverStatus] | None = None
-        self.left = world.rng.randint(2, 3)
-        self._at(world.rng.uniform(1.0, 6.0), self._take_lock)
-        world.processes.append(self)
+        self.started_at = simulation.loop.now
+        self._last_status: tuple[tuple[object, ...], DriverStatus] | None = None
+        self.batches_left = simulation.rng.randint(2, 3)
+        self._at(simulation.rng.uniform(1.0, 6.0), self._take_lock)
+        simulation.processes.append(self)
 
     def _at(self, delay: float, action: Callable[[], None]) -> None:
         def run() -> None:
             if self.alive:
                 action()
 
-        self.world.loop.after(delay, run)
+        self.simulation.loop.after(delay, run)
 
     def _take_lock(self) -> None:
         volume = self.volume
-        if volume.holder is not None:
-            self.phase, self.locked_out = Phase.WAITING, True
+        if volume.lock_owner is not None:
+            self.phase, self.waits_for_lock = Phase.WAITING, True
             self._at(3.0, self._take_lock)
             return
-        volume.holder = self
-        self.locked_out = False
+        volume.lock_owner = self
+        self.waits_for_lock = False
         volume.attempt += 1
         self.attempt = volume.attempt
-        if volume.begun_with is not None and list_state_changes(volume.begun_with, self.config):
+        if volume.state_config is not None and list_state_changes(volume.state_config, self.config):
             self._end(ExitCode.CONFIGURATION, Reason.CONFIGURATION_REFUSED)
             return
         self.phase = Phase.RUNNING
-        self._draw_fate()
-        self._at(self.world.rng.uniform(0.3, 3.0), self._begin_batch)
+        self._draw_failure()
+        self._at(self.simulation.rng.uniform(0.3, 3.0), self._begin_batch)
 
-    def _draw_fate(self) -> None:
-        rng, faults = self.world.rng, self.world.faults
-        if self.config.source.consumer_group == POISON:
+    def _draw_failure(self) -> None:
+        rng, faults = self.simulation.rng, self.simulation.faults
+        if self.config.source.consumer_group == FAILING_CONSUMER_GROUP:
             self._at(rng.uniform(0.5, 8.0), lambda: self._end(ExitCode.INVALID_RECORD, Reason.INVALID_RECORD))
-        elif faults.strikes(Fault.DRIVER_PERMANENT):
+        elif faults.occurs(Fault.DRIVER_PERMANENT):
             self._at(rng.uniform(0.5, 20.0), lambda: self._end(ExitCode.SOURCE_DATA_LOST, Reason.SOURCE_DATA_LOST))
-        elif faults.strikes(Fault.DRIVER_CRASH):
+        elif faults.occurs(Fault.DRIVER_CRASH):
             self._at(rng.uniform(0.1, 20.0), lambda: self._end(rng.choice(CRASH_CODES), ""))
-        elif faults.strikes(Fault.DRIVER_HANGS):
+        elif faults.occurs(Fault.DRIVER_HANGS):
             self._at(rng.uniform(0.1, 20.0), self._hang)
-        elif faults.has(Fault.DRIVER_SILENT) and rng.random() < 0.4:
-            faults.note(Fault.DRIVER_SILENT)
-            self._at(rng.uniform(0.1, 20.0), lambda: self._be_silent(rng.uniform(5.0, 90.0)))
+        elif faults.has(Fault.DRIVER_UNREACHABLE) and rng.random() < 0.4:
+            faults.record(Fault.DRIVER_UNREACHABLE)
+            self._at(rng.uniform(0.1, 20.0), lambda: self._stop_answering(rng.uniform(5.0, 90.0)))
 
     def _hang(self) -> None:
         self.hangs = True
         self._at(60.0, self.kill)
 
-    def _be_silent(self, seconds: float) -> None:
-        self.silent_until = self.world.loop.now + seconds
+    def _stop_answering(self, seconds: float) -> None:
+        self.unreachable_until = self.simulation.loop.now + seconds
 
     def _begin_batch(self) -> None:
         if self.stopping or self.hangs:
             return
-        self.batch_since = self.world.loop.now
-        if self.volume.begun_with is None:
-            self.volume.begun_with = self.config
-            self.world.log(f"the checkpoint of {self.config.name} begins as {state_identity(self.config)}")
-        self._at(self.world.rng.uniform(0.2, 4.0), self._commit_batch)
+        self.batch_since = self.simulation.loop.now
+        if self.volume.state_config is None:
+            self.volume.state_config = self.config
+            self.simulation.log(f"{self.config.name} stores its first keys, with identity {state_identity(self.config)}")
+        self._at(self.simulation.rng.uniform(0.2, 4.0), self._commit_batch)
 
     def _commit_batch(self) -> None:
         if self.hangs:
@@ -128,28 +139,28 @@ class DriverProcess:
         self.batch_since = None
         self.committed = True
         self.volume.batches += 1
-        self.left -= 1
+        self.batches_left -= 1
         if self.stopping:
             self._end_as_asked()
-        elif self.left > 0:
-            self._at(self.world.rng.uniform(0.1, 3.0), self._begin_batch)
-        elif self.finite:
-            self.through = True
+        elif self.batches_left > 0:
+            self._at(self.simulation.rng.uniform(0.1, 3.0), self._begin_batch)
+        elif self.one_shot:
+            self.all_read = True
             self._end(ExitCode.DONE, "")
 
     def terminate(self) -> None:
-        """SIGTERM: the batch that runs is finished first."""
+        """SIGTERM: the driver finishes the running batch, then ends."""
         if not self.alive or self.stopping:
             return
         self.stopping = True
         self.phase = Phase.STOPPING
-        if self.hangs or self.world.faults.strikes(Fault.SLOW_STOP):
+        if self.hangs or self.simulation.faults.occurs(Fault.SLOW_STOP):
             self.hangs = True
         elif self.batch_since is None:
-            self._at(self.world.rng.uniform(0.05, 0.5), self._end_as_asked)
+            self._at(self.simulation.rng.uniform(0.05, 0.5), self._end_as_asked)
 
     def _end_as_asked(self) -> None:
-        self._end(STOPPED_EARLY if self.finite else ExitCode.DONE, "")
+        self._end(STOPPED_EARLY if self.one_shot else ExitCode.DONE, "")
 
     def kill(self) -> None:
         self._end(137, "")
@@ -158,34 +169,42 @@ class DriverProcess:
         if not self.alive:
             return
         self.alive = False
-        if self.volume.holder is self:
-            self.volume.holder = None
-        self.world.processes.remove(self)
-        self.world.note_exit(self, code)
-        self.ended(self, code, reason)
+        if self.volume.lock_owner is self:
+            self.volume.lock_owner = None
+        self.simulation.processes.remove(self)
+        self.simulation.record_exit(self, code)
+        self.on_exit(self, code, reason)
 
     @property
     def answers(self) -> bool:
-        return self.alive and not self.hangs and self.world.loop.now >= self.silent_until
+        return self.alive and not self.hangs and self.simulation.loop.now >= self.unreachable_until
 
     def describe(self) -> DriverStatus:
-        """The same object while there is nothing new."""
+        """The answer to /status. Returns the same object while nothing changes, which lets the function cache work."""
         volume = self.volume
-        known = (self.phase, self.locked_out, self.attempt, self.committed, self.batch_since, volume.begun_with is None, volume.batches)
-        if self._told is None or self._told[0] != known:
-            self._told = (known, self._describe())
-        return self._told[1]
+        state = (
+            self.phase,
+            self.waits_for_lock,
+            self.attempt,
+            self.committed,
+            self.batch_since,
+            volume.state_config is None,
+            volume.batches,
+        )
+        if self._last_status is None or self._last_status[0] != state:
+            self._last_status = (state, self._describe())
+        return self._last_status[1]
 
     def _describe(self) -> DriverStatus:
         return DriverStatus(
             phase=self.phase,
-            blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message="Another process holds the lock.") if self.locked_out else None,
+            blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message="Another process holds the lock.") if self.waits_for_lock else None,
             attempt=self.attempt,
             generation=1,
-            checkpoint_begun=self.attempt is not None and self.volume.begun_with is not None,
+            checkpoint_begun=self.attempt is not None and self.volume.state_config is not None,
             committed_in_this_run=self.committed,
-            batch_running_since=render_moment(self.batch_since) if self.batch_since is not None else None,
-            pending_since=render_moment(self.since) if self.phase is Phase.STARTING else None,
+            batch_running_since=render_time(self.batch_since) if self.batch_since is not None else None,
+            pending_since=render_time(self.started_at) if self.phase is Phase.STARTING else None,
             progress=self._describe_progress(),
         )
 

@@ -1,6 +1,6 @@
-"""Everything that can go wrong, by name, and which of it a seed meets.
+"""All kinds of faults, and which of them a seed has.
 
-Each seed takes some kinds and leaves others out: where everything goes wrong at once, nothing gets far enough to go wrong deeply.
+Each seed has only some kinds. With all kinds at once nothing would ever progress far enough to reach the rare states.
 """
 
 from __future__ import annotations
@@ -12,55 +12,60 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    CRASH_BEFORE_WRITE = "the operator dies before a write is sent"
-    CRASH_AFTER_WRITE = "the operator dies after a write was applied, before its answer"
-    KILLED = "the operator dies at any moment"
-    TWO_OPERATORS = "two operators work at once"
-    ANSWER_LOST = "a write is applied, and its answer lost"
-    LATE_WRITE = "a write is applied long after the operator gave it up"
-    CONFLICT = "409 without a reason that can be seen"
-    BUSY = "429"
-    SERVER_ERROR = "500"
-    READ_ERROR = "a read fails"
-    REFUSED = "a quota or a policy refuses a new object for a while"
-    SLOW = "answers take seconds"
-    STALE_READ = "a read answers what stood there seconds ago"
-    STALE_CONTROLLER = "StatefulSet and Job controller act on a cache that is seconds old"
-    WATCH_LOST = "a watch breaks, and what happened meanwhile is not told"
-    WATCH_REPEATED = "an event is told twice"
-    WATCH_REORDERED = "events come seconds late, in another order"
+    """The order matters: `draw_faults` draws one number for each kind, in this order."""
+
+    CRASH_BEFORE_WRITE = "the operator dies before it sends a write"
+    CRASH_AFTER_WRITE = "the operator dies after the API server applied a write, before it receives the answer"
+    OPERATOR_KILLED = "the operator dies at a random time"
+    TWO_OPERATORS = "two operators run at the same time"
+    ANSWER_LOST = "the API server applies a write, and its answer is lost"
+    LATE_WRITE = "the API server applies a write long after the operator gave it up"
+    CONFLICT = "the API server answers a write with 409, although there is no conflict"
+    TOO_MANY_REQUESTS = "the API server answers a write with 429"
+    SERVER_ERROR = "the API server answers a write with 500"
+    READ_ERROR = "the API server answers a read with 503"
+    QUOTA_EXCEEDED = "a quota refuses every new object for some time"
+    SLOW_ANSWERS = "requests take seconds"
+    STALE_READ = "a read returns the objects as they were some seconds ago"
+    STALE_CONTROLLER = "the StatefulSet and Job controllers act on a cache that is some seconds old"
+    WATCH_LOST = "a watch breaks and loses the events until it is opened again"
+    WATCH_REPEATED = "a watch delivers an event twice"
+    WATCH_REORDERED = "a watch delivers events seconds late and in another order"
     CLOCK_FORWARD = "the operator's clock jumps forward"
     CLOCK_BACK = "the operator's clock jumps back"
-    DRIVER_CRASH = "the driver dies, and can start again"
-    DRIVER_PERMANENT = "the driver ends with a code that no restart helps"
-    DRIVER_SILENT = "the driver does not answer for a while"
+    DRIVER_CRASH = "the driver dies with an exit code after which a restart helps"
+    DRIVER_PERMANENT = "the driver ends with an exit code after which a restart does not help"
+    DRIVER_UNREACHABLE = "the driver does not answer for some time"
     DRIVER_HANGS = "the driver hangs until kubelet kills it"
     SLOW_STOP = "the driver does not end within its grace period"
     EVICTION = "kubelet evicts the pod"
-    DRAIN = "the pod is deleted, as a drain does"
-    NODE_OUTAGE = "the node is out of reach, and its processes live on"
-    FORCE_DELETION = "a person removes the pod's object while the process lives on"
-    IMAGE_MISSING = "the image cannot be pulled for a while"
+    DRAIN = "somebody drains the node, which deletes the pod"
+    NODE_OUTAGE = "the node is disconnected, and its processes keep running"
+    FORCE_DELETION = "a user force-deletes the pod, and its process keeps running"
+    IMAGE_MISSING = "the image cannot be pulled for some time"
 
 
-SHARES = {
+SEED_PROBABILITIES = {
     Fault.TWO_OPERATORS: 0.2,
     Fault.STALE_READ: 0.2,
     Fault.FORCE_DELETION: 0.12,
     Fault.DRIVER_PERMANENT: 0.15,
     Fault.IMAGE_MISSING: 0.15,
 }
-"""Of the seeds; 0.3 for all others."""
-RATES = {
+"""By kind: the probability that a seed has it. It is DEFAULT_SEED_PROBABILITY for all other kinds."""
+DEFAULT_SEED_PROBABILITY = 0.3
+NO_FAULTS_PROBABILITY = 0.1
+"""Probability that a seed has no faults at all: the invariants must hold in a quiet cluster too."""
+OCCURRENCE_PROBABILITIES = {
     Fault.CRASH_BEFORE_WRITE: 0.12,
     Fault.CRASH_AFTER_WRITE: 0.12,
     Fault.ANSWER_LOST: 0.15,
     Fault.LATE_WRITE: 0.1,
     Fault.CONFLICT: 0.15,
-    Fault.BUSY: 0.1,
+    Fault.TOO_MANY_REQUESTS: 0.1,
     Fault.SERVER_ERROR: 0.15,
     Fault.READ_ERROR: 0.03,
-    Fault.SLOW: 0.1,
+    Fault.SLOW_ANSWERS: 0.1,
     Fault.STALE_READ: 0.25,
     Fault.STALE_CONTROLLER: 0.3,
     Fault.WATCH_LOST: 0.08,
@@ -71,34 +76,36 @@ RATES = {
     Fault.DRIVER_HANGS: 0.2,
     Fault.SLOW_STOP: 0.3,
 }
-"""Of the occasions, in a seed that has the fault."""
+"""By kind, in a seed that has it: the probability that it happens on one occasion, such as a write."""
 
 
 @dataclass
 class Faults:
-    """The faults of one seed. `met` counts what really happened."""
+    """The faults of one seed. `occurred` counts those that really happened. After `active` is set to False, none
+    happens any more."""
 
     rng: random.Random
     kinds: frozenset[Fault]
-    met: Counter[Fault]
-    on: bool = True
+    occurred: Counter[Fault]
+    active: bool = True
 
     def has(self, fault: Fault) -> bool:
-        return self.on and fault in self.kinds
+        return self.active and fault in self.kinds
 
-    def strikes(self, fault: Fault, weight: float = 1.0) -> bool:
-        """Draws only where the seed has the fault. `weight`: of this occasion."""
-        if self.on and fault in self.kinds and self.rng.random() < weight * RATES[fault]:
-            self.met[fault] += 1
+    def occurs(self, fault: Fault, weight: float = 1.0) -> bool:
+        """Decides whether the fault happens now. Draws a number only if the seed has the fault. `weight` multiplies the
+        probability."""
+        if self.active and fault in self.kinds and self.rng.random() < weight * OCCURRENCE_PROBABILITIES[fault]:
+            self.occurred[fault] += 1
             return True
         return False
 
-    def note(self, fault: Fault) -> None:
-        self.met[fault] += 1
+    def record(self, fault: Fault) -> None:
+        self.occurred[fault] += 1
 
 
 def draw_faults(rng: random.Random) -> frozenset[Fault]:
-    """One seed in ten is spared: the quiet case must hold too."""
-    if rng.random() < 0.1:
+    """Draws which kinds of faults a seed has."""
+    if rng.random() < NO_FAULTS_PROBABILITY:
         return frozenset()
-    return frozenset(fault for fault in Fault if rng.random() < SHARES.get(fault, 0.3))
+    return frozenset(fault for fault in Fault if rng.random() < SEED_PROBABILITIES.get(fault, DEFAULT_SEED_PROBABILITY))

@@ -1,8 +1,8 @@
-"""An event loop whose time is counted, not waited for.
+"""An asyncio event loop with virtual time: instead of waiting, it sets its clock to the time of the next event.
 
-The operator's own coroutines (rounds, work queue, relist) run on it unchanged. All that happens stands in one heap ordered by
-virtual time, so a seed fixes the order of everything. A process that died is frozen where it stood: none of its callbacks runs again,
-not even a `finally`, as after `kill -9`.
+The operator's own coroutines (reconciliations, work queue, relist) run on it unchanged. One heap, ordered by virtual
+time, holds everything that will happen, so a seed determines the order of everything. After a process dies, none of its
+callbacks runs again, not even a `finally`, as after `kill -9`.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from typing import Any, Protocol, TypeVar, cast
 T = TypeVar("T")
 
 
-class Mortal(Protocol):
+class Process(Protocol):
     dead: bool
 
 
-OWNER: contextvars.ContextVar[Mortal] = contextvars.ContextVar("simulation_owner")
-"""The process that a callback belongs to."""
+OWNER: contextvars.ContextVar[Process] = contextvars.ContextVar("simulation_owner")
+"""The operator process that a callback belongs to."""
 
 
 class Call:
-    """A callback in its context. asyncio's own handles do the same with more ceremony, and there are thousands in a seed."""
+    """A callback in its context. It does what asyncio.Handle does, but faster; a seed has thousands of them."""
 
-    __slots__ = ("arguments", "callback", "context", "dropped")
+    __slots__ = ("arguments", "callback", "context", "is_cancelled")
 
     def __init__(self, callback: Callable[..., object], arguments: tuple[Any, ...], context: contextvars.Context | None) -> None:
         self.callback, self.arguments = callback, arguments
         self.context = context if context is not None else contextvars.copy_context()
-        self.dropped = False
+        self.is_cancelled = False
 
     def cancel(self) -> None:
-        """It is passed over when its time comes."""
-        self.dropped = True
+        """The loop skips the callback when its time comes."""
+        self.is_cancelled = True
 
     def run(self) -> None:
         owner = self.context.get(OWNER)
-        if not self.dropped and not (owner is not None and owner.dead):
+        if not self.is_cancelled and not (owner is not None and owner.dead):
             self.context.run(self.callback, *self.arguments)
 
 
-class SimLoop:
-    """As much of an event loop as futures, tasks, timeouts and `gather` ask for.
+class VirtualTimeLoop:
+    """The part of an asyncio event loop that futures, tasks, timeouts and `gather` need.
 
-    `after_step` is called after everything that happens around the operator. What the operator's own code does between two requests
-    changes nothing there.
+    `after_step` is called after each step of the simulated cluster. It is not called after steps of the operator's
+    code, because these change nothing in the cluster until a request arrives.
     """
 
     def __init__(self, after_step: Callable[[], None]) -> None:
@@ -62,12 +62,12 @@ class SimLoop:
         self._count = 0
 
     def after(self, delay: float, action: Callable[..., object], *arguments: Any) -> None:
-        """Of the world around the operator: no handle, no context, cannot be taken back."""
+        """Schedules a step of the simulated cluster. It has no handle and no context, and cannot be cancelled."""
         self._count += 1
         heapq.heappush(self._heap, (self.now + delay, self._count, action, arguments))
 
     def run_until(self, moment: float) -> None:
-        """Everything up to `moment`."""
+        """Runs everything up to `moment`."""
         ready, heap = self._ready, self._heap
         events._set_running_loop(cast(Any, self))
         try:
@@ -86,7 +86,7 @@ class SimLoop:
         finally:
             events._set_running_loop(None)
 
-    # What asyncio itself calls.
+    # asyncio calls the methods below.
 
     def time(self) -> float:
         return self.now
@@ -116,7 +116,7 @@ class SimLoop:
         return asyncio.Task(coro, loop=cast(Any, self), name=name or "task", context=context)
 
     get_debug = staticmethod(bool)
-    """False, without a call of Python for every future."""
+    """Returns False. `bool` is faster than a Python function, and asyncio calls this for every future."""
 
     def is_running(self) -> bool:
         return True
@@ -125,10 +125,11 @@ class SimLoop:
         return self.closed
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Only tasks that were frozen get here, when they are thrown away."""
+        """asyncio calls this when it destroys the unfinished tasks of a dead process. There is nothing to report."""
 
     def close(self) -> None:
-        """What a frozen task still does when it is thrown away leads nowhere."""
+        """From now on the loop ignores callbacks, for example those of a dead process's tasks when they are
+        destroyed."""
         self.closed = True
         self._ready.clear()
         self._heap.clear()

@@ -1,7 +1,7 @@
-"""Scheduler, volume binder and kubelet: from a pod's object to a process, and from a deletion to its end.
+"""Scheduler, volume binder and kubelet: they start a process for a pod, and end it after the pod is deleted.
 
-kubelet acts only while its node is within reach; processes live on without it.
-What stands in a pod's status is always a little older than what is.
+kubelet acts only while its node is connected; without it, processes keep running. A pod's status always lags a little
+behind its process.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from dedup_api import names
 from dedup_api.driver_status import TerminationMessage
 from dedup_api.reasons import Reason
-from simulation.api_server import Address, Change, Event, Json, Kind, render_moment
+from simulation.api_server import Address, Change, Event, Json, Kind, render_time
+from simulation.checkpoint_location import build_volume_key, find_claim_name, find_mounted_location
 from simulation.driver import DriverProcess, Volume
 from simulation.faults import Fault
-from simulation.folders import find_claim_name, find_mounted, name_volume
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from simulation.run import Simulation
 
-ACTOR = "kubelet"
+KUBELET = "kubelet"
 CONFIG_KEY = "job.json"
 LONGEST_BACKOFF = 300.0
 BACKOFF_RESET = 600.0
@@ -30,13 +30,13 @@ BACKOFF_RESET = 600.0
 @dataclass
 class Node:
     name: str
-    back_at: float = 0.0
-    """Out of reach until then."""
+    reachable_at: float = 0.0
+    """The node is disconnected until this time."""
 
 
 @dataclass
-class Run:
-    """What kubelet knows of a pod."""
+class PodRun:
+    """What kubelet knows about a pod. After `is_over` nothing more happens for it."""
 
     address: Address
     uid: str
@@ -47,76 +47,76 @@ class Run:
     restarts: int = 0
     backoff: float = 10.0
     started: float = 0.0
-    ending: bool = False
+    terminating: bool = False
     evicted: bool = False
-    over: bool = False
+    is_over: bool = False
 
 
 class Nodes:
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
         self.nodes = [Node("one"), Node("two")]
-        self.runs: dict[str, Run] = {}
-        self.image_back_at = 0.0
+        self.runs: dict[str, PodRun] = {}
+        self.image_missing_until = 0.0
 
     def on_change(self, change: Change) -> None:
         if change.address.kind is not Kind.PODS:
             return
-        rng = self.world.rng
+        rng = self.simulation.rng
         if change.event is Event.ADDED and change.new is not None:
             spec = change.new["spec"]
             uid = change.new["metadata"]["uid"]
-            run = Run(change.address, uid, spec.get("terminationGracePeriodSeconds", 30), spec.get("restartPolicy", "Always"))
+            run = PodRun(change.address, uid, spec.get("terminationGracePeriodSeconds", 30), spec.get("restartPolicy", "Always"))
             self.runs[uid] = run
-            self._later(run, rng.uniform(0.02, 0.5), self._schedule)
+            self._run_later(run, rng.uniform(0.02, 0.5), self._schedule)
         elif change.event is Event.MODIFIED and change.new is not None and "deletionTimestamp" in change.new["metadata"]:
             run = self.runs[change.new["metadata"]["uid"]]
-            if not run.ending and run.node is not None:
-                run.ending = True
-                self._later(run, rng.uniform(0.01, 0.5), self._stop)
+            if not run.terminating and run.node is not None:
+                run.terminating = True
+                self._run_later(run, rng.uniform(0.01, 0.5), self._stop)
         elif change.event is Event.DELETED and change.old is not None:
             run = self.runs[change.old["metadata"]["uid"]]
             if run.process is not None and run.process.alive:
-                self._later(run, rng.uniform(0.1, 1.0), self._end_orphan)
+                self._run_later(run, rng.uniform(0.1, 1.0), self._stop_orphaned_process)
             else:
-                run.over = True
+                run.is_over = True
 
-    def _later(self, run: Run, delay: float, action: Callable[[Run], None]) -> None:
+    def _run_later(self, run: PodRun, delay: float, action: Callable[[PodRun], None]) -> None:
         def act() -> None:
-            if run.over:
+            if run.is_over:
                 return
-            now = self.world.loop.now
-            if run.node is not None and run.node.back_at > now:
-                self.world.loop.after(run.node.back_at - now + 0.1, act)
+            now = self.simulation.loop.now
+            if run.node is not None and run.node.reachable_at > now:
+                self.simulation.loop.after(run.node.reachable_at - now + 0.1, act)
             else:
                 action(run)
 
-        self.world.loop.after(delay, act)
+        self.simulation.loop.after(delay, act)
 
-    def _pod(self, run: Run) -> Json | None:
-        pod = self.world.server.peek(Kind.PODS, run.address.namespace, run.address.name)
+    def _find_pod(self, run: PodRun) -> Json | None:
+        pod = self.simulation.server.peek(Kind.PODS, run.address.namespace, run.address.name)
         return pod if pod is not None and pod["metadata"]["uid"] == run.uid else None
 
-    def _report(self, run: Run, edit: Callable[[Json], None]) -> None:
-        if self._pod(run) is not None:
-            self.world.server.report(Kind.PODS, run.address.namespace, run.address.name, edit, ACTOR)
+    def _report(self, run: PodRun, edit: Callable[[Json], None]) -> None:
+        if self._find_pod(run) is not None:
+            self.simulation.server.change_status(Kind.PODS, run.address.namespace, run.address.name, edit, KUBELET)
 
-    def _schedule(self, run: Run) -> None:
-        pod = self._pod(run)
+    def _schedule(self, run: PodRun) -> None:
+        pod = self._find_pod(run)
         if pod is None:
-            run.over = True
+            run.is_over = True
             return
-        server, rng, namespace = self.world.server, self.world.rng, run.address.namespace
+        server, rng, namespace = self.simulation.server, self.simulation.rng, run.address.namespace
         claim = server.peek(Kind.CLAIMS, namespace, find_claim_name(pod))
-        free = [node for node in self.nodes if node.back_at <= self.world.loop.now]
+        free = [node for node in self.nodes if node.reachable_at <= self.simulation.loop.now]
         if claim is None or "deletionTimestamp" in claim["metadata"] or not free:
             self._report(run, lambda body: _set_scheduled(body, "0/2 nodes are available: persistentvolumeclaim not found"))
-            self._later(run, 3.0, self._schedule)
+            self._run_later(run, 3.0, self._schedule)
             return
         if claim["status"]["phase"] == "Pending":
             uid = claim["metadata"]["uid"]
-            self.world.loop.after(rng.uniform(0.05, 1.0), self._bind, namespace, claim["metadata"]["name"], uid)
-            self._later(run, 1.2, self._schedule)
+            self.simulation.loop.after(rng.uniform(0.05, 1.0), self._bind, namespace, claim["metadata"]["name"], uid)
+            self._run_later(run, 1.2, self._schedule)
             return
         run.node = rng.choice(free)
         node = run.node.name
@@ -125,95 +125,97 @@ class Nodes:
             body["spec"]["nodeName"] = node
             _set_scheduled(body, None)
 
-        self.world.server.change(Kind.PODS, run.address.namespace, run.address.name, assign, ACTOR)
-        self._later(run, rng.uniform(0.05, 2.0), self._start)
+        self.simulation.server.change(Kind.PODS, run.address.namespace, run.address.name, assign, KUBELET)
+        self._run_later(run, rng.uniform(0.05, 2.0), self._start)
 
     def _bind(self, namespace: str, name: str, uid: str) -> None:
         def bind(body: Json) -> None:
             if body["metadata"]["uid"] == uid:
                 body["status"]["phase"] = "Bound"
 
-        self.world.server.report(Kind.CLAIMS, namespace, name, bind, "binder")
+        self.simulation.server.change_status(Kind.CLAIMS, namespace, name, bind, "binder")
 
-    def _start(self, run: Run) -> None:
-        pod = self._pod(run)
-        if pod is None or run.ending or run.evicted:
+    def _start(self, run: PodRun) -> None:
+        pod = self._find_pod(run)
+        if pod is None or run.terminating or run.evicted:
             return
-        server, now = self.world.server, self.world.loop.now
-        if self.world.faults.on and now < self.image_back_at and run.restarts == 0:
-            self.world.faults.note(Fault.IMAGE_MISSING)
+        server, now = self.simulation.server, self.simulation.loop.now
+        if self.simulation.faults.active and now < self.image_missing_until and run.restarts == 0:
+            self.simulation.faults.record(Fault.IMAGE_MISSING)
             self._set_container(run, {"waiting": {"reason": "ErrImagePull", "message": "not found"}})
-            self._later(run, 8.0, self._start)
+            self._run_later(run, 8.0, self._start)
             return
         config = server.peek(Kind.CONFIG_MAPS, run.address.namespace, find_config_name(pod))
         claim = server.peek(Kind.CLAIMS, run.address.namespace, find_claim_name(pod))
         if config is None or claim is None:
-            self._later(run, 2.0, self._start)
+            self._run_later(run, 2.0, self._start)
             return
-        volume = self.world.volumes.setdefault(name_volume(claim["metadata"]["uid"], find_mounted(pod)[1]), Volume())
-        finite = run.restart != "Always"
-        run.process = DriverProcess(self.world, run.uid, config["data"][CONFIG_KEY], volume, finite=finite, ended=self._note_end)
+        volume = self.simulation.volumes.setdefault(build_volume_key(claim["metadata"]["uid"], find_mounted_location(pod)[1]), Volume())
+        one_shot = run.restart != "Always"
+        run.process = DriverProcess(
+            self.simulation, run.uid, config["data"][CONFIG_KEY], volume, one_shot=one_shot, on_exit=self._record_exit
+        )
         run.started = now
-        self.world.log(f"container of {run.address.name} ({run.uid}) starts")
-        started = render_moment(now)
-        self._later(run, self.world.rng.uniform(0.01, 0.5), lambda _: self._show_running(run, started))
+        self.simulation.log(f"container of {run.address.name} ({run.uid}) starts")
+        started = render_time(now)
+        self._run_later(run, self.simulation.rng.uniform(0.01, 0.5), lambda _: self._report_running(run, started))
 
-    def _show_running(self, run: Run, started: str) -> None:
+    def _report_running(self, run: PodRun, started: str) -> None:
         if run.process is not None and run.process.alive:
             self._set_container(run, {"running": {"startedAt": started}}, phase="Running", ready=True)
 
-    def _note_end(self, process: DriverProcess, code: int, reason: str) -> None:
+    def _record_exit(self, process: DriverProcess, code: int, reason: str) -> None:
         run = self.runs[process.pod_uid]
-        self.world.log(f"container of {run.address.name} ({run.uid}) ends with {code}")
-        finished = render_moment(self.world.loop.now)
-        message = f'{{"reason": "{reason}", "message": "as told"}}' if reason else ""
-        if process.through:
+        self.simulation.log(f"container of {run.address.name} ({run.uid}) ends with {code}")
+        finished = render_time(self.simulation.loop.now)
+        message = f'{{"reason": "{reason}", "message": "the simulation says so"}}' if reason else ""
+        if process.all_read:
             message = TerminationMessage(reason=Reason.COMPLETED, message="all read", status=process.describe()).model_dump_json(
                 by_alias=True
             )
         end = {"exitCode": int(code), "reason": "Completed" if code == 0 else "Error", "message": message, "finishedAt": finished}
-        self._later(run, self.world.rng.uniform(0.01, 0.5), lambda _: self._show_end(run, end))
+        self._run_later(run, self.simulation.rng.uniform(0.01, 0.5), lambda _: self._report_exit(run, end))
 
-    def _show_end(self, run: Run, end: Json) -> None:
-        if self._pod(run) is None:
-            run.over = True
+    def _report_exit(self, run: PodRun, end: Json) -> None:
+        if self._find_pod(run) is None:
+            run.is_over = True
             return
         if run.evicted:
             return
         final = run.restart == "OnFailure" and end["exitCode"] == 0
-        if run.ending or final:
-            phase = ("Succeeded" if end["exitCode"] == 0 else "Failed") if run.restart == "OnFailure" or run.ending else "Running"
+        if run.terminating or final:
+            phase = ("Succeeded" if end["exitCode"] == 0 else "Failed") if run.restart == "OnFailure" or run.terminating else "Running"
             self._set_container(run, {"terminated": end}, phase=phase)
-            if run.ending:
-                self._later(run, self.world.rng.uniform(0.05, 0.5), self._remove)
+            if run.terminating:
+                self._run_later(run, self.simulation.rng.uniform(0.05, 0.5), self._remove)
             return
-        if self.world.loop.now - run.started > BACKOFF_RESET:
+        if self.simulation.loop.now - run.started > BACKOFF_RESET:
             run.backoff = 10.0
         self._set_container(run, {"waiting": {"reason": "CrashLoopBackOff"}}, last=end)
         run.restarts += 1
-        self._later(run, run.backoff, self._start)
+        self._run_later(run, run.backoff, self._start)
         run.backoff = min(run.backoff * 2, LONGEST_BACKOFF)
 
-    def _stop(self, run: Run) -> None:
+    def _stop(self, run: PodRun) -> None:
         if run.process is not None and run.process.alive:
             process = run.process
             process.terminate()
-            self._later(run, float(run.grace), lambda _: process.kill())
+            self._run_later(run, float(run.grace), lambda _: process.kill())
         else:
-            self._later(run, self.world.rng.uniform(0.05, 0.5), self._remove)
+            self._run_later(run, self.simulation.rng.uniform(0.05, 0.5), self._remove)
 
-    def _remove(self, run: Run) -> None:
-        if self._pod(run) is not None:
-            self.world.server.delete(Kind.PODS, run.address.namespace, run.address.name, uid=run.uid, grace=0, actor=ACTOR)
-        run.over = True
+    def _remove(self, run: PodRun) -> None:
+        if self._find_pod(run) is not None:
+            self.simulation.server.delete(Kind.PODS, run.address.namespace, run.address.name, uid=run.uid, grace=0, actor=KUBELET)
+        run.is_over = True
 
-    def _end_orphan(self, run: Run) -> None:
+    def _stop_orphaned_process(self, run: PodRun) -> None:
         if run.process is not None:
             process = run.process
             process.terminate()
-            self._later(run, 2.0, lambda _: process.kill())
+            self._run_later(run, 2.0, lambda _: process.kill())
 
-    def _set_container(self, run: Run, state: Json, *, phase: str | None = None, ready: bool = False, last: Json | None = None) -> None:
+    def _set_container(self, run: PodRun, state: Json, *, phase: str | None = None, ready: bool = False, last: Json | None = None) -> None:
         address = f"10.0.0.{run.uid.removeprefix('uid-')}"
 
         def edit(body: Json) -> None:
@@ -235,9 +237,9 @@ class Nodes:
 
     def evict(self, pod: Json) -> None:
         run = self.runs[pod["metadata"]["uid"]]
-        if run.node is None or run.ending or run.process is None or not run.process.alive:
+        if run.node is None or run.terminating or run.process is None or not run.process.alive:
             return
-        self.world.faults.note(Fault.EVICTION)
+        self.simulation.faults.record(Fault.EVICTION)
         run.evicted = True
         run.process.kill()
 
@@ -248,10 +250,10 @@ class Nodes:
 
         self._report(run, fail)
 
-    def go_out_of_reach(self, node: Node, seconds: float) -> None:
-        self.world.faults.note(Fault.NODE_OUTAGE)
-        self.world.log(f"node {node.name} is out of reach for {seconds:.0f} s")
-        node.back_at = self.world.loop.now + seconds
+    def disconnect(self, node: Node, seconds: float) -> None:
+        self.simulation.faults.record(Fault.NODE_OUTAGE)
+        self.simulation.log(f"node {node.name} is disconnected for {seconds:.0f} s")
+        node.reachable_at = self.simulation.loop.now + seconds
 
 
 def find_config_name(pod: Json) -> str:

@@ -1,7 +1,7 @@
-"""An operator process: the real reconciler, work queue and relist, with a clock that may be wrong and a memory that ends with it.
+"""An operator process: the real reconciler, work queue and relist, with a clock that may be wrong.
 
-Only kopf's part is played here: which events reach the process, late, twice, in another order or not at all, and the list with which
-a new or broken watch begins.
+Only kopf's part is simulated: the watches, whose events may arrive late, twice, in another order or never, and the list
+of all objects with which a new watch begins. When the process dies, its memory is lost.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from dedup_operator.domain.types import Key
 from dedup_operator.handlers import CHILDREN
 from dedup_operator.queue import WorkQueue
 from dedup_operator.reconcile import Reconciler
-from simulation.api_server import BEGINNING, Change, Json, Kind
+from simulation.api_server import START_TIME, Change, Json, Kind
 from simulation.faults import Fault
 from simulation.loop import OWNER
-from simulation.network import SimDrivers, SimKube, matches
+from simulation.network import SimulatedDrivers, SimulatedKube, matches
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from simulation.run import Simulation
 
 WATCHED = {Kind.DEDUP_JOBS, *(Kind(plural) for _, _, plural in CHILDREN)}
 
 
 class NoMetrics(Metrics):
-    """Nobody reads them here, and a registry costs more than a round."""
+    """Records nothing. Nobody reads the metrics here, and a Prometheus registry takes more CPU time than a
+    reconciliation."""
 
     def __init__(self) -> None:
-        """Without a registry."""
+        """Creates no registry."""
 
     @contextmanager
     def measure_reconciliation(self) -> Iterator[None]:
@@ -50,41 +51,41 @@ class NoMetrics(Metrics):
 
 
 class OperatorProcess:
-    def __init__(self, world: World, name: str) -> None:
-        self.world, self.name = world, name
+    def __init__(self, simulation: Simulation, name: str) -> None:
+        self.simulation, self.name = simulation, name
         self.dead = False
         self.clock_error = 0.0
         self.context = contextvars.copy_context()
         self.context.run(OWNER.set, self)
-        self.kube = SimKube(world, self)
+        self.kube = SimulatedKube(simulation, self)
         self.reconciler = Reconciler(
             kube=self.kube,
-            drivers=SimDrivers(world),
+            drivers=SimulatedDrivers(simulation),
             recorder=Recorder(self.kube),
             metrics=NoMetrics(),
-            image=world.image,
-            clock=self.tell_time,
-            resync_seconds=world.resync_seconds,
+            image=simulation.image,
+            clock=self.read_clock,
+            resync_seconds=simulation.resync_seconds,
         )
         self.queue = WorkQueue(self.reconciler.reconcile, workers=4)
-        create = world.loop.create_task
+        create = simulation.loop.create_task
         self._tasks = [
             create(self.queue.run(), name="dispatcher", context=self.context),
             create(relist_periodically(self.kube, self.queue, (), asyncio.Event()), name="relist", context=self.context),
         ]
-        world.log(f"{name} starts")
-        world.loop.after(world.rng.uniform(0.05, 1.0), self._list_all)
+        simulation.log(f"{name} starts")
+        simulation.loop.after(simulation.rng.uniform(0.05, 1.0), self._list_all)
 
-    def tell_time(self) -> datetime:
-        return BEGINNING + timedelta(seconds=self.world.loop.now + self.clock_error)
+    def read_clock(self) -> datetime:
+        return START_TIME + timedelta(seconds=self.simulation.loop.now + self.clock_error)
 
     def crash(self) -> None:
-        """Nothing of it runs any more; another one starts after a while."""
+        """Ends the process at once. Another process of the same name starts after some seconds."""
         if self.dead:
             return
         self.dead = True
-        self.world.log(f"{self.name} dies")
-        self.world.loop.after(self.world.rng.uniform(0.2, 15.0), self.world.start_operator, self.name)
+        self.simulation.log(f"{self.name} dies")
+        self.simulation.loop.after(self.simulation.rng.uniform(0.2, 15.0), self.simulation.start_operator, self.name)
 
     def on_change(self, change: Change) -> None:
         if change.address.kind not in WATCHED or self.dead:
@@ -92,23 +93,24 @@ class OperatorProcess:
         body = change.new or change.old
         if body is None or (change.address.kind is not Kind.DEDUP_JOBS and not matches(body, OWN_SELECTOR)):
             return
-        faults, rng, loop = self.world.faults, self.world.rng, self.world.loop
-        if faults.strikes(Fault.WATCH_LOST):
+        faults, rng, loop = self.simulation.faults, self.simulation.rng, self.simulation.loop
+        if faults.occurs(Fault.WATCH_LOST):
             loop.after(rng.uniform(2.0, 30.0), self._list_all)
             return
-        delay = rng.uniform(0.5, 6.0) if faults.strikes(Fault.WATCH_REORDERED) else rng.uniform(0.002, 0.1)
+        delay = rng.uniform(0.5, 6.0) if faults.occurs(Fault.WATCH_REORDERED) else rng.uniform(0.002, 0.1)
         loop.after(delay, self._deliver, change.address.kind, body)
-        if faults.strikes(Fault.WATCH_REPEATED):
+        if faults.occurs(Fault.WATCH_REPEATED):
             loop.after(delay + rng.uniform(0.01, 3.0), self._deliver, change.address.kind, body)
 
     def _list_all(self) -> None:
-        """As a watch begins: everything there is, nothing of what went meanwhile."""
-        for address, body in self.world.server.everything():
+        """Delivers every object that exists, as at the start of a watch. Deletions that happened before are not
+        reported."""
+        for address, body in self.simulation.server.list_all():
             if address.kind is Kind.DEDUP_JOBS or (address.kind in WATCHED and matches(body, OWN_SELECTOR)):
                 self._deliver(address.kind, body)
 
     def _deliver(self, kind: Kind, body: Json) -> None:
-        """What `handlers.py` does with an event."""
+        """Does what `dedup_operator.handlers` does with an event."""
         if self.dead:
             return
         metadata = body["metadata"]

@@ -1,7 +1,9 @@
-"""The operator, deliberately broken: a simulation that does not find these finds nothing.
+"""Checks that the simulation finds bugs: each test breaks the operator on purpose, and a seed must violate an invariant.
 
-Each mutant is a change that a person could make in good faith.
-It must be found within a bounded number of seeds, by a law that speaks of it.
+A mutant is one small change to the operator that somebody could make by mistake. Each mutant must be found within a
+limited number of seeds, and by one of the invariants that it is listed with in MUTANTS. If a mutant is no longer found,
+first run its test on the version before your change. If it was found there, your change makes the simulation blind to
+this bug: undo it, or make the situation more likely again (weights in `users`, probabilities in `faults`).
 """
 
 from __future__ import annotations
@@ -30,16 +32,17 @@ from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.types import Json
 from dedup_operator.domain.updates import checkpoint as checkpoint_updates
 from dedup_operator.reconcile import Reconciler
-from simulation import memo
-from simulation.invariants import Law, Violation
-from simulation.world import play
+from simulation import function_cache
+from simulation.invariants import Invariant, Violation
+from simulation.run import run_seeds
 
 Patch = pytest.MonkeyPatch
 
 
 def set_rule(patch: Patch, name: str, rule: Callable[[DecisionInput], Decision | None]) -> None:
-    rules = tuple(rule if known.__name__ == name else known for known in decide.RULES)
-    assert rules != decide.RULES
+    """Replaces the decision rule of this name."""
+    rules = tuple(rule if current.__name__ == name else current for current in decide.RULES)
+    assert rules != decide.RULES, f"decide.RULES has no rule {name}: correct this mutant"
     patch.setattr(decide, "RULES", rules)
 
 
@@ -48,13 +51,13 @@ def start_without_waiting(patch: Patch) -> None:
 
     def rule(given: DecisionInput) -> Decision | None:
         workload = given.observed.workload
-        streams = workload is not None and workload.kind is choose_kind(given.job.spec) is Kind.STATEFUL_SET
-        return Start(first=False) if streams and workload is not None and workload.replicas == 0 else real(given)
+        is_streaming = workload is not None and workload.kind is choose_kind(given.job.spec) is Kind.STATEFUL_SET
+        return Start(first=False) if is_streaming and workload is not None and workload.replicas == 0 else real(given)
 
     set_rule(patch, "start_next_driver", rule)
 
 
-def start_whatever_was_read(patch: Patch) -> None:
+def start_without_version_check(patch: Patch) -> None:
     real = apply._start
 
     async def start(kube: Kube, driver_set: Any, children: Children) -> None:
@@ -74,31 +77,31 @@ def own_every_claim(patch: Patch) -> None:
     patch.setattr(checkpoint_updates, "set_owner", set_owner)
 
 
-def stop_for_an_invalid_edit(patch: Patch) -> None:
+def stop_for_invalid_spec(patch: Patch) -> None:
     real = decide.resume_interrupted_restart
     patch.setattr(decide, "resume_interrupted_restart", lambda observed, refusal: replace(real(observed, refusal), stop=True))
 
 
-def roll_for_a_blocked_edit(patch: Patch) -> None:
+def restart_for_blocked_edit(patch: Patch) -> None:
     set_rule(patch, "block_incompatible_change", lambda given: None)
 
 
-def forget_to_come_back(patch: Patch) -> None:
+def stay_stopped_after_refused_edit(patch: Patch) -> None:
     patch.setattr(decide, "resume_interrupted_restart", lambda observed, refusal: refusal)
 
 
-def make_the_set_first(patch: Patch) -> None:
+def create_workload_first(patch: Patch) -> None:
     real = apply._create_missing
 
-    async def ensure(kube: Kube, observed: ObservedState, children: Children, config_map: str | None = None) -> None:
+    async def create_missing(kube: Kube, observed: ObservedState, children: Children, config_map: str | None = None) -> None:
         if observed.workload is None:
             await apply._start(kube, None, children)
         await real(kube, observed, children, config_map)
 
-    patch.setattr(apply, "_create_missing", ensure)
+    patch.setattr(apply, "_create_missing", create_missing)
 
 
-def report_ahead(patch: Patch) -> None:
+def report_too_high_generation(patch: Patch) -> None:
     module: Any = import_module("dedup_operator.reconcile")
     real = module.build_status
 
@@ -108,34 +111,34 @@ def report_ahead(patch: Patch) -> None:
     patch.setattr(module, "build_status", build)
 
 
-def report_always(patch: Patch) -> None:
+def write_status_always(patch: Patch) -> None:
     module: Any = import_module("dedup_operator.reconcile")
     patch.setattr(module, "choose_status", lambda before, after, last_write, now: after)
 
 
-def believe_an_event(patch: Patch) -> None:
-    """A pod that was seen to go counts as gone."""
+def trust_deletion_event(patch: Patch) -> None:
+    """A pod counts as deleted as soon as a watch event says that its deletion has started."""
     real = Reconciler._reconcile
 
     async def reconcile(self: Reconciler, key: Any) -> float | None:
-        going = self._last_deleted_pods.get(key)
+        deleted_pod = self._last_deleted_pods.get(key)
         kube = self.kube
         real_get = kube.get
 
         async def get(resource: Resource, namespace: str, name: str) -> Json | None:
-            if resource is Resource.PODS and going is not None and name == names.driver_pod_name(key.name):
+            if resource is Resource.PODS and deleted_pod is not None and name == names.driver_pod_name(key.name):
                 return None
             return await real_get(resource, namespace, name)
 
         real_list = kube.list
 
-        async def read_list(resource: Resource, namespace: str | None, **query: str) -> list[Json]:
+        async def list_objects(resource: Resource, namespace: str | None, **query: str) -> list[Json]:
             items = await real_list(resource, namespace, **query)
-            gone = going["metadata"]["uid"] if going is not None and resource is Resource.PODS else None
-            return [item for item in items if item["metadata"]["uid"] != gone]
+            deleted_uid = deleted_pod["metadata"]["uid"] if deleted_pod is not None and resource is Resource.PODS else None
+            return [item for item in items if item["metadata"]["uid"] != deleted_uid]
 
         patch.setattr(kube, "get", get)
-        patch.setattr(kube, "list", read_list)
+        patch.setattr(kube, "list", list_objects)
         try:
             return await real(self, key)
         finally:
@@ -145,42 +148,43 @@ def believe_an_event(patch: Patch) -> None:
     patch.setattr(Reconciler, "_reconcile", reconcile)
 
 
-def sweep_too_much(patch: Patch) -> None:
-    async def sweep(kube: Kube, namespace: str, observed: ObservedState) -> None:
+def delete_used_config_maps(patch: Patch) -> None:
+    async def delete_all(kube: Kube, namespace: str, observed: ObservedState) -> None:
         for name, uid in observed.config_map_uids:
             await kube.delete(Resource.CONFIG_MAPS, namespace, name, uid)
 
-    patch.setattr(apply, "_delete_outdated_config_maps", sweep)
+    patch.setattr(apply, "_delete_outdated_config_maps", delete_all)
 
 
-def take_any_name(patch: Patch) -> None:
+def own_conflicting_objects(patch: Patch) -> None:
     patch.setattr(owned, "observe_ownership", lambda raw, uid, name: Ownership.OURS)
 
 
-def ask_the_next_run(patch: Patch) -> None:
-    """What is on a checkpoint counts as made with the settings of the next run."""
+def trust_settings_of_next_run(patch: Patch) -> None:
+    """The settings of the next run count as those with which the stored keys were made."""
     real = checkpoint.find_applied_config
     patch.setattr(observe, "find_applied_config", lambda users, config_maps: real([*users][-1:], config_maps))
 
 
-def share_every_folder(patch: Patch) -> None:
+def ignore_folder_owner(patch: Patch) -> None:
     patch.setattr(observe, "find_checkpoint_owner", lambda claim, record, name: None)
 
 
-def take_a_folder_without_looking(patch: Patch) -> None:
-    """That a moment ago nobody had it is taken for enough."""
+def ignore_lost_race_for_folder(patch: Patch) -> None:
+    """The record of a folder did not exist when the operator read it, so the operator ignores that another job created
+    it since."""
 
-    async def take(kube: Kube, record: Json) -> None:
+    async def take_folder(kube: Kube, record: Json) -> None:
         with suppress(AlreadyExists):
             await kube.create(Resource.CONFIG_MAPS, record["metadata"]["namespace"], record)
 
-    patch.setattr(apply, "_take_folder", take)
+    patch.setattr(apply, "_take_folder", take_folder)
 
 
-def note_in_the_record_of_others(patch: Patch) -> None:
+def write_record_of_other_job(patch: Patch) -> None:
     real = apply._apply_record
 
-    async def note(kube: Kube, observed: ObservedState, children: Children) -> str:
+    async def write_record(kube: Kube, observed: ObservedState, children: Children) -> str:
         claim = observed.claim
         if claim is not None and claim.shared and claim.record is None and children.record is not None:
             metadata = children.record["metadata"]
@@ -188,31 +192,31 @@ def note_in_the_record_of_others(patch: Patch) -> None:
             claim = replace(claim, record={**found, "kind": "ConfigMap"} if found else None)
         return await real(kube, replace(observed, claim=claim), children)
 
-    patch.setattr(apply, "_apply_record", note)
+    patch.setattr(apply, "_apply_record", write_record)
 
 
-def forget_which_claim_it_was(patch: Patch) -> None:
+def ignore_recreated_claim(patch: Patch) -> None:
     real = checkpoint.observe_checkpoint
     patch.setattr(observe, "observe_checkpoint", lambda *arguments, **rest: replace(real(*arguments, **rest), recreated=False))
 
 
-def continue_where_no_driver_runs(patch: Patch) -> None:
+def allow_blocked_edit_without_driver(patch: Patch) -> None:
     real = decide.block_incompatible_change
     set_rule(patch, "block_incompatible_change", lambda given: real(given) if given.observed.pod is not None else None)
 
 
-def roll_for_a_new_image(patch: Patch) -> None:
+def restart_for_new_image(patch: Patch) -> None:
     real = decide.restart_for_new_settings
 
     def rule(given: DecisionInput) -> Decision | None:
         workload = given.observed.workload
-        old = workload is not None and workload.replicas == 1 and not workload.ended and workload.image != given.image
-        return ScaleDownForRestart("The job image is another.") if old else real(given)
+        has_old_image = workload is not None and workload.replicas == 1 and not workload.ended and workload.image != given.image
+        return ScaleDownForRestart("The job image is another.") if has_old_image else real(given)
 
     set_rule(patch, "restart_for_new_settings", rule)
 
 
-def keep_the_old_image(patch: Patch) -> None:
+def keep_old_image(patch: Patch) -> None:
     real = apply._start
 
     async def start(kube: Kube, workload: Any, children: Children) -> None:
@@ -226,55 +230,64 @@ def keep_the_old_image(patch: Patch) -> None:
 
 @dataclass(frozen=True)
 class Mutant:
-    breaks: Callable[[Patch], None]
-    laws: frozenset[Law]
-    within: int
-    """Seeds."""
+    """A broken operator, and the invariants of which a seed must violate one."""
+
+    break_operator: Callable[[Patch], None]
+    invariants: frozenset[Invariant]
+    max_seeds: int
+    """The mutant must be found within so many seeds."""
 
 
-SLOW = 400
-"""Seeds, a quarter of a minute: what needs more is among the long tests."""
+MAX_SEEDS_BY_DEFAULT = 400
+"""A mutant that needs more seeds runs only with `-m full`. 400 seeds take about 15 s."""
 
 
-def mutant(breaks: Callable[[Patch], None], *laws: Law, within: int = 200) -> Any:
-    slow = [pytest.mark.full] if within > SLOW else []
-    return pytest.param(Mutant(breaks, frozenset(laws), within), id=breaks.__name__, marks=slow)
+def mutant(break_operator: Callable[[Patch], None], *invariants: Invariant, max_seeds: int = 200) -> Any:
+    slow = [pytest.mark.full] if max_seeds > MAX_SEEDS_BY_DEFAULT else []
+    return pytest.param(Mutant(break_operator, frozenset(invariants), max_seeds), id=break_operator.__name__, marks=slow)
 
 
 MUTANTS = [
-    mutant(start_without_waiting, Law.TEMPLATE_BESIDE_POD),
-    mutant(start_whatever_was_read, Law.SEEN_BEFORE_WRITTEN),
-    mutant(own_every_claim, Law.CLAIM_KEPT, Law.REACHED),
-    mutant(stop_for_an_invalid_edit, Law.EDIT_STOPS_NOTHING),
-    mutant(roll_for_a_blocked_edit, Law.EDIT_STOPS_NOTHING, Law.KEYS_FIT),
-    mutant(forget_to_come_back, Law.REACHED, within=400),
-    mutant(make_the_set_first, Law.SURROUNDINGS_FIRST),
-    mutant(report_ahead, Law.GENERATION_NOT_AHEAD),
-    mutant(report_always, Law.STAYS),
-    mutant(believe_an_event, Law.TEMPLATE_BESIDE_POD, Law.REACHED),
-    mutant(sweep_too_much, Law.REACHED, Law.STAYS),
-    mutant(take_any_name, Law.FOREIGN_UNTOUCHED, Law.FOLDER_TAKEN, Law.REACHED, within=400),
-    mutant(share_every_folder, Law.FOLDER_TAKEN),
-    mutant(take_a_folder_without_looking, Law.FOLDER_TAKEN, within=400),
-    mutant(note_in_the_record_of_others, Law.FOLDER_TAKEN),
-    mutant(forget_which_claim_it_was, Law.NEVER_ANEW, Law.REACHED, within=400),
-    mutant(continue_where_no_driver_runs, Law.KEYS_FIT, Law.EDIT_STOPS_NOTHING),
-    mutant(roll_for_a_new_image, Law.UPGRADE_IS_QUIET),
-    mutant(keep_the_old_image, Law.IMAGE_OF_TODAY),
-    mutant(ask_the_next_run, Law.REACHED, within=2000),
+    mutant(start_without_waiting, Invariant.TEMPLATE_KEPT_WHILE_POD_RUNS),
+    mutant(start_without_version_check, Invariant.WRITES_NAME_READ_VERSION),
+    mutant(own_every_claim, Invariant.CLAIM_KEPT, Invariant.DESIRED_STATE_REACHED),
+    mutant(stop_for_invalid_spec, Invariant.UNUSABLE_SPEC_KEEPS_DRIVER),
+    mutant(restart_for_blocked_edit, Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, Invariant.SETTINGS_FIT_KEYS),
+    mutant(stay_stopped_after_refused_edit, Invariant.DESIRED_STATE_REACHED, max_seeds=400),
+    mutant(create_workload_first, Invariant.DEPENDENCIES_FIRST),
+    mutant(report_too_high_generation, Invariant.OBSERVED_GENERATION_NOT_AHEAD),
+    mutant(write_status_always, Invariant.DESIRED_STATE_STABLE),
+    mutant(trust_deletion_event, Invariant.TEMPLATE_KEPT_WHILE_POD_RUNS, Invariant.DESIRED_STATE_REACHED),
+    mutant(delete_used_config_maps, Invariant.DESIRED_STATE_REACHED, Invariant.DESIRED_STATE_STABLE),
+    mutant(
+        own_conflicting_objects,
+        Invariant.OTHER_OBJECTS_UNCHANGED,
+        Invariant.FOLDER_HAS_ONE_OWNER,
+        Invariant.DESIRED_STATE_REACHED,
+        max_seeds=400,
+    ),
+    mutant(ignore_folder_owner, Invariant.FOLDER_HAS_ONE_OWNER),
+    mutant(ignore_lost_race_for_folder, Invariant.FOLDER_HAS_ONE_OWNER, max_seeds=400),
+    mutant(write_record_of_other_job, Invariant.FOLDER_HAS_ONE_OWNER),
+    mutant(ignore_recreated_claim, Invariant.LOST_KEYS_ARE_REPORTED, Invariant.DESIRED_STATE_REACHED, max_seeds=400),
+    mutant(allow_blocked_edit_without_driver, Invariant.SETTINGS_FIT_KEYS, Invariant.UNUSABLE_SPEC_KEEPS_DRIVER),
+    mutant(restart_for_new_image, Invariant.UPGRADE_STOPS_NO_DRIVER),
+    mutant(keep_old_image, Invariant.STARTS_USE_CURRENT_IMAGE),
+    mutant(trust_settings_of_next_run, Invariant.DESIRED_STATE_REACHED, max_seeds=2000),
 ]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_operator_is_found(mutant: Mutant, monkeypatch: Patch) -> None:
-    mutant.breaks(monkeypatch)
-    memo.forget()
+    mutant.break_operator(monkeypatch)
+    function_cache.clear_cache()
     try:
-        for seed, found in play(range(mutant.within)):
+        for seed, found in run_seeds(range(mutant.max_seeds)):
             if isinstance(found, Violation):
-                print(f"{mutant.breaks.__name__}: seed {seed}: {found}")
-                assert found.law in mutant.laws, f"seed {seed}: {found}"
+                print(f"{mutant.break_operator.__name__}: seed {seed}: {found}")
+                allowed = " or ".join(sorted(invariant.name for invariant in mutant.invariants))
+                assert found.invariant in mutant.invariants, f"the mutant must violate {allowed}. Seed {seed}: {found}"
                 return
-        pytest.fail(f"not found in {mutant.within} seeds")
+        pytest.fail(f"the simulation does not find this mutant in {mutant.max_seeds} seeds: see the start of {__name__}")
     finally:
-        memo.forget()
+        function_cache.clear_cache()

@@ -1,4 +1,5 @@
-"""What people do: one or two DedupJobs, edited, broken, mended, suspended, deleted and made again, and children touched by hand."""
+"""What users do: they create, edit, suspend and delete one or two DedupJobs, and delete or change the operator's
+objects directly."""
 
 from __future__ import annotations
 
@@ -9,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from dedup_api import names
 from dedup_operator.adapters.kube import AlreadyExists
-from simulation.api_server import Json, Kind, copy
-from simulation.driver import POISON
+from simulation.api_server import Json, Kind, copy_body
+from simulation.checkpoint_location import SHARED_CLAIM, find_checkpoint_location, is_folder_record
+from simulation.driver import FAILING_CONSUMER_GROUP
 from simulation.faults import Fault
-from simulation.folders import SHARED, find_folder, is_record
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from simulation.run import Simulation
 
-ACTOR = "people"
+USER_ACTOR = "users"
 NAMESPACE = "ns"
 SPEC: Json = {
     "source": {"bootstrapServers": "kafka:9092", "topic": "in"},
@@ -26,31 +27,29 @@ SPEC: Json = {
     "watermark": "10m",
     "sink": {"kafka": {"topic": "out"}},
 }
-WITH_BATCH_TRIGGERS = True
-"""Whether the operator knows `trigger.availableNow`."""
 
 
 class Action(StrEnum):
-    CREATE = "create"
-    RESTART_EDIT = "edit that needs a restart"
-    LIVE_EDIT = "edit that needs none"
-    STATE_EDIT = "edit that the checkpoint does not fit"
-    INVALID_EDIT = "edit that cannot be read"
-    POISON_EDIT = "edit that the driver ends over for good"
-    REVERT = "back to the settings before"
-    RESET = "back to the settings of the beginning"
-    SUSPEND = "suspend"
-    RESUME = "resume"
-    NONCE = "restartNonce"
-    RETAIN = "reclaimPolicy Retain"
-    DELETE_POLICY = "reclaimPolicy Delete"
-    TRIGGER = "another trigger"
-    DELETE_JOB = "delete"
-    RECREATE = "delete, and create again at once"
-    CHILD_DELETED = "delete a child by hand"
-    CHILD_CHANGED = "change a child by hand"
-    CLAIM_DELETED = "delete the claim by hand"
-    FOREIGN = "an object of others has a child's name"
+    CREATE = "create the DedupJob"
+    RESTART_EDIT = "edit a field whose change restarts the driver"
+    LIVE_EDIT = "edit a field whose change restarts no driver"
+    STATE_EDIT = "edit a field that the stored keys depend on"
+    INVALID_EDIT = "edit the spec so that it is invalid"
+    PERMANENT_FAILURE_EDIT = "edit the spec so that the driver fails permanently"
+    REVERT = "revert the last edit"
+    RESET = "reset the spec to the first settings"
+    SUSPEND = "suspend the DedupJob"
+    RESUME = "resume the DedupJob"
+    RESTART_NONCE = "increase restartNonce"
+    RETAIN_POLICY = "set reclaimPolicy to Retain"
+    DELETE_POLICY = "set reclaimPolicy to Delete"
+    CHANGE_TRIGGER = "change the trigger"
+    DELETE_JOB = "delete the DedupJob"
+    RECREATE_JOB = "delete the DedupJob, and create it again at once"
+    DELETE_CHILD = "delete children of the DedupJob"
+    CHANGE_CHILD = "change the pod template of a child"
+    DELETE_CLAIM = "delete the claim"
+    CREATE_CONFLICTING_OBJECT = "create an object that has a child's name"
 
 
 WEIGHTS = {
@@ -58,113 +57,123 @@ WEIGHTS = {
     Action.LIVE_EDIT: 2,
     Action.STATE_EDIT: 3,
     Action.INVALID_EDIT: 3,
-    Action.POISON_EDIT: 1,
+    Action.PERMANENT_FAILURE_EDIT: 1,
     Action.REVERT: 3,
     Action.RESET: 3,
     Action.SUSPEND: 2,
     Action.RESUME: 3,
-    Action.NONCE: 2,
-    Action.RETAIN: 1,
+    Action.RESTART_NONCE: 2,
+    Action.RETAIN_POLICY: 1,
     Action.DELETE_POLICY: 1,
-    Action.TRIGGER: 4,
+    Action.CHANGE_TRIGGER: 4,
     Action.DELETE_JOB: 1,
-    Action.RECREATE: 2,
-    Action.CHILD_DELETED: 2,
-    Action.CHILD_CHANGED: 1,
-    Action.CLAIM_DELETED: 0.3,
+    Action.RECREATE_JOB: 2,
+    Action.DELETE_CHILD: 2,
+    Action.CHANGE_CHILD: 1,
+    Action.DELETE_CLAIM: 0.3,
 }
 
 
-class Person:
-    """Of one DedupJob."""
+class User:
+    """The user of one DedupJob."""
 
-    def __init__(self, world: World, name: str) -> None:
-        self.world, self.name = world, name
-        self.before: Json = copy(SPEC)
-        self.asked_to_delete: list[str] = []
-        """UIDs of claims that were deleted by hand."""
-        self.let_go = False
-        """The claim has gone with a DedupJob that said Delete."""
-        self.foreign: dict[str, str] = {}
-        """UID to resourceVersion of objects of others."""
-        self.policies: dict[str, list[tuple[int, str, bool]]] = {}
-        """By the DedupJob's UID: generation, reclaim policy, and whether the spec could be read."""
-        self.touched: list[str] = []
-        """UIDs of workloads that were changed by hand."""
-        self.nonce_at: dict[str, float] = {}
+    def __init__(self, simulation: Simulation, name: str) -> None:
+        self.simulation, self.name = simulation, name
+        self.previous_spec: Json = copy_body(SPEC)
+        self.deleted_claims: list[str] = []
+        """UIDs of claims that the user deleted."""
+        self.claim_deleted_with_job = False
+        """Whether the claim was deleted with a DedupJob that had reclaimPolicy Delete."""
+        self.conflicting_objects: dict[str, str] = {}
+        """By UID: kind and name of objects that the user created under a child's name."""
+        self.policy_history: dict[str, list[tuple[int, str, bool]]] = {}
+        """By the DedupJob's UID, for each of its generations: generation, reclaimPolicy, and whether the spec is
+        valid."""
+        self.changed_workloads: list[str] = []
+        """UIDs of workloads whose template the user changed."""
+        self.nonce_times: dict[str, float] = {}
+        """By the DedupJob's UID: when the user last increased restartNonce."""
 
     def plan(self, until: float) -> None:
-        rng = self.world.rng
+        rng = self.simulation.rng
         if rng.random() < 0.04:
-            self._do(Action.FOREIGN)
+            self._act(Action.CREATE_CONFLICTING_OBJECT)
         moment = rng.uniform(0.0, 5.0)
-        self.world.loop.after(moment, self._do, Action.CREATE)
+        self.simulation.loop.after(moment, self._act, Action.CREATE)
         for _ in range(rng.randint(1, 6)):
-            # Half of what people do comes in haste after what they did before: that is where reads and writes cross.
+            # Half of the actions follow within seconds after the one before: so they come between the operator's reads
+            # and writes.
             moment = moment + rng.uniform(0.05, 6.0) if rng.random() < 0.5 else rng.uniform(moment, until)
-            self.world.loop.after(min(moment, until), self._do, draw_action(rng))
-            if rng.random() < 0.3 and (self.world.faults.has(Fault.DRAIN) or self.world.faults.has(Fault.EVICTION)):
-                disturbance = self.drain if self.world.faults.has(Fault.DRAIN) else self.evict
-                self.world.loop.after(min(moment + rng.uniform(0.0, 4.0), until), disturbance)
+            self.simulation.loop.after(min(moment, until), self._act, draw_action(rng))
+            if rng.random() < 0.3 and (self.simulation.faults.has(Fault.DRAIN) or self.simulation.faults.has(Fault.EVICTION)):
+                remove_pods = self.drain if self.simulation.faults.has(Fault.DRAIN) else self.evict
+                self.simulation.loop.after(min(moment + rng.uniform(0.0, 4.0), until), remove_pods)
 
-    def _do(self, action: Action) -> None:
-        exists = self._job() is not None
-        if not exists and action not in {Action.CREATE, Action.FOREIGN, Action.CLAIM_DELETED, Action.CHILD_DELETED, Action.CHILD_CHANGED}:
+    def _act(self, action: Action) -> None:
+        exists = self._find_job() is not None
+        if not exists and action not in {
+            Action.CREATE,
+            Action.CREATE_CONFLICTING_OBJECT,
+            Action.DELETE_CLAIM,
+            Action.DELETE_CHILD,
+            Action.CHANGE_CHILD,
+        }:
             action = Action.CREATE
-        self.world.met_actions[action] += 1
-        self.world.log(f"people: {self.name}: {action}")
+        self.simulation.coverage.actions[action] += 1
+        self.simulation.log(f"users: {self.name}: {action}")
         ACTIONS[action](self)
 
-    def _job(self) -> Json | None:
-        return self.world.server.peek(Kind.DEDUP_JOBS, NAMESPACE, self.name)
+    def _find_job(self) -> Json | None:
+        return self.simulation.server.peek(Kind.DEDUP_JOBS, NAMESPACE, self.name)
 
     def create(self) -> None:
-        spec = copy(SPEC)
-        rng = self.world.rng
+        spec = copy_body(SPEC)
+        rng = self.simulation.rng
         if rng.random() < 0.3:
             spec["checkpoint"] = {"reclaimPolicy": "Delete"}
         if rng.random() < 0.25:
             spec["key"] = {"fields": ["id", "more"]}
-        if WITH_BATCH_TRIGGERS and rng.random() < 0.4:
+        if rng.random() < 0.4:
             spec["trigger"] = draw_trigger(rng)
-        if self.world.shares:
+        if self.simulation.shares_claim:
             self._choose_folder(spec)
         body = {"metadata": {"name": self.name, "namespace": NAMESPACE}, "spec": spec}
         try:
-            made = self.world.server.create(Kind.DEDUP_JOBS, NAMESPACE, body, ACTOR)
+            created = self.simulation.server.create(Kind.DEDUP_JOBS, NAMESPACE, body, USER_ACTOR)
         except AlreadyExists:
             return
-        self.before = copy(spec)
-        self._note_policy(made)
+        self.previous_spec = copy_body(spec)
+        self._record_policy(created)
 
     def _choose_folder(self, spec: Json) -> None:
-        """Mostly one that somebody else wants too: by the same name, or because it is what the other's own is called."""
-        folder = self.world.more.choice([{"subPath": "x"}, {"subPath": "x"}, {"subPath": "x"}, {"subPath": "a"}, {}, None])
+        """Mostly chooses a folder that the other job wants too: with the same subPath, or with the subPath "a", which
+        is the default of the job a."""
+        folder = self.simulation.extra_rng.choice([{"subPath": "x"}, {"subPath": "x"}, {"subPath": "x"}, {"subPath": "a"}, {}, None])
         if folder is not None:
-            spec["checkpoint"] = {"existing": {"claimName": SHARED, **folder}}
+            spec["checkpoint"] = {"existing": {"claimName": SHARED_CLAIM, **folder}}
 
     def _has_folder(self) -> bool:
-        """The CRD refuses then what would be about a claim of the job's own."""
-        job = self._job()
-        return job is not None and bool(find_folder(job["spec"], self.name)[1])
+        """Whether the job uses a shared claim. If so, the CRD refuses the fields of the job's own claim."""
+        job = self._find_job()
+        return job is not None and bool(find_checkpoint_location(job["spec"], self.name)[1])
 
-    def _note_policy(self, job: Json) -> None:
+    def _record_policy(self, job: Json) -> None:
         spec, metadata = job["spec"], job["metadata"]
         policy = (spec.get("checkpoint") or {}).get("reclaimPolicy", "Retain")
-        self.policies.setdefault(metadata["uid"], []).append((metadata["generation"], policy, not is_broken(spec)))
+        self.policy_history.setdefault(metadata["uid"], []).append((metadata["generation"], policy, not is_invalid_spec(spec)))
 
     def _edit(self, edit: Callable[[Json], None], *, remember: bool = True) -> None:
-        job = self._job()
+        job = self._find_job()
         if job is None:
             return
         if remember:
-            self.before = copy(job["spec"])
-        changed = self.world.server.change(Kind.DEDUP_JOBS, NAMESPACE, self.name, lambda body: edit(body["spec"]), ACTOR)
+            self.previous_spec = copy_body(job["spec"])
+        changed = self.simulation.server.change(Kind.DEDUP_JOBS, NAMESPACE, self.name, lambda body: edit(body["spec"]), USER_ACTOR)
         if changed is not None:
-            self._note_policy(changed)
+            self._record_policy(changed)
 
     def edit_for_restart(self) -> None:
-        rng = self.world.rng
+        rng = self.simulation.rng
         choice = rng.randrange(4)
         if choice == 0:
             self._edit(lambda spec: spec.update(watermark=rng.choice(["10m", "20m", "1h"])))
@@ -178,51 +187,51 @@ class Person:
         else:
             self._edit(lambda spec: spec.update(driver={"resources": {"limits": {"cpu": rng.choice(["2", "4"])}}}))
 
-    def edit_live(self) -> None:
-        size = self.world.rng.choice(["10Gi", "20Gi", "30Gi"])
+    def edit_without_restart(self) -> None:
+        size = self.simulation.rng.choice(["10Gi", "20Gi", "30Gi"])
         if self._has_folder():
             return
         self._edit(lambda spec: spec.setdefault("checkpoint", {}).update(claim={"size": size}))
 
-    def edit_state(self) -> None:
-        rng = self.world.rng
+    def edit_state_field(self) -> None:
+        rng = self.simulation.rng
         if rng.random() < 0.5:
             self._edit(lambda spec: spec.update(key={"fields": ["other"]}))
         else:
             self._edit(lambda spec: spec["source"].update(topic=rng.choice(["elsewhere", "in"])))
 
-    def edit_badly(self) -> None:
-        rng = self.world.rng
+    def edit_invalidly(self) -> None:
+        rng = self.simulation.rng
         if rng.random() < 0.5:
             self._edit(lambda spec: spec.update(watermark="soon"))
         else:
             self._edit(lambda spec: spec.update(sink={}))
 
-    def poison(self) -> None:
-        self._edit(lambda spec: spec["source"].update(consumerGroup=POISON))
+    def edit_to_fail_permanently(self) -> None:
+        self._edit(lambda spec: spec["source"].update(consumerGroup=FAILING_CONSUMER_GROUP))
 
-    def revert(self) -> None:
-        before, job = copy(self.before), self._job()
-        if job is not None and job["spec"].get("restartNonce") != before.get("restartNonce"):
-            self.nonce_at.pop(job["metadata"]["uid"], None)  # taken back, perhaps before anybody has seen it
-        self._edit(lambda spec: replace_all(spec, before))
+    def revert_edit(self) -> None:
+        previous_spec, job = copy_body(self.previous_spec), self._find_job()
+        if job is not None and job["spec"].get("restartNonce") != previous_spec.get("restartNonce"):
+            self.nonce_times.pop(job["metadata"]["uid"], None)  # the operator may never have read this nonce
+        self._edit(lambda spec: replace_all(spec, previous_spec))
 
-    def reset(self) -> None:
+    def reset_settings(self) -> None:
         def edit(spec: Json) -> None:
             kept = {field: spec[field] for field in ("checkpoint", "suspend", "restartNonce") if field in spec}
             spec.clear()
-            spec.update(copy(SPEC) | kept)
+            spec.update(copy_body(SPEC) | kept)
 
         self._edit(edit)
 
     def set_suspend(self, wanted: bool) -> None:
         self._edit(lambda spec: spec.update(suspend=wanted), remember=False)
 
-    def raise_nonce(self) -> None:
+    def increase_nonce(self) -> None:
         self._edit(lambda spec: spec.update(restartNonce=spec.get("restartNonce", 0) + 1))
-        job = self._job()
+        job = self._find_job()
         if job is not None:
-            self.nonce_at[job["metadata"]["uid"]] = self.world.loop.now
+            self.nonce_times[job["metadata"]["uid"]] = self.simulation.loop.now
 
     def set_policy(self, policy: str) -> None:
         if self._has_folder():
@@ -230,53 +239,52 @@ class Person:
         self._edit(lambda spec: spec.setdefault("checkpoint", {}).update(reclaimPolicy=policy))
 
     def change_trigger(self) -> None:
-        if not WITH_BATCH_TRIGGERS:
-            self.edit_for_restart()
-            return
-        trigger = draw_trigger(self.world.rng)
+
+        trigger = draw_trigger(self.simulation.rng)
         self._edit(lambda spec: spec.update(trigger=trigger))
 
     def delete(self) -> None:
-        foreground = self.world.rng.random() < 0.2
-        self.world.server.delete(Kind.DEDUP_JOBS, NAMESPACE, self.name, foreground=foreground, actor=ACTOR)
+        foreground = self.simulation.rng.random() < 0.2
+        self.simulation.server.delete(Kind.DEDUP_JOBS, NAMESPACE, self.name, foreground=foreground, actor=USER_ACTOR)
 
     def recreate(self) -> None:
-        self.world.server.delete(Kind.DEDUP_JOBS, NAMESPACE, self.name, actor=ACTOR)
-        self.world.loop.after(self.world.rng.choice((0.01, 0.5, 3.0)), self._do, Action.CREATE)
+        self.simulation.server.delete(Kind.DEDUP_JOBS, NAMESPACE, self.name, actor=USER_ACTOR)
+        self.simulation.loop.after(self.simulation.rng.choice((0.01, 0.5, 3.0)), self._act, Action.CREATE)
 
     def delete_child(self) -> None:
-        """Not the record of a folder: that gives the folder away, and is left to those who have removed the keys."""
-        server, rng = self.world.server, self.world.rng
+        """Deletes objects of one kind. Not the record of a folder: deleting it means that the folder's keys are removed
+        too."""
+        server, rng = self.simulation.server, self.simulation.rng
         kind = rng.choice([Kind.STATEFUL_SETS, Kind.CONFIG_MAPS, Kind.SERVICES, Kind.JOBS, Kind.CRON_JOBS])
         own = [body for body in server.scan(kind, NAMESPACE) if body["metadata"].get("labels", {}).get(names.LABEL_JOB) == self.name]
         for body in own:
-            if is_record(body):
+            if is_folder_record(body):
                 continue
             foreground = rng.random() < 0.3
-            server.delete(kind, NAMESPACE, body["metadata"]["name"], foreground=foreground, actor=ACTOR)
+            server.delete(kind, NAMESPACE, body["metadata"]["name"], foreground=foreground, actor=USER_ACTOR)
 
     def change_child(self) -> None:
-        """Something in the template that the driver does not mind."""
-        number = self.world.rng.randrange(10)
+        """Changes an annotation in the pod template, which does not affect the driver."""
+        number = self.simulation.rng.randrange(10)
 
         def edit(body: Json) -> None:
             spec = body["spec"]["jobTemplate"]["spec"] if body["kind"] == "CronJob" else body["spec"]
             spec["template"]["metadata"].setdefault("annotations", {})["by-hand"] = str(number)
 
         for kind in (Kind.STATEFUL_SETS, Kind.CRON_JOBS):
-            for body in list(self.world.server.scan(kind, NAMESPACE)):
+            for body in list(self.simulation.server.scan(kind, NAMESPACE)):
                 if body["metadata"].get("labels", {}).get(names.LABEL_JOB) == self.name:
-                    self.touched.append(body["metadata"]["uid"])
-                    self.world.server.change(kind, NAMESPACE, body["metadata"]["name"], edit, ACTOR)
+                    self.changed_workloads.append(body["metadata"]["uid"])
+                    self.simulation.server.change(kind, NAMESPACE, body["metadata"]["name"], edit, USER_ACTOR)
 
     def delete_claim(self) -> None:
-        claim = self.world.server.peek(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name))
+        claim = self.simulation.server.peek(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name))
         if claim is not None:
-            self.asked_to_delete.append(claim["metadata"]["uid"])
-            self.world.server.delete(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name), actor=ACTOR)
+            self.deleted_claims.append(claim["metadata"]["uid"])
+            self.simulation.server.delete(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name), actor=USER_ACTOR)
 
-    def occupy_a_name(self) -> None:
-        kind, name = self.world.rng.choice(
+    def create_conflicting_object(self) -> None:
+        kind, name = self.simulation.rng.choice(
             [
                 (Kind.SERVICES, names.driver_name(self.name)),
                 (Kind.CLAIMS, names.claim_name(self.name)),
@@ -286,32 +294,33 @@ class Person:
         spec: Json = {"replicas": 0, "template": {"metadata": {}, "spec": {"containers": [{"name": "x", "image": "x"}]}}}
         if kind is Kind.CLAIMS:
             spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-        made = self.world.server.create(kind, NAMESPACE, {"metadata": {"name": name}, "spec": spec}, ACTOR)
-        self.foreign[made["metadata"]["uid"]] = f"{kind}/{name}"
+        created = self.simulation.server.create(kind, NAMESPACE, {"metadata": {"name": name}, "spec": spec}, USER_ACTOR)
+        self.conflicting_objects[created["metadata"]["uid"]] = f"{kind}/{name}"
 
-    def remove_by_force(self) -> None:
-        """The mistake that the documentation warns of: the object goes, the process lives on."""
+    def force_delete_pods(self) -> None:
+        """Deletes pods with grace period 0, which the documentation warns of: the object is deleted, and the process
+        keeps running."""
         for pod in self._pods():
             uid = pod["metadata"]["uid"]
-            process = self.world.nodes.runs[uid].process
+            process = self.simulation.nodes.runs[uid].process
             if process is not None and process.alive:
-                self.world.forced.append(process.volume)
-            self.world.faults.note(Fault.FORCE_DELETION)
-            self.world.log(f"people: {pod['metadata']['name']} is removed by force")
-            self.world.server.delete(Kind.PODS, NAMESPACE, pod["metadata"]["name"], grace=0, actor=ACTOR)
+                self.simulation.force_deleted_volumes.append(process.volume)
+            self.simulation.faults.record(Fault.FORCE_DELETION)
+            self.simulation.log(f"users: {pod['metadata']['name']} is force-deleted")
+            self.simulation.server.delete(Kind.PODS, NAMESPACE, pod["metadata"]["name"], grace=0, actor=USER_ACTOR)
 
     def drain(self) -> None:
         for pod in self._pods():
-            self.world.faults.note(Fault.DRAIN)
-            self.world.log(f"people: {pod['metadata']['name']} is drained")
-            self.world.server.delete(Kind.PODS, NAMESPACE, pod["metadata"]["name"], actor=ACTOR)
+            self.simulation.faults.record(Fault.DRAIN)
+            self.simulation.log(f"users: {pod['metadata']['name']} is drained")
+            self.simulation.server.delete(Kind.PODS, NAMESPACE, pod["metadata"]["name"], actor=USER_ACTOR)
 
     def evict(self) -> None:
         for pod in self._pods():
-            self.world.nodes.evict(pod)
+            self.simulation.nodes.evict(pod)
 
     def _pods(self) -> list[Json]:
-        pods = self.world.server.scan(Kind.PODS, NAMESPACE)
+        pods = self.simulation.server.scan(Kind.PODS, NAMESPACE)
         return [pod for pod in pods if pod["metadata"].get("labels", {}).get(names.LABEL_JOB) == self.name]
 
 
@@ -320,7 +329,7 @@ def replace_all(spec: Json, wanted: Json) -> None:
     spec.update(wanted)
 
 
-def is_broken(spec: Json) -> bool:
+def is_invalid_spec(spec: Json) -> bool:
     return spec["watermark"] == "soon" or not spec["sink"]
 
 
@@ -329,29 +338,28 @@ def draw_action(rng: random.Random) -> Action:
 
 
 def draw_trigger(rng: random.Random) -> Json:
-    """The one place that knows which triggers there are."""
     return rng.choice([{"processingTime": "5s"}, {"availableNow": {}}, {"availableNow": {"schedule": "* * * * *"}}])
 
 
-ACTIONS: dict[Action, Callable[[Person], None]] = {
-    Action.CREATE: Person.create,
-    Action.RESTART_EDIT: Person.edit_for_restart,
-    Action.LIVE_EDIT: Person.edit_live,
-    Action.STATE_EDIT: Person.edit_state,
-    Action.INVALID_EDIT: Person.edit_badly,
-    Action.POISON_EDIT: Person.poison,
-    Action.REVERT: Person.revert,
-    Action.RESET: Person.reset,
-    Action.SUSPEND: lambda person: person.set_suspend(True),
-    Action.RESUME: lambda person: person.set_suspend(False),
-    Action.NONCE: Person.raise_nonce,
-    Action.RETAIN: lambda person: person.set_policy("Retain"),
-    Action.DELETE_POLICY: lambda person: person.set_policy("Delete"),
-    Action.TRIGGER: Person.change_trigger,
-    Action.DELETE_JOB: Person.delete,
-    Action.RECREATE: Person.recreate,
-    Action.CHILD_DELETED: Person.delete_child,
-    Action.CHILD_CHANGED: Person.change_child,
-    Action.CLAIM_DELETED: Person.delete_claim,
-    Action.FOREIGN: Person.occupy_a_name,
+ACTIONS: dict[Action, Callable[[User], None]] = {
+    Action.CREATE: User.create,
+    Action.RESTART_EDIT: User.edit_for_restart,
+    Action.LIVE_EDIT: User.edit_without_restart,
+    Action.STATE_EDIT: User.edit_state_field,
+    Action.INVALID_EDIT: User.edit_invalidly,
+    Action.PERMANENT_FAILURE_EDIT: User.edit_to_fail_permanently,
+    Action.REVERT: User.revert_edit,
+    Action.RESET: User.reset_settings,
+    Action.SUSPEND: lambda user: user.set_suspend(True),
+    Action.RESUME: lambda user: user.set_suspend(False),
+    Action.RESTART_NONCE: User.increase_nonce,
+    Action.RETAIN_POLICY: lambda user: user.set_policy("Retain"),
+    Action.DELETE_POLICY: lambda user: user.set_policy("Delete"),
+    Action.CHANGE_TRIGGER: User.change_trigger,
+    Action.DELETE_JOB: User.delete,
+    Action.RECREATE_JOB: User.recreate,
+    Action.DELETE_CHILD: User.delete_child,
+    Action.CHANGE_CHILD: User.change_child,
+    Action.DELETE_CLAIM: User.delete_claim,
+    Action.CREATE_CONFLICTING_OBJECT: User.create_conflicting_object,
 }

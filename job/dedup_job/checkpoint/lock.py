@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dedup_api.exits import ExitCode
-from dedup_job.checkpoint.volume import build_volume_error
+from dedup_job.checkpoint.volume import translate_volume_errors
 from dedup_job.errors import JobError
 
 LOCK_SECONDS = 60.0
@@ -44,24 +44,18 @@ def take_lock(root: Path, wait: Callable[[float], bool], seconds: float = LOCK_S
 
     `wait(pause)` returns whether a stop was requested meanwhile. If so, `take_lock` returns None.
     """
-    try:
+    with translate_volume_errors(root):
         root.mkdir(parents=True, exist_ok=True)
         fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise build_volume_error(root, error) from error
-    taken = False
-    try:
-        taken = _wait_for(fd, wait, seconds)
-        if taken:
-            _write_owner(fd)
-            return CheckpointLock(fd)
-    except OSError as error:
-        taken = False
-        raise build_volume_error(root, error) from error
-    finally:
-        if not taken:
+        try:
+            if _wait_for(fd, wait, seconds):
+                _write_owner(fd)
+                return CheckpointLock(fd)
+        except BaseException:
             os.close(fd)
-    return None
+            raise
+        os.close(fd)
+        return None
 
 
 def _wait_for(fd: int, wait: Callable[[float], bool], seconds: float) -> bool:

@@ -1,6 +1,6 @@
 """Notices that the output topic or the progress topic was deleted and recreated.
 
-The rows in a deleted topic are gone. Whoever deletes a topic between two batches accepts that. In the middle of a
+The rows in a deleted topic are gone. A user who deletes a topic between two batches accepts that. In the middle of a
 batch, one part of the rows would be in the old topic and the rest in the new one. So the guard compares the topics
 before and after the driver sends the rows of a batch.
 """

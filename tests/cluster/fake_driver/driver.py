@@ -1,9 +1,12 @@
-"""Plays a driver: answers the probes and /status, keeps its attempt on the volume, and does what the name of its topic says.
+"""A fake driver: it answers the probes and /status, keeps its attempt on the volume, and behaves as its topic's name says.
 
-With `availableNow` it is through after two seconds, but for `busy`, and ends with 143 when it is stopped before.
+* `ok`: healthy. With `availableNow` it completes after two seconds.
+* `busy`: its counts grow until it is stopped. With `availableNow` it never completes.
+* `blocked` and `locked`: it waits for a topic, or for another driver.
+* `stubborn`: healthy, but it ignores SIGTERM.
+* `exit.<code>.<reason>`: it ends after a second, until a file `repaired` exists on its volume.
 
-`ok` is healthy, `busy` counts on for ever, `blocked` waits for a topic, `locked` for another driver, `stubborn` is healthy and does not
-stop when it is asked to, `exit.<code>.<reason>` ends after a second, until somebody puts a file `repaired` on its volume.
+A driver with `availableNow` that is stopped early ends with exit code 143.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 
 ATTEMPT = Path("/checkpoint/attempt")
 REPAIRED = Path("/checkpoint/repaired")
-NOT_BEGUN = {"checkpointBegun": False, "committedInThisRun": False, "progress": {}}
+WITHOUT_STATE = {"checkpointBegun": False, "committedInThisRun": False, "progress": {}}
 
 
 def now() -> str:
@@ -29,7 +32,7 @@ def now() -> str:
 
 def end(code: int, reason: str = "") -> None:
     if reason:
-        Path("/dev/termination-log").write_text(json.dumps({"reason": reason, "message": "as told"}))
+        Path("/dev/termination-log").write_text(json.dumps({"reason": reason, "message": "The topic's name asks for it."}))
     os._exit(code)
 
 
@@ -44,9 +47,9 @@ def build_status(action: str, attempt: int) -> dict[str, Any]:
     counts = {"rowsIn": 10, "rowsOut": 8, "duplicates": 2, "late": 0, "invalid": 0, "lagRecords": 0}
     status["progress"] = {"batch": attempt, "lastProgressTime": now(), **counts}
     if action in BLOCKS:
-        status.update(NOT_BEGUN, phase="Waiting", blockedBy=BLOCKS[action])
+        status.update(WITHOUT_STATE, phase="Waiting", blockedBy=BLOCKS[action])
     if action == "exit":
-        status.update(NOT_BEGUN, phase="Starting")
+        status.update(WITHOUT_STATE, phase="Starting")
     return status
 
 
@@ -56,15 +59,15 @@ BLOCKS = {
 }
 
 
-def count_on(status: dict[str, Any]) -> None:
+def keep_counting(status: dict[str, Any]) -> None:
     while True:
         time.sleep(1)
         status["progress"].update(rowsIn=status["progress"]["rowsIn"] + 7, lastProgressTime=now())
 
 
-def end_through(status: dict[str, Any]) -> None:
+def complete(status: dict[str, Any]) -> None:
     Path("/dev/termination-log").write_text(
-        json.dumps({"reason": "Completed", "message": "all", "status": {**status, "phase": "Stopping"}})
+        json.dumps({"reason": "Completed", "message": "everything is read", "status": {**status, "phase": "Stopping"}})
     )
     os._exit(0)
 
@@ -78,11 +81,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN if action == "stubborn" else lambda *_: end(143 if once else 0))
     status = build_status(action, raise_attempt())
     if once and action == "ok":
-        threading.Timer(2, end_through, (status,)).start()
+        threading.Timer(2, complete, (status,)).start()
     if action == "exit":
         threading.Timer(1, lambda: end(int(arguments[0]), *arguments[1:])).start()
     if action == "busy":
-        threading.Thread(target=count_on, args=(status,), daemon=True).start()
+        threading.Thread(target=keep_counting, args=(status,), daemon=True).start()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -94,7 +97,7 @@ def main() -> None:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Silent."""
+            """The test needs no access log."""
 
     ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 

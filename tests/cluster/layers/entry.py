@@ -1,10 +1,14 @@
-"""The driver, but for some of the layers that keep two of them off one checkpoint, so that one can be seen to hold alone.
+"""The driver without some of the layers that keep two drivers off one checkpoint, so that a test can see one layer alone.
 
-`--without lock` takes no lock. `--without attempt` never looks whether a newer driver has started. `--without fence` writes under a
-transactional id of its own, and so fences nobody. The shipped program has no switch for any of that.
+* `--without lock`: it takes no lock.
+* `--without attempt`: it never checks whether a newer driver has started.
+* `--without fence`: it uses a transactional id of its own, so it fences no other driver.
 
-A file `hold-<point>` in /tmp holds a batch at that point until it is gone; `held-<point>` says that it has arrived. The points: `batch`,
-after all looks at the beginning of one, and `commit`, after all looks at its end, when its rows are sent and its transaction is open.
+The shipped program has no option for any of this.
+
+A file `/tmp/hold-<point>` stops a micro-batch at that point until the file is deleted; the driver creates
+`/tmp/held-<point>` when it has arrived there. The points are `batch`, after all checks at the start of a micro-batch, and
+`commit`, after all checks at its end: all rows are sent and the transaction is open.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ class OwnTransactions(Transactions):
         super().__init__(transactional_id=f"{transactional_id}.{socket.gethostname()}", **rest)
 
 
-def hold(point: str) -> Check:
+def hold_at(point: str) -> Check:
     def wait(batch: int) -> None:
         while (FOLDER / f"hold-{point}").exists():
             (FOLDER / f"held-{point}").touch()
@@ -49,22 +53,22 @@ def hold(point: str) -> Check:
     return wait
 
 
-def is_of_the_attempt(check: Check) -> bool:
+def checks_attempt(check: Check) -> bool:
     return isinstance(getattr(check, "__self__", None), AttemptGuard)
 
 
-def leave_out(layers: list[str]) -> None:
+def remove_layers(layers: list[str]) -> None:
     build_guards = query_run.build_guards
 
-    def build_other_guards(driver: Driver, sink: Sink) -> Guards:
+    def build_remaining_guards(driver: Driver, sink: Sink) -> Guards:
         found = build_guards(driver, sink)
 
         def keep(checks: tuple[Check, ...]) -> tuple[Check, ...]:
-            return tuple(check for check in checks if "attempt" not in layers or not is_of_the_attempt(check))
+            return tuple(check for check in checks if "attempt" not in layers or not checks_attempt(check))
 
-        return Guards(before=(*keep(found.before), hold("batch")), after=(*keep(found.after), hold("commit")))
+        return Guards(before=(*keep(found.before), hold_at("batch")), after=(*keep(found.after), hold_at("commit")))
 
-    query_run.build_guards = build_other_guards
+    query_run.build_guards = build_remaining_guards
     if "lock" in layers:
         main.take_lock = take_no_lock  # type: ignore[attr-defined, assignment]
     if "fence" in layers:
@@ -74,5 +78,5 @@ def leave_out(layers: list[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--without", action="append", default=[], choices=["lock", "attempt", "fence"])
-    leave_out(parser.parse_args().without)
+    remove_layers(parser.parse_args().without)
     sys.exit(main.main([]))

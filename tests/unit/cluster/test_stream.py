@@ -1,4 +1,4 @@
-"""The comparison that the cluster's faults are judged by can fail, and the feed makes the copies that it is about."""
+"""The check of the cluster tests finds every kind of wrong output, and the feed sends copies near and far."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ EVENTS = 50
 CLEAN = [render_event(number) for number in range(EVENTS)]
 
 
-def test_a_clean_output_is_clean() -> None:
+def test_a_correct_output_is_clean() -> None:
     assert compare(reversed(CLEAN), EVENTS).is_clean
 
 
 def test_each_kind_of_fault_is_found() -> None:
     assert compare([*CLEAN[:7], *CLEAN[8:]], EVENTS).missing == [7]
-    assert compare([*CLEAN, CLEAN[7]], EVENTS).twice == [7]
+    assert compare([*CLEAN, CLEAN[7]], EVENTS).repeated == [7]
     altered = json.dumps({"id": 7, "ts": "2026-01-01T00:00:01Z"}).encode()
-    strangers = [b"x", None, b"{}", b'{"id": "7"}', altered, render_event(EVENTS)]
-    verdict = compare([*CLEAN, *strangers], EVENTS)
-    assert verdict.foreign == strangers and not verdict.is_clean and not verdict.twice
+    unknown = [b"x", None, b"{}", b'{"id": "7"}', altered, render_event(EVENTS)]
+    verdict = compare([*CLEAN, *unknown], EVENTS)
+    assert verdict.unknown == unknown and not verdict.is_clean and not verdict.repeated
 
 
-def test_events_are_told_apart_and_read_back() -> None:
+def test_a_rendered_event_is_parsed_back() -> None:
     numbers = [0, 1, 99, 100, 5999, 6000, MOST_EVENTS - 1]
     assert [parse_event(render_event(number)) for number in numbers] == numbers
 

@@ -1,4 +1,4 @@
-"""The demo's verdict must be able to say no."""
+"""The demo's verdict finds every kind of wrong output."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ A, B, C = event(1), event(2), event(3)
         ([A], [], Verdict(1, 1, 0, 1, 0, 0)),
     ],
 )
-def test_the_verdict_counts_what_is_wrong(sent: list[bytes], out: list[bytes], verdict: Verdict) -> None:
+def test_the_verdict_counts_each_kind_of_fault(sent: list[bytes], out: list[bytes], verdict: Verdict) -> None:
     assert judge(sent, out) == verdict
 
 
-GOOD = Verdict(sent=120, distinct=100, out=100, missing=0, twice=0, foreign=0)
+GOOD = Verdict(sent=120, distinct=100, out=100, missing=0, repeated=0, unknown=0)
 
 
 @pytest.mark.parametrize(
     ("verdict", "failures"),
     [
         (GOOD, []),
-        (replace(GOOD, missing=1), ["1 events are missing"]),
-        (replace(GOOD, twice=2), ["2 records came twice"]),
-        (replace(GOOD, foreign=3), ["3 are foreign"]),
-        (replace(GOOD, distinct=99), ["100 events were planned and 99 went in"]),
-        (replace(GOOD, sent=110), ["only 10 duplicates went in, 20 are needed to show anything"]),
+        (replace(GOOD, missing=1), ["The output has 1 missing events."]),
+        (replace(GOOD, repeated=2), ["The output has 2 repeated records."]),
+        (replace(GOOD, unknown=3), ["The output has 3 records that were never sent."]),
+        (replace(GOOD, distinct=99), ["The demo planned 100 events, and the producer sent 99."]),
+        (replace(GOOD, sent=110), ["The producer sent only 10 duplicates; the demo needs 20."]),
     ],
 )
-def test_a_run_counts_only_if_it_shows_something(verdict: Verdict, failures: list[str]) -> None:
+def test_a_run_that_proves_nothing_fails_too(verdict: Verdict, failures: list[str]) -> None:
     assert verdict.list_failures(planned=100, duplicates=20) == failures

@@ -1,4 +1,4 @@
-"""The event time that tests give a flight is the one that the airport's clock showed."""
+"""The event time that tests give a flight is the time that the airport's clock showed."""
 
 from __future__ import annotations
 

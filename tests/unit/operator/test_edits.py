@@ -50,16 +50,16 @@ def parse(spec: Json) -> DedupJobSpec:
 def list_cases() -> Iterator[Case]:
     """One edit after the other, from the default on and back to it."""
     for path, values in FIELDS.items():
-        base = SPEC if "existing" not in values.beside.get("checkpoint", {}) else merge(SPEC, {"checkpoint": None})
-        before = base = merge(base, values.beside)
-        for value in values.good if CHANGES[path] is not Change.FIXED else ():
+        base = SPEC if "existing" not in values.other_fields.get("checkpoint", {}) else merge(SPEC, {"checkpoint": None})
+        before = base = merge(base, values.other_fields)
+        for value in values.valid if CHANGES[path] is not Change.FIXED else ():
             after = merge(base, build_edit(path, value))
             yield Case(path, before, after)
             before = after
-        if values.unset:
+        if values.optional:
             yield Case(path, before, merge(base, nest(path, None)))
         if CHANGES[path] is Change.FIXED:  # let in by another CRD
-            yield from (Case(path, base, merge(base, build_edit(path, value))) for value in values.fixed)
+            yield from (Case(path, base, merge(base, build_edit(path, value))) for value in values.immutable)
 
 
 CASES = list(list_cases())

@@ -1,4 +1,4 @@
-"""Driver pods made by hand: what a person could do beside the operator, who knows nothing of them and would never do it."""
+"""Extra driver pods. The operator never creates one; a user could, or a cluster after a network failure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 
 @dataclass(frozen=True)
-class HandMade:
-    """A pod of its own name with a job's settings on the job's claim. It is no child of anything, and nothing starts it again."""
+class ExtraPod:
+    """A pod with a job's settings on the job's claim. It has no owner, and nothing starts it again when it ends."""
 
     jobs: Jobs
     job: str
     name: str
 
-    def create(self, *, node: str | None = None, entry: str | None = None, arguments: tuple[str, ...] = ()) -> HandMade:
-        """`node` leaves the scheduler out. `entry`: a ConfigMap with an `entry.py`, which is run in place of the driver's own."""
+    def create(self, *, node: str | None = None, entry: str | None = None, arguments: tuple[str, ...] = ()) -> ExtraPod:
+        """With `node` the scheduler is not involved. `entry`: a ConfigMap whose `entry.py` replaces the driver."""
         template = self.jobs.get_object("statefulset", names.driver_name(self.job))["spec"]["template"]["spec"]
         spec = build_pod_spec(template, node)
         if entry is not None:
@@ -42,7 +42,7 @@ class HandMade:
         return str(self.pod["metadata"]["uid"])
 
     def find_container(self) -> Json | None:
-        """Its status; None before kubelet has looked at the pod."""
+        """The container's status; None before kubelet has handled the pod."""
         found = self.pod["status"].get("containerStatuses")
         return found[0] if found else None
 
@@ -56,22 +56,22 @@ class HandMade:
         return container is not None and "running" in container["state"]
 
     def list_warnings(self) -> str:
-        """The messages of all warnings about it."""
+        """The messages of all warning events about the pod."""
         selector = f"involvedObject.uid={self.uid},type=Warning"
         events = self.jobs.cluster.kubectl("get", "events", "-n", self.jobs.namespace, "--field-selector", selector, "-o", "json")
         return "\n".join(event["message"] for event in json.loads(events)["items"])
 
-    def wait_for_status(self, what: str, look: Callable[[DriverStatus], bool], seconds: float = 120) -> None:
-        """Until it says this of itself."""
+    def wait_for_status(self, what: str, check: Callable[[DriverStatus], bool], seconds: float = 120) -> None:
+        """Waits until the driver's /status satisfies `check`."""
 
-        def see() -> bool:
+        def is_reached() -> bool:
             status = self._find_status()
-            return status is not None and look(status)
+            return status is not None and check(status)
 
-        wait_until(see, f"{self.name} {what}", seconds, self.describe)
+        wait_until(is_reached, f"{self.name} {what}", seconds, self.describe)
 
     def wait_for_commit(self) -> None:
-        self.wait_for_status("commits a batch", lambda status: status.committed_in_this_run)
+        self.wait_for_status("commits a micro-batch", lambda status: status.committed_in_this_run)
 
     def _find_status(self) -> DriverStatus | None:
         address = self.pod["status"].get("podIP")
@@ -84,26 +84,26 @@ class HandMade:
             return None
 
     def wait_for_end(self, seconds: float = 120) -> tuple[int, TerminationMessage]:
-        """Exit code and last words."""
+        """Exit code and termination message."""
 
-        def look() -> Json | None:
+        def find_end() -> Json | None:
             container = self.find_container()
             return container["state"].get("terminated") if container else None
 
-        ended = wait_until(look, f"{self.name} ends", seconds, self.describe)
+        ended = wait_until(find_end, f"{self.name} ends", seconds, self.describe)
         return int(ended["exitCode"]), TerminationMessage.model_validate_json(ended["message"])
 
     def read_log(self) -> str:
         return self.jobs.cluster.kubectl("logs", self.name, "-n", self.jobs.namespace)
 
     def run(self, *command: str) -> bool:
-        """In its container; whether it went well."""
+        """Runs a command in the container; returns whether it succeeded."""
         return "yes" in self.jobs.cluster.kubectl(
             "exec", self.name, "-n", self.jobs.namespace, "--", "sh", "-c", f"{' '.join(command)} && echo yes", check=False
         )
 
     def delete(self) -> None:
-        """It may finish its batch."""
+        """The driver may finish its micro-batch first."""
         self.jobs.cluster.kubectl("delete", "pod", self.name, "-n", self.jobs.namespace, "--timeout=180s", "--ignore-not-found")
 
     def describe(self) -> str:
@@ -113,7 +113,7 @@ class HandMade:
 
 
 def build_pod_spec(template: Json, node: str | None) -> Json:
-    """As the StatefulSet's, but never started again: its exit code is to be read. Without probes: a frozen one is to stay."""
+    """The StatefulSet's pod, but without restarts and probes: tests read its exit code, and freeze it."""
     spec = {**copy.deepcopy(template), "restartPolicy": "Never"}
     for probe in PROBES:
         spec["containers"][0].pop(probe, None)

@@ -1,7 +1,8 @@
-"""Remembers what the operator's pure functions said, so that five thousand seeds take minutes.
+"""Caches the results of the operator's pure functions, so that five thousand seeds take minutes.
 
-Only functions without time or state, by the whole of their input: by its content where that comes again in other seeds, else by the very
-objects, which nobody changes once they are there. A mutant starts with an empty memory (`forget`).
+It caches only functions that depend on nothing but their arguments. The key is the content of the arguments if other
+seeds have the same content, and otherwise the identity of the objects, which nobody changes after they are created. The
+tests with a deliberately broken operator call `clear_cache` first.
 """
 
 from __future__ import annotations
@@ -32,52 +33,55 @@ status_module: Any = import_module("dedup_operator.domain.status")
 workload_module: Any = import_module("dedup_operator.domain.observe.workload")
 reconcile_module: Any = import_module("dedup_operator.reconcile")
 
-_memory: dict[Any, Any] = {}
-MANY = 20_000
-_of_this_seed: dict[Any, Any] = {}
-"""By ids. What they stand for is kept with the answer, so no id comes twice."""
+_by_content: dict[Any, Any] = {}
+"""Results by the content of the arguments. They stay for all seeds of the process."""
+LIMIT = 20_000
+"""The cache is cleared when it has more results than this."""
+_by_ids: dict[Any, Any] = {}
+"""Results by the ids of the arguments, for one seed. The arguments are kept with the result, so no other object gets
+their ids."""
 
 
-def forget() -> None:
-    _memory.clear()
+def clear_cache() -> None:
+    _by_content.clear()
 
 
-def _recall(key: Any, make: Callable[[], Any]) -> Any:
-    if key not in _memory:
-        if len(_memory) > MANY:
-            _memory.clear()
-        _memory[key] = make()
-    return _memory[key]
+def _get_or_call(key: Any, make: Callable[[], Any]) -> Any:
+    if key not in _by_content:
+        if len(_by_content) > LIMIT:
+            _by_content.clear()
+        _by_content[key] = make()
+    return _by_content[key]
 
 
 def _by_identity(function: Callable[..., Any]) -> Callable[..., Any]:
-    def remembered(*arguments: Any) -> Any:
+    def cached(*arguments: Any) -> Any:
         key = (function, *map(id, arguments))
-        known = _of_this_seed.get(key)
-        if known is None:
-            known = _of_this_seed[key] = (function(*arguments), arguments)
-        return known[0]
+        entry = _by_ids.get(key)
+        if entry is None:
+            entry = _by_ids[key] = (function(*arguments), arguments)
+        return entry[0]
 
-    return remembered
+    return cached
 
 
 def _by_snapshot(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`: its first argument is a Snapshot, and its other arguments depend on nothing else."""
 
-    def remembered(snapshot: Snapshot, *rest: Any) -> Any:
+    def cached(snapshot: Snapshot, *rest: Any) -> Any:
         parts = [getattr(snapshot, field) for field in Snapshot.__dataclass_fields__]
         key = (function, *(tuple(map(id, part)) if isinstance(part, tuple) else id(part) for part in parts))
-        known = _of_this_seed.get(key)
-        if known is None:
-            known = _of_this_seed[key] = (function(snapshot, *rest), snapshot)
-        return known[0]
+        entry = _by_ids.get(key)
+        if entry is None:
+            entry = _by_ids[key] = (function(snapshot, *rest), snapshot)
+        return entry[0]
 
-    return remembered
+    return cached
 
 
 @contextmanager
-def remembering() -> Iterator[None]:
-    """For one seed."""
+def cached_functions() -> Iterator[None]:
+    """Replaces the operator's functions by cached ones while one seed runs."""
     real_validate, real_status = reconcile_module.validate, reconcile_module.parse_status
     real_settings, real_children = reconcile_module.build_driver_settings, reconcile_module.build_children
     real_spec, real_config, real_kind = workload_module.parse_spec, checkpoint_module.parse_config, fetch_module._with_kind
@@ -85,35 +89,35 @@ def remembering() -> Iterator[None]:
     def validate(resource: Json) -> ValidJob | Invalid:
         metadata = resource["metadata"]
         key = ("job", metadata["namespace"], metadata["name"], marshal.dumps(resource.get("spec")))
-        found: ValidJob | Invalid = _recall(key, lambda: real_validate(resource))
+        found: ValidJob | Invalid = _get_or_call(key, lambda: real_validate(resource))
         if isinstance(found, Invalid):
             return found
-        described: ValidJob = _recall(
+        described: ValidJob = _get_or_call(
             (*key, metadata["uid"], metadata["generation"]),
             lambda: replace(found, uid=metadata["uid"], generation=metadata["generation"]),
         )
         return described
 
     def parse_status(resource: Json) -> DedupJobStatus:
-        found: DedupJobStatus = _recall(("status", marshal.dumps(resource.get("status"))), lambda: real_status(resource))
+        found: DedupJobStatus = _get_or_call(("status", marshal.dumps(resource.get("status"))), lambda: real_status(resource))
         return found
 
     def build_driver_settings(namespace: str, name: str, spec: DedupJobSpec, pinned_config: JobConfig | None) -> DriverSettings:
         key = ("settings", namespace, name, id(spec), id(pinned_config))
-        found: DriverSettings = _recall(key, lambda: (real_settings(namespace, name, spec, pinned_config), spec, pinned_config))[0]
+        found: DriverSettings = _get_or_call(key, lambda: (real_settings(namespace, name, spec, pinned_config), spec, pinned_config))[0]
         return found
 
     def build_children(job: ValidJob, settings: DriverSettings, image: JobImage) -> Children:
         key = ("children", job.namespace, job.name, job.uid, job.generation, id(job.spec), id(settings), image)
-        found: Children = _recall(key, lambda: (real_children(job, settings, image), job.spec, settings))[0]
+        found: Children = _get_or_call(key, lambda: (real_children(job, settings, image), job.spec, settings))[0]
         return found
 
     def parse_spec(text: str | None) -> DedupJobSpec | None:
-        found: DedupJobSpec | None = _recall(("spec", text), lambda: real_spec(text))
+        found: DedupJobSpec | None = _get_or_call(("spec", text), lambda: real_spec(text))
         return found
 
     def parse_config(text: str | None) -> JobConfig | None:
-        found: JobConfig | None = _recall(("config", text), lambda: real_config(text))
+        found: JobConfig | None = _get_or_call(("config", text), lambda: real_config(text))
         return found
 
     def add_kind(item: Json, kind: str) -> Json:
@@ -138,7 +142,7 @@ def remembering() -> Iterator[None]:
         (checkpoint_module, "parse_config"): parse_config,
     }
     before = {place: getattr(*place) for place in replaced}
-    _of_this_seed.clear()
+    _by_ids.clear()
     for (module, name), function in replaced.items():
         setattr(module, name, function)
     try:
