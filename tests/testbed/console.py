@@ -61,7 +61,8 @@ def describe_running(steps: list[tuple[str, float]], columns: int) -> str:
     if not steps:
         return ""
     room = max(8, (columns - 3) // len(steps) - 14)
-    parts = [f"{title if len(title) <= room else title[: room - 1] + '…'} {duration(float(int(elapsed)))}" for title, elapsed in steps]
+    titles = [title if len(title) <= room else title[: room - 1] + "…" for title, _ in steps]
+    parts = [f"{title} {duration(elapsed) if elapsed >= 10 else f'{elapsed:.0f} s'}" for title, (_, elapsed) in zip(titles, steps, strict=True)]
     return ("  " + " · ".join(parts))[: columns - 1]
 
 

@@ -58,7 +58,7 @@ def ensure_jars(name: str, layout: Layout) -> Path | None:
     jars = JARS[name]
     folder = layout.cache / "jars" / f"{name}-{_digest(jars)}"
     log = layout.log / f"jars-{name}.log"
-    with file_lock(folder.parent / f".{name}.lock", f"the jars of image {name}"):
+    with file_lock(folder.parent / ".lock", "another run of Maven"):  # Maven's repository is not made for two at a time
         if folder.exists():
             return folder
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))

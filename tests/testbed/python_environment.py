@@ -76,7 +76,7 @@ def _install_with_uv(log: Path) -> None:
 
 def _index_of_pip() -> dict[str, str]:
     """uv does not read pip's configuration, where a company's mirror is usually named."""
-    command = [VENV / "bin" / "python", "-m", "pip", "config", "get", "global.index-url"]
+    command = [str(VENV / "bin" / "python"), "-m", "pip", "config", "get", "global.index-url"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return {"UV_DEFAULT_INDEX": done.stdout.strip()} if done.returncode == 0 and done.stdout.strip() else {}
 
