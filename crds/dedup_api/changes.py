@@ -74,23 +74,23 @@ CHANGES: dict[str, Change] = {
 """By path below `spec`. A member of a union has an entry of its own, because replacing one member by another is an edit
 too."""
 
-LIVE = {path for path, change in CHANGES.items() if change in {Change.LIVE, Change.FIXED}}
+UNSEEN_BY_DRIVER = {path for path, change in CHANGES.items() if change in {Change.LIVE, Change.FIXED}}
 """Fields that the driver never sees. A FIXED field can only differ in an object that was stored under another CRD."""
 
-_STATE = [path for path, change in CHANGES.items() if change is Change.STATE and not path.startswith("sink.")]
-"""These fields have the same path in `job.json`, where defaults are filled in."""
+_STATE_FIELDS = [path for path, change in CHANGES.items() if change is Change.STATE and not path.startswith("sink.")]
+"""These fields have the same path in `job.json`, where the operator has filled in the defaults."""
 
 
-def _at(document: dict[str, Any], path: str) -> Any:
+def _find_value(document: dict[str, Any], path: str) -> Any:
     found: Any = document
     for part in path.split("."):
         found = found.get(part, {})
     return found
 
 
-def _state(config: JobConfig) -> dict[str, Any]:
+def _collect_state_settings(config: JobConfig) -> dict[str, Any]:
     document = config.to_json_dict()
-    state = {f"spec.{path}": _at(document, path) for path in _STATE}
+    state = {f"spec.{path}": _find_value(document, path) for path in _STATE_FIELDS}
     state["spec.sink"] = sorted(document["sink"])
     state["spec.sink.kafka.transactionalIdPrefix"] = config.transactional_id_prefix
     return state
@@ -99,11 +99,11 @@ def _state(config: JobConfig) -> dict[str, Any]:
 def list_state_changes(before: JobConfig, after: JobConfig) -> list[str]:
     """The fields of the spec that differ and that the stored keys depend on. Empty if the checkpoint fits both
     configurations."""
-    old, new = _state(before), _state(after)
+    old, new = _collect_state_settings(before), _collect_state_settings(after)
     return [field for field in old if old[field] != new[field]]
 
 
 def state_identity(config: JobConfig) -> str:
     """Hash of everything that the stored keys depend on: 16 hexadecimal digits."""
-    text = json.dumps([config.generation, _state(config)], sort_keys=True, separators=(",", ":"))
+    text = json.dumps([config.generation, _collect_state_settings(config)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -50,9 +50,12 @@ class DriverStatus(ApiModel):
     blocked_by: Blocked | None = None
     """Set while the driver waits, and also in phase Running while no broker answers."""
     attempt: int | None = None
+    """Number of this driver start on the checkpoint."""
     generation: int | None = None
-    checkpoint_begun: bool = False
-    """A batch may have been planned on the checkpoint, so its stored keys belong to the settings of this job."""
+    """Checkpoint generation."""
+    checkpoint_has_state: bool = Field(False, alias="checkpointBegun")
+    """A batch may have been planned on the checkpoint, so its stored keys belong to the settings of this job. The JSON
+    name is that of version 0.1.0."""
     committed_in_this_run: bool = False
     """A batch has committed since this process started."""
     batch_running_since: str | None = None

@@ -13,11 +13,11 @@ from dedup_api.durations import DURATION_HELP, DURATION_PATTERN
 from dedup_api.model import rules
 
 _PART = r"""[^.\\s`"\'\\[\\]]+"""
-PATH = f"^{_PART}([.]{_PART})*$"
+PATH_PATTERN = f"^{_PART}([.]{_PART})*$"
 """Path of a field in the payload. Backslashes are doubled, because the pattern is part of a CEL string."""
 _HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?[.]?|\\[[0-9a-fA-F:]+\\])"
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-BROKERS = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
+BROKERS_PATTERN = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"
 
 
 def _cron_field(value: str) -> str:
@@ -32,7 +32,7 @@ _CRON_FIELDS = (
     "0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec",
     "[0-6]|sun|mon|tue|wed|thu|fri|sat",
 )
-CRON = f"^(@(hourly|daily|weekly|monthly|yearly)|{' '.join(_cron_field(value) for value in _CRON_FIELDS)})$"
+CRON_PATTERN = f"^(@(hourly|daily|weekly|monthly|yearly)|{' '.join(_cron_field(value) for value in _CRON_FIELDS)})$"
 """What a CronJob accepts, apart from ranges that run backwards, which the operator's validation refuses. The API server
 must never refuse the CronJob after the operator has stopped the driver for it."""
 

@@ -23,6 +23,7 @@ class JobConfig(ApiModel):
     namespace: str
     name: str
     generation: int = 1
+    """Checkpoint generation: the driver uses the folder of this number on the volume."""
     source: Source
     format: Format
     key: Key

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from dedup_api.field_rules import PATH, Topic, duration_rules, topic_rules
+from dedup_api.field_rules import PATH_PATTERN, Topic, duration_rules, topic_rules
 from dedup_api.model import ApiModel, rules
 
 
@@ -63,7 +63,7 @@ class Key(ApiModel):
                     "once: remove one of the two",
                 ),
                 (
-                    f"self.all(path, path.matches('{PATH}'))",
+                    f"self.all(path, path.matches('{PATH_PATTERN}'))",
                     "spec.key.fields must hold paths such as eventId or order.id: remove empty parts, spaces, quotes and brackets",
                 ),
             ),
@@ -109,7 +109,7 @@ class EventTime(ApiModel):
         "with from: Field, not allowed otherwise.",
         json_schema_extra=rules(
             (
-                f"self.matches('{PATH}')",
+                f"self.matches('{PATH_PATTERN}')",
                 "spec.eventTime.field must be a path such as timestamp or meta.time: remove empty parts, spaces, quotes and brackets",
             )
         ),

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from dedup_api.checkpoint import Checkpoint, Claim
 from dedup_api.driver import Driver
-from dedup_api.field_rules import BROKERS, CRON, Topic, duration_rules, topic_rules
+from dedup_api.field_rules import BROKERS_PATTERN, CRON_PATTERN, Topic, duration_rules, topic_rules
 from dedup_api.model import ApiModel, rules
 from dedup_api.names import MAX_NAME_LENGTH
 from dedup_api.records import DeadLetter, EventTime, Format, Key, OnInvalid, OnLate
@@ -44,7 +44,7 @@ class Source(ApiModel):
         description="Kafka brokers that the driver connects to first: host:port; separate several with commas. Required.",
         json_schema_extra=rules(
             (
-                f"self.matches('{BROKERS}')",
+                f"self.matches('{BROKERS_PATTERN}')",
                 "spec.source.bootstrapServers must be host:port, such as kafka.kafka.svc:9092; separate several with "
                 "commas and without spaces",
             )
@@ -95,7 +95,7 @@ class AvailableNow(ApiModel):
         "and again whenever spec.restartNonce or a setting of the driver changes.",
         json_schema_extra=rules(
             (
-                f"self.matches('{CRON}')",
+                f"self.matches('{CRON_PATTERN}')",
                 "spec.trigger.availableNow.schedule must have five fields as in crontab, such as */10 * * * *, or be "
                 "one of @hourly, @daily, @weekly, @monthly and @yearly",
             )

@@ -18,7 +18,7 @@ VALIDATIONS = "x-kubernetes-validations"
 
 
 class UnionModel(ApiModel):
-    """Base of such an object. The name `Union` would be taken for that of `typing`."""
+    """Base class of such an object."""
 
     union_path: ClassVar[str]
     """Path of the object as users write it, such as `spec.sink`."""
@@ -55,6 +55,6 @@ class UnionModel(ApiModel):
         return schema
 
     def find_union_problem(self) -> str | None:
-        """The sentence for the user when the number of members is wrong."""
+        """The message for the user if the number of members is wrong; None otherwise."""
         count = sum(getattr(self, name) is not None for name in self.union_members or type(self).model_fields)
         return None if count == 1 or (count == 0 and not self.union_required) else self.build_union_message()

@@ -1,4 +1,5 @@
-"""The control plane: turns DedupJobs into supervised Spark drivers.
+"""The operator: runs and supervises one Spark driver for each DedupJob.
 
-Layers, each of which imports only what stands to its right: handlers | reconcile | adapters | domain. Only `handlers` knows kopf.
+Layers, from top to bottom: handlers, reconcile, adapters, domain. A layer imports only from the layers below it. Only
+`handlers` imports kopf.
 """

@@ -1,4 +1,4 @@
-"""Puts the operator together and runs it: `python -m dedup_operator --job-image …`."""
+"""Builds the operator from its parts and runs it: `python -m dedup_operator --job-image …`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dedup_operator.settings import Settings, parse_settings
 logger = logging.getLogger("dedup_operator")
 
 RELIST_SECONDS = 300.0
-"""A watch that went quiet costs at most this."""
+"""When a watch silently stops, the operator misses changes for this long at most."""
 CRD_RETRY_SECONDS = 5.0
 
 
@@ -61,7 +61,7 @@ async def run(settings: Settings) -> None:
             tasks = [asyncio.create_task(relist_periodically(kube, queue, settings.namespaces, relist_now), name="relist")]
             if lease is not None:
                 tasks.append(asyncio.create_task(lease.run(), name="lease"))
-            logger.info("version %s watches %s", VERSION, ", ".join(settings.namespaces) or "all namespaces")
+            logger.info("operator version %s watches %s", VERSION, ", ".join(settings.namespaces) or "all namespaces")
             try:
                 await run_kopf(queue.add, reconciler.record_pod_deletion, settings.namespaces)
             finally:
@@ -76,7 +76,7 @@ async def run(settings: Settings) -> None:
 
 
 def build_lease(kube: Kube, settings: Settings, monotonic: Callable[[], float], on_start: Callable[[], None]) -> Lease | None:
-    """None for the only replica. From here on the client writes nothing without it."""
+    """None when this is the only replica. Otherwise the client refuses to write without the Lease from now on."""
     if not settings.lease:
         return None
     identity = f"{socket.gethostname()}_{uuid4()}"
@@ -94,8 +94,8 @@ def build_lease(kube: Kube, settings: Settings, monotonic: Callable[[], float], 
 
 
 def require_lease(lease: Lease | None, reconcile: Reconcile) -> Reconcile:
-    """Reconciles only while this replica holds the Lease. A standby drops every DedupJob from its queue. When it acquires
-    the Lease, it lists all DedupJobs."""
+    """Reconciles only while this replica holds the Lease. A standby drops every DedupJob from its queue. When it
+    acquires the Lease, it lists all DedupJobs."""
 
     async def reconcile_if_held(key: Key) -> float | None:
         return await reconcile(key) if lease is None or lease.is_held() else None
@@ -104,18 +104,18 @@ def require_lease(lease: Lease | None, reconcile: Reconcile) -> Reconcile:
 
 
 async def wait_for_crd(kube: Kube, namespaces: tuple[str, ...]) -> None:
-    """kopf looks for the resource once, when it starts; so it starts when the resource is there."""
+    """kopf looks up the CRD only once, when it starts. The operator therefore starts kopf after the CRD exists."""
     while True:
         try:
             await kube.list(Resource.DEDUP_JOBS, namespaces[0] if namespaces else None)
             return
         except DedupOperatorError as error:
-            logger.warning("cannot list %s: %s; again in %.0f s", names.CRD_NAME, error, CRD_RETRY_SECONDS)
+            logger.warning("cannot list %s: %s; the operator retries in %.0f s", names.CRD_NAME, error, CRD_RETRY_SECONDS)
             await asyncio.sleep(CRD_RETRY_SECONDS)
 
 
 async def relist_periodically(kube: Kube, queue: WorkQueue, namespaces: tuple[str, ...], now: asyncio.Event) -> None:
-    """Every few minutes, and when `now` is set."""
+    """Puts all DedupJobs into the queue every few minutes, and when `now` is set."""
     while True:
         now.clear()
         failed = False

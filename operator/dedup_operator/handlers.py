@@ -1,7 +1,7 @@
-"""The only place that knows kopf: watches in, keys out.
+"""The only module that imports kopf: it turns watch events into keys of DedupJobs.
 
-kopf keeps the watches alive (bookmarks, reconnects, credentials) and the process (signals, graceful end). Its handlers here say
-which job an event concerns, and nothing else: no finalizer, no annotation, no state of its own on anybody's object.
+kopf maintains the watches (bookmarks, reconnects, credentials) and the process (signals, graceful end). The handlers
+only find out which DedupJob an event concerns. They write nothing: no finalizer, no annotation, no state of kopf.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ CHILDREN = (
 
 
 def build_registry(add: Add, record_pod_deletion: RecordPodDeletion) -> kopf.OperatorRegistry:
-    """Watches for DedupJobs and for their children; `add` puts a job into the work queue, `record_pod_deletion` takes a pod that goes."""
+    """Watches DedupJobs and their children. `add` puts a DedupJob into the work queue. `record_pod_deletion` gets each
+    pod that is deleted."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(login)
 
@@ -49,23 +50,24 @@ def build_registry(add: Add, record_pod_deletion: RecordPodDeletion) -> kopf.Ope
         if namespace and job and "deletionTimestamp" in body["metadata"]:
             record_pod_deletion(Key(namespace, job), dict(body))
 
-    kopf.on.event(*PODS, registry=registry)(on_pod_deletion)  # before the look that it is for
+    # Registered before on_child, so that the reconciliation knows the deletion.
+    kopf.on.event(*PODS, registry=registry)(on_pod_deletion)
     for group, version, plural in CHILDREN:
         kopf.on.event(group, version, plural, registry=registry)(on_child)
     return registry
 
 
 def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """With the same library, and so by the same rules, as the operator's own client."""
+    """Finds the credentials with the same library, and by the same rules, as the operator's own client."""
     return kopf.login_via_client(**kwargs)
 
 
 def build_kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
-    settings.posting.enabled = False  # the operator has its own events
-    settings.peering.standalone = True  # one replica; two would still be safe, see docs/decisions
-    settings.scanning.disabled = True  # no rights on namespaces and CRDs are needed
-    settings.watching.server_timeout = 300  # seconds; a watch is renewed before a proxy in between cuts it
+    settings.posting.enabled = False  # the operator writes its own events
+    settings.peering.standalone = True  # the operator has its own Lease, see adapters/lease.py
+    settings.scanning.disabled = True  # so that the operator needs no rights on namespaces and CRDs
+    settings.watching.server_timeout = 300  # seconds; kopf renews a watch before a proxy closes it
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 30
     settings.watching.reconnect_backoff = 1
@@ -73,14 +75,14 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 60
     settings.networking.enforce_retry_after = True
     settings.process.ultimate_exiting_timeout = 20  # below the pod's grace period
-    settings.queueing.idle_timeout = 1  # handlers only add a key; there is nothing to keep a worker for
+    settings.queueing.idle_timeout = 1  # the handlers are short, so no worker has to stay
     for group, version, plural in CHILDREN:
         settings.watching.label_selectors[group, version, plural] = OWN_SELECTOR
     return settings
 
 
 async def run_kopf(add: Add, record_pod_deletion: RecordPodDeletion, namespaces: tuple[str, ...]) -> None:
-    """Until the process is asked to end, or a watch fails for good."""
+    """Returns when the process gets a signal to end, or when a watch fails permanently."""
     await kopf.operator(
         registry=build_registry(add, record_pod_deletion),
         settings=build_kopf_settings(),
@@ -91,6 +93,6 @@ async def run_kopf(add: Add, record_pod_deletion: RecordPodDeletion, namespaces:
 
 
 def configure_logging(log_format: str, level: str) -> None:
-    # One line per watch event says nothing; what the operator did about it is logged where it is done.
+    # kopf logs one line for each watch event. The operator logs what it does about the event.
     logging.getLogger("kopf.objects").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     kopf.configure(log_format=kopf.LogFormat.JSON if log_format == "json" else kopf.LogFormat.FULL, verbose=level == "debug")

@@ -1,8 +1,9 @@
-"""The work queue: which job is looked at when.
+"""The work queue: which DedupJob is reconciled when.
 
-Level-based: an entry says only *which* job, so a hundred events make one look. One job is never looked at twice at once, a
-failure is repeated with growing pauses, and every job comes up again by itself after a while. kopf's timers would do the last
-part too, but they put a finalizer on the resource, and then an uninstalled operator blocks its deletion.
+The queue is level-based: an entry says only which DedupJob, so a hundred events cause one reconciliation. One DedupJob
+is never reconciled twice at the same time. The queue repeats a failed reconciliation with growing pauses, and every
+DedupJob after a while. kopf's timers could do the last part, but they put a finalizer on the DedupJob, and then nobody
+can delete it after the operator is uninstalled.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from dedup_operator.domain.types import Key
 
 FIRST_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 120.0
-"""An API server that was away for long is found again within this."""
+"""The operator notices within this time that the API server answers again."""
 RECONCILE_TIMEOUT_SECONDS = 120.0
-"""A round is a dozen requests; one that takes longer hangs."""
+"""A reconciliation makes about a dozen requests. One that takes longer hangs."""
 HEARTBEAT_SECONDS = 1.0
 JITTER = 0.1
-"""Of each pause, so that jobs which were started together do not stay together."""
+"""Part of each pause that is random, so that DedupJobs which were added together are not always reconciled together."""
 
 logger = logging.getLogger(__name__)
 
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
-"""Looks at one job once; returns the seconds until the next look, or None to forget the job. Raises to be repeated."""
+"""Reconciles one DedupJob. Returns the seconds until the next reconciliation, or None to forget it. Raises to be
+repeated."""
 
 
 @dataclass
@@ -38,17 +40,17 @@ class WorkQueue:
     reconcile: Reconcile
     workers: int
     heartbeat: float = 0.0
-    """Loop time at which the dispatcher last went round; stands still when the loop or the dispatcher does."""
+    """Loop time of the dispatcher's last iteration. It stops when the event loop or the dispatcher hangs."""
     _due: dict[Key, float] = field(default_factory=dict)
     _heap: list[tuple[float, Key]] = field(default_factory=list)
     _failures: dict[Key, int] = field(default_factory=dict)
     _running: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
     _again: set[Key] = field(default_factory=set)
-    """Came up while being looked at."""
+    """DedupJobs that were added during their reconciliation."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, key: Key, delay: float = 0.0) -> None:
-        """Look at `key` in `delay` seconds at the latest. A job that keeps failing keeps its pause."""
+        """Reconciles `key` in `delay` seconds at the latest. A failing DedupJob keeps its pause."""
         if key in self._running:
             self._again.add(key)
             return
@@ -104,7 +106,7 @@ class WorkQueue:
             self._failures.pop(key, None)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, the job must come up again
+        except Exception as error:  # noqa: BLE001  after any error the DedupJob must be reconciled again
             pause = self._count_failure(key, error)
         finally:
             self._running.pop(key, None)
@@ -119,5 +121,5 @@ class WorkQueue:
         count = self._failures[key] = self._failures.get(key, 0) + 1
         asked = getattr(error, "retry_after", None)
         pause: float = asked or min(FIRST_BACKOFF_SECONDS * 2 ** (count - 1), MAX_BACKOFF_SECONDS)
-        logger.warning("%s: %s; again in %.0f s", key, error or type(error).__name__, pause)
+        logger.warning("%s: %s; the operator retries in %.0f s", key, error or type(error).__name__, pause)
         return pause

@@ -1,7 +1,7 @@
 """One reconciliation of one DedupJob: fetch, observe, validate, build, decide, apply, report the status.
 
-The same steps run after a change of the DedupJob, after an event of a child and after a timer. No step depends on a particular event, so a
-reconciliation may be repeated, skipped or interrupted at any point.
+The same steps run after a change of the DedupJob, after an event of a child and after a timer. No step depends on a
+particular event, so a reconciliation may be repeated, skipped or interrupted at any point.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Reconciler:
     resync_seconds: float
     _last_progress_writes: dict[Key, LastProgressWrite] = field(default_factory=dict)
     _last_deleted_pods: dict[Key, Json] = field(default_factory=dict)
-    """The last deleted pod of each DedupJob. It is lost when the operator restarts; the status then lacks an exit that no live read saw."""
+    """The last deleted pod of each DedupJob. It is lost when the operator restarts; the status then lacks an exit that
+    no live read saw."""
 
     def record_pod_deletion(self, key: Key, pod: Json) -> None:
         """`pod`: as the watch showed it, while it is being deleted or after that."""

@@ -1,4 +1,4 @@
-"""The operator's settings: one flag each, with an environment variable of the same name as its default."""
+"""The operator's settings. Each has a flag and an environment variable, which gives the default of the flag."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ PREFIX = "DEDUP_OPERATOR_"
 class Settings:
     job_image: JobImage
     namespaces: tuple[str, ...]
-    """Empty: all of the cluster."""
+    """Empty: all namespaces."""
     log_format: str
     log_level: str
     port: int
     resync_seconds: float
     workers: int
     lease: str
-    """Empty: this is the only replica."""
+    """Name of the Lease. Empty: there is only one replica."""
     lease_namespace: str
 
 
 def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Flags win over the environment. Exits with a message for anything that is missing or illegible."""
+    """Flags have priority over the environment. Ends the process with a message when a value is missing or
+    unreadable."""
     parser = build_parser(environment)
     found = parser.parse_args(arguments)
     if not found.job_image:
-        parser.error(f"--job-image (or {PREFIX}JOB_IMAGE) is needed: the image that drivers run")
+        parser.error(f"set --job-image (or {PREFIX}JOB_IMAGE) to the image that drivers run")
     return Settings(
         job_image=JobImage(found.job_image, found.job_image_pull_policy, tuple(found.job_image_pull_secret)),
         namespaces=tuple(found.namespace),
@@ -55,15 +56,21 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="dedup_operator",
-        description="Runs DedupJobs. Outside of a cluster it uses KUBECONFIG.",
-        epilog=f"Each flag can be given as an environment variable too: --job-image as {PREFIX}JOB_IMAGE; lists separated by commas.",
+        description="Runs and supervises the drivers of DedupJobs. Outside a cluster it uses KUBECONFIG.",
+        epilog=f"Each flag has an environment variable: --job-image has {PREFIX}JOB_IMAGE. Lists are separated by commas.",
     )
     add = parser.add_argument
-    add("--job-image", default=default("job-image", ""), help="image that drivers run")
+    add("--job-image", default=default("job-image", ""), help="image that drivers run (required)")
     add("--job-image-pull-policy", default=default("job-image-pull-policy", "IfNotPresent"), choices=["Always", "IfNotPresent", "Never"])
     secrets = several("job-image-pull-secret")
-    add("--job-image-pull-secret", action="append", default=secrets, metavar="NAME", help="Secret of a DedupJob's namespace; repeatable")
-    add("--namespace", action="append", default=several("namespace"), help="namespace to watch; repeatable; all when absent")
+    add(
+        "--job-image-pull-secret",
+        action="append",
+        default=secrets,
+        metavar="NAME",
+        help="pull Secret in the namespace of each DedupJob (repeatable)",
+    )
+    add("--namespace", action="append", default=several("namespace"), help="namespace to watch (repeatable; default: all namespaces)")
     add("--log-format", default=default("log-format", "text"), choices=["text", "json"])
     add("--log-level", default=default("log-level", "info"), choices=["debug", "info", "warning", "error"])
     add("--port", type=int, default=int(default("port", "8081")), help="port of /metrics and /healthz")
@@ -71,14 +78,14 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--resync-seconds",
         type=float,
         default=float(default("resync-seconds", "15")),
-        help="seconds between two looks at a job and its driver when nothing happens",
+        help="seconds between two reconciliations of a DedupJob when no event arrives",
     )
-    add("--workers", type=int, default=int(default("workers", "8")), help="jobs looked at side by side")
+    add("--workers", type=int, default=int(default("workers", "8")), help="number of DedupJobs that are reconciled at the same time")
     add(
         "--lease",
         default=default("lease", ""),
         metavar="NAME",
-        help="Lease that says which of several replicas works",
+        help="Lease that decides which replica is active (needed for several replicas)",
     )
     add("--lease-namespace", default=default("lease-namespace", "default"), metavar="NAME", help="namespace of the Lease")
     return parser

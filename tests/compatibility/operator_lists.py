@@ -15,7 +15,7 @@ from dedup_api.reasons import Reason
 from dedup_api.status import DriverExit
 from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.annotations import GivenUp
-from dedup_operator.domain.driver_settings import build_inputs
+from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.manifests import JobImage, build_children
 from dedup_operator.domain.validate import ValidJob, validate
 from dedup_operator.settings import build_parser
@@ -60,7 +60,7 @@ def _list_manifests() -> List:
     for name, spec in SAMPLES.items():
         job = validate({"metadata": {"namespace": "shop", "name": name, "uid": "uid", "generation": 1}, "spec": spec})
         assert isinstance(job, ValidJob), f"a DedupJob of the previous version is refused: {job}"
-        children = build_children(job, build_inputs(job.namespace, job.name, job.spec, None), IMAGE)
+        children = build_children(job, build_driver_settings(job.namespace, job.name, job.spec, None), IMAGE)
         for child in vars(children).values():
             if child is not None:
                 digest = re.compile(rf"\b{name}-job-[0-9a-f]{{8}}\b")

@@ -108,7 +108,7 @@ def choose_builder(settings: Settings) -> str:
         if done.returncode == 0:
             return builder
         failures.append(f"{builder} does not work: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
-    raise SettingsError("The images cannot be built here. " + "; ".join(failures) + ".")
+    raise SettingsError("The images cannot be built here: " + "; ".join(failures))
 
 
 def build_command(builder: str, source: Source, identity: Path, base_image: str, architecture: str) -> list[str | Path]:

@@ -119,7 +119,7 @@ def build_status(run: DriverRun) -> DriverStatus:
         phase=Phase.RUNNING,
         attempt=run.attempt,
         generation=1,
-        checkpoint_begun=True,
+        checkpoint_has_state=True,
         committed_in_this_run=True,
         progress=Progress(batch=7, rows_in=10, rows_out=8, unique=8, duplicates=2, lag_records=0, last_progress_time=FIXED_TIME),
     )

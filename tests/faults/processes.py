@@ -80,8 +80,7 @@ class FaultyDriver(Driver):
         command += ["--transaction-seconds", str(TRANSACTION_SECONDS), "--lock-seconds", str(self._lock_seconds)]
         if self._fault is not None:
             command += ["--fault", self._fault.to_json()]
-        command += ["--", "--config", str(self.folder / "job.json"), "--checkpoint", str(self.checkpoint)]
-        command += ["--port", str(self.port), "--termination-log", str(self.termination_log)]
+        command += ["--", *self.build_arguments()]
         with self.output.open("wb") as output:
             environment = build_environment(self._environment)
             return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)

@@ -16,6 +16,7 @@ from dedup_job.stream.session import build_spark_conf, start_session
 from kafka.broker import Broker, find_broker
 from kafka.driver import Driver, build_config
 from kafka.jars import fetch_connector_jars, make_class_archive
+from kafka.shared_jvm import DriverHost, SharedJvmDriver
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -57,3 +58,16 @@ def spark(connector_jars: Path) -> Iterator[SparkSession]:
 def start_driver(tmp_path: Path, connector_jars: Path) -> Callable[[JobConfig | str], Driver]:
     """A driver on this test's checkpoint; use it with `with`."""
     return lambda config: Driver(tmp_path, config, connector_jars)
+
+
+@pytest.fixture(scope="session")
+def driver_host(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DriverHost]:
+    host = DriverHost(tmp_path_factory.mktemp("driver-host"), connector_jars)
+    yield host
+    host.end()
+
+
+@pytest.fixture
+def start_in_shared_jvm(tmp_path: Path, connector_jars: Path, driver_host: DriverHost) -> Callable[[JobConfig | str], Driver]:
+    """A driver on this test's checkpoint that shares its JVM with other tests; use it with `with`."""
+    return lambda config: SharedJvmDriver(tmp_path, config, connector_jars, driver_host)

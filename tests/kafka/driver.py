@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dedup_api.driver_status import DriverStatus, Phase, TerminationMessage
 from dedup_api.job_config import JobConfig
@@ -53,6 +53,17 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Process(Protocol):
+    """As much of `subprocess.Popen` as a driver's process needs here."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Driver:
     """One run. `folder` holds the checkpoint and is kept from run to run."""
 
@@ -70,9 +81,12 @@ class Driver:
         self.termination_log.unlink(missing_ok=True)
         self._process = self._start(jars)
 
-    def _start(self, jars: Path) -> subprocess.Popen[bytes]:
-        command = [*self.command_prefix, sys.executable, "-W", "ignore", *self.program, "--config", str(self.folder / "job.json")]
-        command += ["--checkpoint", str(self.checkpoint), "--port", str(self.port), "--termination-log", str(self.termination_log)]
+    def build_arguments(self) -> list[str]:
+        paths = {"--config": self.folder / "job.json", "--checkpoint": self.checkpoint, "--termination-log": self.termination_log}
+        return ["--port", str(self.port), *(word for name, path in paths.items() for word in (name, str(path)))]
+
+    def _start(self, jars: Path) -> Process:
+        command = [*self.command_prefix, sys.executable, "-W", "ignore", *self.program, *self.build_arguments()]
         paths = os.pathsep.join(str(ROOT / name) for name in ("crds", "job"))
         environment = {**os.environ, "PYTHONPATH": paths, "DEDUP_CONNECTOR_JARS": str(jars)}
         with self.output.open("wb") as output:

@@ -201,7 +201,7 @@ class DriverProcess:
             blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message="Another process holds the lock.") if self.waits_for_lock else None,
             attempt=self.attempt,
             generation=1,
-            checkpoint_begun=self.attempt is not None and self.volume.state_config is not None,
+            checkpoint_has_state=self.attempt is not None and self.volume.state_config is not None,
             committed_in_this_run=self.committed,
             batch_running_since=render_time(self.batch_since) if self.batch_since is not None else None,
             pending_since=render_time(self.started_at) if self.phase is Phase.STARTING else None,

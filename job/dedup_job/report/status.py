@@ -81,7 +81,7 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
         blocked_by=snapshot.blocked_by,
         attempt=snapshot.attempt,
         generation=snapshot.generation,
-        checkpoint_begun=snapshot.checkpoint_has_state,
+        checkpoint_has_state=snapshot.checkpoint_has_state,
         committed_in_this_run=snapshot.committed_in_this_run,
         batch_running_since=None if snapshot.batch_started is None else build_rfc3339(snapshot.batch_started),
         pending_since=None if pending is None else build_rfc3339(pending),

@@ -1,7 +1,7 @@
 """Executes a decision. This module only writes; what to write comes from the domain.
 
-Every change names the object and the version that the operator read, and every deletion names the object's UID. A creation can only name
-kind and name. docs/decisions/0009 says what happens when such a write arrives late.
+Every change names the object and the version that the operator read, and every deletion names the object's UID. A
+creation can only name kind and name. docs/decisions/0009 says what happens when such a write arrives late.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ async def apply_checkpoint(kube: Kube, job: ValidJob | Invalid, observed: Observ
         return await _apply_record(kube, observed, children)
     updated = checkpoint_updates.build_updated_claim(job, observed, claim, children)
     body, refused = await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, updated)
-    # A second write for the size: when the storage class refuses a larger size, the change of the owner must still take effect.
+    # A second write for the size: when the storage class refuses a larger size, the change of the owner must still take
+    # effect.
     grown = checkpoint_updates.build_grown_claim(body, claim, children)
     if refused or grown is None:
         return refused
@@ -80,12 +81,12 @@ async def _replace_if_changed(kube: Kube, resource: Resource, before: Json, afte
     try:
         return {**await kube.replace(resource, after), "kind": after["kind"]}, ""
     except ApiRefused as error:
-        return before, f"It could not be changed: {error}"
+        return before, f"The claim could not be changed, because the API server refused it: {error}"
 
 
 async def apply_decision(kube: Kube, namespace: str, observed: ObservedState, children: Children | None, decision: Decision) -> None:
-    """`children` is None only when the spec is invalid. Raises ApiRefused, NameTaken and CheckpointTaken, which the caller reports in the
-    DedupJob's conditions."""
+    """`children` is None only when the spec is invalid. Raises ApiRefused, NameTaken and CheckpointTaken, which the
+    caller reports in the DedupJob's conditions."""
     match decision:
         case Start() | RepairDrift() if children is not None:
             await _create_missing(kube, observed, children)
@@ -94,7 +95,8 @@ async def apply_decision(kube: Kube, namespace: str, observed: ObservedState, ch
             await _stop_runs(kube, observed)
         case UpdateSchedule(stop_run=stop_run) if children is not None:
             await _create_missing(kube, observed, children)
-            if stop_run:  # before the new settings are written: afterwards the operator could no longer see that the run must stop
+            if stop_run:
+                # Before the new settings are written: afterwards the operator could no longer see that the run must stop.
                 await _stop_runs(kube, observed)
             await _start(kube, observed.workload, children)
         case Keep() if children is not None:
@@ -152,8 +154,8 @@ async def _write(request: Awaitable[Json], body: Json) -> Json:
 
 
 async def _replace_workload(kube: Kube, body: Json, *, changes_spec: bool) -> None:
-    """Writes the workload with the metadata.generation that it will have, see `annotations.APPLIED_GENERATION`. Only the API server knows
-    whether a write changes the spec, so a second write corrects a wrong prediction."""
+    """Writes the workload with the metadata.generation that it will have, see `annotations.APPLIED_GENERATION`. Only
+    the API server knows whether a write changes the spec, so a second write corrects a wrong prediction."""
     resource, generation = RESOURCES[body["kind"]], body["metadata"]["generation"] + changes_spec
     workload_updates.set_applied_generation(body, generation)
     written = await _write(kube.replace(resource, body), body)
@@ -170,7 +172,8 @@ async def _start(kube: Kube, workload: Workload | None, children: Children) -> N
 
 
 async def _scale(kube: Kube, observed: ObservedState, replicas: int, annotations: dict[str, str] | None = None) -> None:
-    """At 0 it also stops the runs of a schedule: a suspended CronJob starts no new run, but leaves the present one alone."""
+    """At 0 it also stops the runs of a schedule: a suspended CronJob starts no new run, but leaves the present one
+    alone."""
     workload = observed.workload
     if workload is None:
         return
@@ -195,7 +198,8 @@ async def _stop_runs(kube: Kube, observed: ObservedState) -> None:
 
 
 async def _remove(kube: Kube, namespace: str, workload: Workload) -> None:
-    """Names the version too: the deletion fails when something has scaled the workload up since the operator read it."""
+    """Names the version too: the deletion fails when something has scaled the workload up since the operator read
+    it."""
     metadata = workload.raw["metadata"]
     await kube.delete(
         RESOURCES[workload.kind],

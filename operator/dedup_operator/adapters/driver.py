@@ -1,4 +1,4 @@
-"""Asks a driver how it is: GET /status on its pod."""
+"""Reads the status of a driver: GET /status on its pod."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from dedup_api.driver_status import DriverStatus
 from dedup_operator.domain.observe.pod import DriverUnreachable
 
 TIMEOUT = aiohttp.ClientTimeout(total=4, connect=2)
-"""The driver answers from memory; what takes longer counts as silence, and a round must not wait for it."""
+"""The driver answers from memory, so a healthy driver is faster. A reconciliation must not wait longer."""
 MAX_RESPONSE_BYTES = 1 << 20
 MAX_REMEMBERED = 1000
+"""Unreachable drivers. With more of them, those of deleted pods are forgotten."""
 FORGET_AFTER = timedelta(hours=1)
-"""Pods come and go without a word; one that is still silent is only noted anew."""
+"""Nothing tells this class that a pod is gone. If the pod still exists, its next failure starts a new record."""
 
 
 @dataclass
 class Drivers:
     session: aiohttp.ClientSession
     _unreachable: dict[str, DriverUnreachable] = field(default_factory=dict)
-    """By pod UID: how its silence began. Forgotten when the operator ends: that only delays a report."""
+    """By pod UID: the first failed request. It is lost when the operator restarts, which only delays a report."""
 
     async def fetch_status(self, uid: str, address: str, now: datetime) -> DriverStatus | DriverUnreachable:
-        """Never raises: a driver that does not answer is an answer too."""
+        """Never raises. A failed request gives DriverUnreachable."""
         if len(self._unreachable) > MAX_REMEMBERED:
-            self._unreachable = {uid: silence for uid, silence in self._unreachable.items() if now - silence.since < FORGET_AFTER}
+            self._unreachable = {uid: found for uid, found in self._unreachable.items() if now - found.since < FORGET_AFTER}
         try:
-            answer = await self._get(address)
+            driver_status = await self._get(address)
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
             text = str(error) or type(error).__name__
-            # The first error stays: a message that alternates would be a write in every round.
+            # The first error stays. A message that alternates would cause a write of the status in every
+            # reconciliation.
             return self._unreachable.setdefault(uid, DriverUnreachable(now, text.splitlines()[0]))
         self._unreachable.pop(uid, None)
-        return answer
+        return driver_status
 
     async def _get(self, address: str) -> DriverStatus:
         host = f"[{address}]" if ":" in address else address

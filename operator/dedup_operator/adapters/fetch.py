@@ -48,16 +48,17 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
     existing = ((job.get("spec") or {}).get("checkpoint") or {}).get("existing")
     claim_name = existing["claimName"] if existing else names.claim_name(name)
     record_name = names.record_name(claim_name, names.folder_name(name, existing.get("subPath"))) if existing else None
-    # The pods come after the workloads. A workload at 0 whose controller has seen that creates no more pods, so a pod that is missing in
-    # this later read stays missing.
+    # The pods come after the workloads. A workload at 0 whose controller has seen that creates no more pods, so a pod
+    # that is missing in this later read stays missing.
     (stateful_set, cron_job, service), (claim, record), (runs, config_maps) = await asyncio.gather(
         asyncio.gather(*(kube.get(kind, namespace, driver) for kind in (Resource.STATEFUL_SETS, Resource.CRON_JOBS, Resource.SERVICES))),
         asyncio.gather(kube.get(Resource.CLAIMS, namespace, claim_name), _fetch_record(kube, namespace, record_name)),
         asyncio.gather(*(kube.list(kind, namespace, labelSelector=labels) for kind in (Resource.JOBS, Resource.CONFIG_MAPS))),
     )
-    # The DedupJob is read a second time, because only then a missing child is known to be missing for another reason than the deletion of
-    # the DedupJob. Otherwise the operator would recreate what the garbage collector has just deleted. When the spec was edited meanwhile,
-    # the operator acts on the edit at once: an edit cannot change the names of the children.
+    # The DedupJob is read a second time, because only then a missing child is known to be missing for another reason
+    # than the deletion of the DedupJob. Otherwise the operator would recreate what the garbage collector has just
+    # deleted. When the spec was edited meanwhile, the operator acts on the edit at once: an edit cannot change the
+    # names of the children.
     by_name, by_label, again = await asyncio.gather(
         kube.get(Resource.PODS, namespace, names.driver_pod_name(name)),
         kube.list(Resource.PODS, namespace, labelSelector=labels),

@@ -1,4 +1,4 @@
-"""The operator's HTTP port: /healthz for kubelet, /metrics for Prometheus."""
+"""The operator's HTTP server: /healthz for kubelet, /metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-STANDSTILL_SECONDS = 60.0
-"""The dispatcher goes round every second; a minute without it is no slow machine any more."""
+MAX_HEARTBEAT_AGE_SECONDS = 60.0
+"""The dispatcher iterates every second. A slow machine does not explain a minute without an iteration."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class HealthServer:
         app.add_routes([web.get("/healthz", self._healthz), web.get("/metrics", self._metrics)])
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        # "::" would fail where IPv6 is off; None listens on every family that there is.
+        # "::" fails on a machine without IPv6. None listens on all available address families.
         await web.TCPSite(self._runner, None, self.port).start()
 
     async def stop(self) -> None:
@@ -33,8 +33,8 @@ class HealthServer:
 
     async def _healthz(self, _: web.Request) -> web.Response:
         age = self.seconds_since_heartbeat()
-        if age > STANDSTILL_SECONDS:
-            return web.Response(status=503, text=f"the work queue has stood still for {age:.0f} s\n")
+        if age > MAX_HEARTBEAT_AGE_SECONDS:
+            return web.Response(status=503, text=f"the work queue has not run for {age:.0f} s\n")
         return web.Response(text="ok\n")
 
     async def _metrics(self, _: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
-"""The API server, as five calls on dictionaries.
+"""A small client of the API server: five calls on dictionaries.
 
-Objects go in and out as they are in YAML: the generated models of the client would be a second description of what the
-builders already say. What can go wrong is translated here, once, into the operator's own errors.
+Objects are dictionaries, as in YAML, because the client's generated models would only repeat what the manifest builders
+say. This module translates all failures into the operator's own errors.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from dedup_operator.domain.errors import ApiConflict, ApiRefused, ApiUnavailable
 from dedup_operator.domain.types import Json
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
-"""An API server under load answers in seconds; one that takes longer is asked again in the next round."""
+"""An API server under load answers within seconds. After this time the operator retries in the next reconciliation."""
 PAGE = 500
 
 
 class Resource(Enum):
-    """Path of the API group, and plural."""
+    """The path of the API group, and the plural name."""
 
     DEDUP_JOBS = (f"/apis/{names.API_VERSION}", names.PLURAL)
     STATEFUL_SETS = ("/apis/apps/v1", "statefulsets")
@@ -46,7 +46,7 @@ class Resource(Enum):
 
 
 class AlreadyExists(ApiConflict):
-    """Another object has the name."""
+    """An object of this kind and name exists already."""
 
 
 @dataclass
@@ -54,10 +54,10 @@ class Kube:
     api: Any
     """`kubernetes.aio.client.ApiClient`, which has no types of its own."""
     check_write: Callable[[], None] = lambda: None
-    """Called before every write but that of the lease itself; raises where this replica may not write now."""
+    """Called before every write except those of the Lease. Raises when this replica may not write now."""
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
-        """A live read: None means that the API server says it does not exist."""
+        """Reads from the API server, not from a cache. None means that the object does not exist."""
         return await self._call("GET", _path(resource, namespace, name), missing_is_none=True)
 
     async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Json]:
@@ -73,12 +73,12 @@ class Kube:
             parameters["continue"] = token
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
-        """Raises AlreadyExists where the name is taken."""
+        """Raises AlreadyExists when the name is in use."""
         self._check(resource)
         return await self._call("POST", _path(resource, namespace), body=body) or {}
 
     async def replace(self, resource: Resource, body: Json, subresource: str = "") -> Json:
-        """Raises ApiConflict unless the object is still the one that was read (UID and resourceVersion)."""
+        """Raises ApiConflict when the object is not the one that was read (UID and resourceVersion)."""
         self._check(resource)
         metadata = body["metadata"]
         path = _path(resource, metadata["namespace"], metadata["name"])
@@ -87,8 +87,11 @@ class Kube:
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, *, version: str | None = None, foreground: bool = False
     ) -> None:
-        """Only the object with this UID; one that is gone already is fine. `version`: its resourceVersion, where it must not have changed
-        since it was read. `foreground`: it stays until what it owns is gone."""
+        """Deletes only the object with this UID. It is no error when the object is gone already.
+
+        `version`: a resourceVersion; the deletion fails when the object has another one. `foreground`: the object
+        exists until everything that it owns is gone.
+        """
         self._check(resource)
         preconditions = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": version}
         body = {"preconditions": preconditions, "propagationPolicy": "Foreground" if foreground else "Background"}
@@ -127,7 +130,7 @@ def _path(resource: Resource, namespace: str | None, name: str | None = None) ->
 
 
 def _message(text: bytes) -> tuple[str, str]:
-    """(reason, message) of a `Status` answer."""
+    """The reason and the message of an error response."""
     try:
         status = json.loads(text)
         return str(status.get("reason", "")), str(status.get("message", ""))
@@ -147,8 +150,8 @@ def _translate(code: int, said: tuple[str, str], retry_after: str | None) -> Exc
 
 
 async def connect() -> Kube:
-    """With the pod's service account in a cluster, else with KUBECONFIG."""
-    # Without types in the package; one name each, so that the checker does not have to be told at every call.
+    """In a cluster it uses the pod's service account, elsewhere KUBECONFIG."""
+    # The package has no types. One annotation for each name is enough for the type checker.
     load_file: Any = kubernetes_config.load_kube_config
     load_pod: Any = kubernetes_config.load_incluster_config
     settings: Any = kubernetes_client.Configuration()

@@ -1,7 +1,8 @@
-"""Which of several replicas works: the one that holds the Lease.
+"""Decides which of several replicas of the operator is active: the one that holds the Lease.
 
-Two operators at once are safe, see docs/decisions/0009; they would only do everything twice. So the Lease is no fence, it saves work and
-noise: whoever does not hold it looks at nothing, and a holder whose renewal is overdue sends nothing until it has renewed.
+Two active operators do no harm, see docs/decisions/0009, but they do everything twice. The Lease is therefore no fence;
+it avoids this work. A standby reconciles nothing, and a replica that could not renew its Lease in time writes nothing
+until it has renewed the Lease.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from dedup_operator.domain.errors import ApiConflict, ApiUnavailable, DedupOpera
 from dedup_operator.domain.types import Json
 
 DURATION_SECONDS = 15
-"""A standby takes over when the Lease has not changed for this long by its own clock; the clocks of the two need not agree."""
+"""A standby takes over when the Lease has not changed for this long by its own clock. The replicas' clocks need not
+agree."""
 OVERDUE_SECONDS = 10.0
-"""Before the others take over, with a request's time to spare."""
+"""After this time without a renewal the replica stops writing. It leaves time for one request before a standby takes
+over."""
 RENEW_SECONDS = 3.0
 
 logger = logging.getLogger(__name__)
@@ -32,54 +35,56 @@ class Lease:
     namespace: str
     name: str
     identity: str
-    """Of this process: another one, also one started later in its place, has another."""
+    """Identifies this process. A process that replaces it has another identity."""
     clock: Callable[[], datetime]
     monotonic: Callable[[], float]
     on_start: Callable[[], None]
-    """This replica works from now on."""
+    """Called when this replica becomes active."""
     _renewed: float | None = None
-    """When the request that renewed it last was begun; None while another holds it."""
+    """When the last successful renewal was sent. None when another replica holds the Lease."""
     _seen: tuple[str, float] = field(default=("", 0.0))
-    """The Lease's version, and since when it stands."""
+    """The resourceVersion of the Lease, and when this replica saw it first."""
 
     def is_held(self) -> bool:
         return self._renewed is not None and self.monotonic() - self._renewed < OVERDUE_SECONDS
 
     def check(self) -> None:
-        """Before each write. Raises ApiUnavailable."""
+        """Called before each write. Raises ApiUnavailable when this replica does not hold the Lease."""
         if not self.is_held():
-            raise ApiUnavailable("another replica of the operator may be at work: the lease is not renewed")
+            raise ApiUnavailable("this replica has not renewed its Lease in time, so another replica may be active")
 
     async def run(self) -> None:
-        """Until cancelled; then gives the Lease back, so that nobody waits for it to expire."""
+        """Renews the Lease until cancelled. Then it releases the Lease, so that a standby need not wait until it
+        expires."""
         try:
             while True:
                 try:
                     await self.renew()
                 except Exception:
-                    logger.exception("lease %s", self.name)  # it is tried again, and until then it counts as overdue
+                    logger.exception("cannot renew the Lease %s; the operator retries", self.name)
                 await asyncio.sleep(RENEW_SECONDS)
         finally:
             with contextlib.suppress(DedupOperatorError, asyncio.TimeoutError):
                 await asyncio.wait_for(self._release(), RENEW_SECONDS)
 
     async def renew(self) -> None:
-        """One step: make, take, renew, or leave it to who has it."""
-        begun = self.monotonic()
+        """One step: creates the Lease, takes it, renews it, or leaves it to the replica that holds it."""
+        sent = self.monotonic()
         try:
             held = await self._write(await self.kube.get(Resource.LEASES, self.namespace, self.name))
         except ApiConflict:
-            held = False  # somebody was faster
+            held = False  # another replica was faster
         except DedupOperatorError as error:
-            logger.warning("lease %s: %s", self.name, error)
+            logger.warning("cannot renew the Lease %s: %s", self.name, error)
             return
-        was = self.is_held()  # not whether it was, some time ago: what came up since was forgotten
-        self._renewed = begun if held else None
+        # False also after an overdue renewal: meanwhile this replica has dropped DedupJobs from its queue.
+        was = self.is_held()
+        self._renewed = sent if held else None
         if held and not was:
-            logger.info("this replica works: it holds lease %s", self.name)
+            logger.info("this replica is active: it holds the Lease %s", self.name)
             self.on_start()
         elif was and not held:
-            logger.warning("another replica holds lease %s: this one stands by", self.name)
+            logger.warning("this replica is a standby: another replica holds the Lease %s", self.name)
 
     async def _write(self, lease: Json | None) -> bool:
         now = self.clock().isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The operator's own metrics. Those of the jobs come from the drivers."""
+"""The operator's own metrics. Each driver serves the metrics of its DedupJob itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dedup_operator.domain.errors import ApiConflict, ApiUnavailable
 
 
 class Metrics:
-    """One registry per operator, so that tests do not share it."""
+    """Each instance has its own registry, so that tests do not share one."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -1,1 +1,1 @@
-"""What the operator thinks, as pure functions over values: no kopf, no client, no clock, no I/O."""
+"""What the operator observes, decides and reports, as pure functions: no kopf, no client, no clock, no I/O."""

@@ -1,6 +1,7 @@
 """The annotations that the operator writes on its objects, and the content of those that are more than a text.
 
-An annotation outlives the process that wrote it, and some outlive the DedupJob. Their keys and values are part of the upgrade contract.
+An annotation outlives the process that wrote it, and some outlive the DedupJob. Their keys and values are part of the
+upgrade contract.
 """
 
 from __future__ import annotations
@@ -14,19 +15,23 @@ from dedup_api.status import DriverExit
 from dedup_operator.domain.types import Json
 
 APPLIED_SPEC = f"{names.GROUP}/applied-spec"
-"""On the workload, and on each run of a schedule: the part of the spec from which the operator built the pod template."""
+"""On the workload, and on each run of a schedule: the part of the spec from which the operator built the pod
+template."""
 APPLIED_GENERATION = f"{names.GROUP}/applied-generation"
-"""On the workload: its metadata.generation after the operator's last write. A different metadata.generation means that something else
-changed its spec. The operator never compares the workload with its own builders, so a new version or default is not drift."""
+"""On the workload: its metadata.generation after the operator's last write. A different metadata.generation means that
+something else changed its spec. The operator never compares the workload with its own builders, so a new version or
+default is not drift."""
 CHECKPOINT_CONFIG = f"{names.GROUP}/checkpoint-config"
-"""On the claim: the job.json with which the driver made the checkpoint. It outlives the DedupJob, so the operator can compare it, field by
-field, with a later DedupJob of the same name."""
+"""On the claim: the job.json with which the driver made the checkpoint. It outlives the DedupJob, so the operator can
+compare it, field by field, with a later DedupJob of the same name."""
 CHECKPOINT_IDENTITY = f"{names.GROUP}/checkpoint-identity"
 """On the claim: the hash that status.checkpoint.identity shows."""
 CHECKPOINT_BEGUN = f"{names.GROUP}/checkpoint-begun"
-"""On the claim: the checkpoint has state, that is, a driver may have stored keys in it. Before that, every field may change."""
+"""On the claim: the checkpoint has state, that is, a driver may have stored keys in it. Before that, every field may
+change."""
 CLAIM_UID = f"{names.GROUP}/claim-uid"
-"""On the record of a shared claim: the UID of the claim that holds the keys. Another claim of the same name holds none of them."""
+"""On the record of a shared claim: the UID of the claim that holds the keys. Another claim of the same name holds none
+of them."""
 ROLLING = f"{names.GROUP}/rolling"
 """On the workload: the operator scaled it to 0 for a restart, and scales it to 1 when its pod is gone."""
 GIVEN_UP = f"{names.GROUP}/given-up"
@@ -44,8 +49,8 @@ class GivenUp:
     reason: Reason
     message: str
     exit: DriverExit | None = None
-    """The exit for which the operator gave up. Kubernetes deletes the pod after the decision and before the operator writes the status. An
-    operator that restarts in between reads the exit here."""
+    """The exit for which the operator gave up. Kubernetes deletes the pod after the decision and before the operator
+    writes the status. An operator that restarts in between reads the exit here."""
 
     def render(self) -> str:
         document: Json = {"generation": self.generation, "reason": self.reason, "message": self.message}

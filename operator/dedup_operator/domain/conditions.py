@@ -1,4 +1,4 @@
-"""The conditions of a job, made from one verdict and the facts, in the order in which they are listed."""
+"""The conditions of a DedupJob, built from one verdict and the observed state."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from dedup_operator.domain.verdict import DiagnosisInput, Verdict, build_false, 
 
 _CHECKPOINT_REASONS = {Reason.CHECKPOINT_LOST, Reason.CHECKPOINT_PENDING, Reason.CHECKPOINT_TAKEN}
 _NO_DRIVER_EXPECTED = {Reason.SUSPENDED, Reason.COMPLETED, Reason.SCHEDULED}
-SHARED = "It is shared, so Kubernetes does not refuse a second pod on it; the driver's own locks do."
+SHARED = "Several pods can mount the claim at the same time. The driver's own locks keep a second driver out."
 
 
 def build_conditions(given: DiagnosisInput, verdict: Verdict, generation: int, note: str = "") -> list[Condition]:
-    """All conditions. `note`: what went wrong with the claim beside the matter, such as a growth that was refused."""
+    """All conditions, in the order of ConditionType. `note`: what the API server refused to change in the claim, such
+    as its size."""
     found: list[tuple[ConditionType, Verdict]] = [(ConditionType.READY, verdict)]
     if verdict.stalled:
         found.append((ConditionType.STALLED, build_true(verdict.reason, verdict.message)))
@@ -43,7 +44,7 @@ def _build(kind: ConditionType, verdict: Verdict, generation: int, now: str) -> 
 
 
 def merge_conditions(before: Iterable[Condition], after: Iterable[Condition]) -> list[Condition]:
-    """`after`, with the transition time of `before` wherever the status did not change."""
+    """`after`, but with the transition time from `before` when a condition has the same status there."""
     known = {condition.type: condition for condition in before}
     merged = []
     for condition in after:
@@ -59,7 +60,7 @@ def judge_checkpoint(given: DiagnosisInput, verdict: Verdict, note: str = "") ->
     if verdict.reason in _CHECKPOINT_REASONS:
         return build_false(verdict.reason, verdict.message)
     if claim is None:
-        return build_unknown(Reason.NOT_STARTED, "There is no claim yet.")
+        return build_unknown(Reason.NOT_STARTED, "The claim does not exist yet.")
     if claim.phase == "Bound":
         shared = f" {SHARED}" if claim.shared else ""
         return build_true(Reason.CHECKPOINT_BOUND, f"Claim {claim.name} is bound to a volume.{shared}{note and ' ' + note}")
@@ -72,22 +73,21 @@ def judge_driver(given: DiagnosisInput, verdict: Verdict) -> Verdict:
         stopped = (
             verdict.reason if verdict.status is not ConditionStatus.TRUE or verdict.reason in _NO_DRIVER_EXPECTED else Reason.NOT_STARTED
         )
-        return build_false(stopped, "There is no driver at the moment; the condition Ready says why.")
+        return build_false(stopped, "No driver runs. The condition Ready says why.")
     if pod.deleting:
-        return build_unknown(
-            Reason.SUSPENDING if isinstance(given.decision, Suspend) else Reason.RESTARTING, f"Pod {pod.name} is being stopped."
-        )
+        reason = Reason.SUSPENDING if isinstance(given.decision, Suspend) else Reason.RESTARTING
+        return build_unknown(reason, f"Kubernetes stops pod {pod.name}.")
     if pod.started_at is not None:
         return build_true(Reason.RUNNING, f"The driver runs in pod {pod.name}.")
     if verdict.status is ConditionStatus.FALSE:
         return build_false(verdict.reason, verdict.message)
-    return build_unknown(Reason.STARTING, f"Pod {pod.name} is on its way.")
+    return build_unknown(Reason.STARTING, f"Pod {pod.name} is starting.")
 
 
 def judge_progress(given: DiagnosisInput, verdict: Verdict) -> Verdict:
     driver_status, pod = given.observed.driver_status, given.observed.pod
     if not isinstance(driver_status, DriverStatus) or pod is None or pod.started_at is None or given.running_spec is None:
-        return build_unknown(Reason.NOT_STARTED, "There is no running driver that could be asked.")
+        return build_unknown(Reason.NOT_STARTED, "No driver answers, so its progress is unknown.")
     if driver_status.blocked_by is not None:
         return build_false(driver_status.blocked_by.reason, driver_status.blocked_by.message)
     no_commit_since = find_no_commit_since(driver_status, pod.started_at)
@@ -96,5 +96,5 @@ def judge_progress(given: DiagnosisInput, verdict: Verdict) -> Verdict:
             Reason.NO_PROGRESS, verdict.message if verdict.reason is Reason.NO_PROGRESS else EXPLANATIONS[Reason.NO_PROGRESS].meaning
         )
     if not driver_status.committed_in_this_run and no_commit_since is not None:
-        return build_unknown(Reason.STARTING, "The driver works on its first batch.")
+        return build_unknown(Reason.STARTING, "The driver processes its first batch.")
     return build_true(Reason.PROGRESS_RECENT, EXPLANATIONS[Reason.PROGRESS_RECENT].meaning)

@@ -1,8 +1,8 @@
-"""What to do about a job: one decision from what is wanted and what is there.
+"""What the operator does about a DedupJob: one decision from the desired state and the observed state.
 
-The rules stand in order of weight; the first that applies decides. Each is a small function that returns a decision or None.
-Two laws hold over all of them: nothing starts or changes its template beside a pod that may still live, and an edit that
-cannot be acted on leaves a running driver alone.
+Each rule is a small function that returns a decision or None. The rules are ordered by priority, and the first rule
+that returns a decision wins. Two laws hold for all of them: the operator starts no driver and changes no pod template
+while an old pod may still run, and an edit that the operator cannot act on does not disturb a running driver.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from dedup_api.changes import list_state_changes
 from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import Reason
-from dedup_operator.domain.annotations import CHECKPOINT_CONFIG, GivenUp
+from dedup_operator.domain.annotations import APPLIED_SPEC, CHECKPOINT_CONFIG, GivenUp
 from dedup_operator.domain.decision import (
     Decision,
     DecisionInput,
@@ -40,7 +40,7 @@ from dedup_operator.domain.validate import Invalid, ValidJob
 
 
 def decide(job: ValidJob | Invalid, observed: ObservedState, desired: DriverSettings | None, children: Children | None) -> Decision:
-    """`desired` and `children` are absent only where the job is invalid."""
+    """`desired` and `children` are None only when the spec is invalid."""
     if isinstance(job, Invalid) or desired is None or children is None:
         message = job.message if isinstance(job, Invalid) else ""
         return resume_interrupted_restart(observed, Refuse(Reason.INVALID_SPEC, message, stop=isinstance(job, Invalid) and job.suspend))
@@ -59,77 +59,96 @@ def decide(job: ValidJob | Invalid, observed: ObservedState, desired: DriverSett
 
 
 def resume_interrupted_restart(observed: ObservedState, refusal: Refuse) -> Refuse:
-    """An edit that cannot be acted on never stops a healthy driver, also not when it comes while the driver restarts."""
+    """A refused edit never stops a healthy driver. If it came during a restart, the driver resumes with its old
+    settings."""
     workload = observed.workload
     restarting = workload is not None and workload.restarting and workload.replicas == 0 and not workload.ended and observed.pod is None
-    of_the_edit = refusal.reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
-    return replace(refusal, resume=restarting and of_the_edit and not refusal.stop)
+    is_about_edit = refusal.reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
+    return replace(refusal, resume=restarting and is_about_edit and not refusal.stop)
 
 
 def refuse_conflicting_objects(given: DecisionInput) -> Decision | None:
     if not given.observed.conflicting_objects:
         return None
-    things = " and ".join(given.observed.conflicting_objects)
-    return Refuse(
-        Reason.NAME_CONFLICT,
-        f"{things} exists and does not belong to this DedupJob. Rename the DedupJob, or remove it if nobody needs it.",
-        stop=given.job.spec.suspend,
+    objects = " and ".join(given.observed.conflicting_objects)
+    return Refuse(Reason.NAME_CONFLICT, _explain_conflict(objects), stop=given.job.spec.suspend)
+
+
+def _explain_conflict(objects: str) -> str:
+    return (
+        f"Another object has a name that the operator needs for this DedupJob: {objects}. "
+        "Delete that object if nobody needs it, or create the DedupJob under another name."
     )
 
 
 def wait_for_deletion(given: DecisionInput) -> Decision | None:
     workload, observed, suspend = given.observed.workload, given.observed, given.job.spec.suspend
     if workload is not None and workload.replicas > 0:
-        return None  # what goes while a driver of ours runs is no concern of it
+        return None  # a running driver does not depend on what is being deleted beside it
     if observed.orphaned_pods:
-        return Refuse(Reason.NAME_CONFLICT, f"{' and '.join(observed.orphaned_pods)} {_STRAY}", stop=suspend)
-    reason = Reason.SUSPENDING if suspend else Reason.STARTING
-    return Wait(reason, f"{' and '.join(observed.terminating)} of an earlier start is being removed.") if observed.terminating else None
+        return Refuse(Reason.NAME_CONFLICT, _explain_orphaned(" and ".join(observed.orphaned_pods)), stop=suspend)
+    if observed.terminating:
+        reason = Reason.SUSPENDING if suspend else Reason.STARTING
+        return Wait(reason, f"The operator waits for the deletion of {' and '.join(observed.terminating)} from an earlier start.")
+    return None
 
 
-_STRAY = "bears this job's label and has no owner, so it may be a driver that nobody ends. Delete it; the driver starts when it is gone."
+def _explain_orphaned(pods: str) -> str:
+    return (
+        f"The operator found {pods} with this DedupJob's label and without an owner. It may be a driver that nothing stops. "
+        "Delete it. The operator starts the driver when it is gone."
+    )
 
 
 def remove_surplus_workload(given: DecisionInput) -> Decision | None:
-    """Left by a start that was cut off, or put back by somebody: two of them would make two drivers."""
-    spare = given.observed.surplus_workload
-    return RemoveWorkload(spare) if spare is not None else None
+    """An interrupted start left it, or a person restored it. Two workloads would run two drivers."""
+    surplus = given.observed.surplus_workload
+    return RemoveWorkload(surplus) if surplus is not None else None
 
 
 def refuse_taken_checkpoint(given: DecisionInput) -> Decision | None:
-    existing, holder = given.job.spec.checkpoint.existing, given.observed.checkpoint_owner
-    if existing is None or holder is None:
+    existing, owner = given.job.spec.checkpoint.existing, given.observed.checkpoint_owner
+    if existing is None or owner is None:
         return None
-    return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(holder), stop=given.job.spec.suspend)
+    return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(owner), stop=given.job.spec.suspend)
 
 
-def _explain_taken(holder: str) -> str:
-    return f"The folder of spec.checkpoint.existing is the checkpoint of {holder}. Make a new DedupJob with another subPath."
+def _explain_taken(owner: str) -> str:
+    return (
+        f"The folder in spec.checkpoint.existing belongs to {owner}. Create a new DedupJob with another spec.checkpoint.existing.subPath."
+    )
 
 
 def refuse_lost_checkpoint(given: DecisionInput) -> Decision | None:
-    """A checkpoint that is gone is never begun anew in silence: all its events would come out a second time."""
+    """The operator never replaces a lost checkpoint with an empty one, because the driver would emit all old records
+    again."""
     claim, checkpoint = given.observed.claim, given.job.spec.checkpoint
     name, stop = find_claim_name(given.job.name, checkpoint), given.job.spec.suspend
     if claim is None and checkpoint.existing is not None and given.observed.workload is None and not given.observed.claim_was_recorded:
         if stop:
-            return None  # nothing is to start
+            return None  # a suspended DedupJob needs no claim
         return Refuse(Reason.CHECKPOINT_PENDING, f"Claim {name} does not exist. Create it, or correct spec.checkpoint.existing.claimName.")
     if claim is None and (given.observed.workload is not None or given.observed.claim_was_recorded):
-        return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is gone. {_ANEW}", stop)
+        return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is gone, and the checkpoint with it. {_START_EMPTY}", stop)
     if claim is not None and claim.phase == "Lost":
-        return Refuse(Reason.CHECKPOINT_LOST, f"The volume of claim {name} is gone. {_ANEW}", stop)
+        return Refuse(Reason.CHECKPOINT_LOST, f"The volume of claim {name} is lost, and the checkpoint with it. {_START_EMPTY}", stop)
     if claim is not None and claim.recreated and claim.may_hold_keys:
         record = claim.record["metadata"]["name"] if claim.record else ""
-        gone = f"Claim {name} was deleted and made again, and the keys went with the old one."
-        return Refuse(Reason.CHECKPOINT_LOST, f"{gone} {_ANEW.replace('the claim', f'ConfigMap {record}')}", stop)
+        cause = f"Claim {name} was deleted and recreated, and the stored keys were lost with the old claim."
+        return Refuse(Reason.CHECKPOINT_LOST, f"{cause} {_START_EMPTY.replace('the claim', f'ConfigMap {record}')}", stop)
     if claim is not None and claim.deleting:
-        return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is being deleted and goes when the driver stops. {_ANEW}", stop)
+        return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is being deleted and will be gone when the driver stops. {_START_EMPTY}", stop)
     return None
 
 
-_UNKNOWN = "Restore it, or make a new DedupJob under another name: a checkpoint is never continued with settings that may not fit."
-_ANEW = "To begin anew, and accept duplicates of what was processed before, delete the claim and the DedupJob and apply it again."
+_CONFIG_UNKNOWN = (
+    f"The operator cannot read the annotation {CHECKPOINT_CONFIG} of the checkpoint, so it cannot tell whether the settings "
+    "fit the stored keys. Restore the annotation, or create a new DedupJob under another name."
+)
+_START_EMPTY = (
+    "To start with an empty checkpoint, and accept duplicates of records that were processed before, "
+    "delete the claim and the DedupJob, then apply the DedupJob again."
+)
 
 
 def block_incompatible_change(given: DecisionInput) -> Decision | None:
@@ -137,18 +156,16 @@ def block_incompatible_change(given: DecisionInput) -> Decision | None:
     if claim is None or not claim.may_hold_keys:
         return None
     if claim.config is None:
-        return Refuse(
-            Reason.CHANGE_BLOCKED, f"Annotation {CHECKPOINT_CONFIG} of the checkpoint cannot be read. {_UNKNOWN}", given.job.spec.suspend
-        )
+        return Refuse(Reason.CHANGE_BLOCKED, _CONFIG_UNKNOWN, given.job.spec.suspend)
     fields = list_state_changes(claim.config, given.desired.config)
     if not fields:
         return None
     runs = given.observed.pod is not None and given.observed.pod.started_at is not None
-    driver = "The driver goes on with the settings it had. " if runs else ""
+    driver = "The driver continues with its previous settings. " if runs else ""
     return Refuse(
         Reason.CHANGE_BLOCKED,
-        f"The checkpoint in claim {claim.name} was made with another {', '.join(fields)}, and its keys do not "
-        f"fit. {driver}Take the edit back, or make a new DedupJob under another name.",
+        f"The keys in claim {claim.name} were stored with another value of {', '.join(fields)} and do not fit the new one. "
+        f"{driver}Undo the edit, or create a new DedupJob under another name.",
         stop=given.job.spec.suspend,
     )
 
@@ -158,35 +175,38 @@ def suspend_driver(given: DecisionInput) -> Decision | None:
         return None
     observed = given.observed
     workload = observed.workload
-    at_rest = observed.pod is None and (workload is None or workload.replicas == 0 or workload.ended) and not (workload and workload.runs)
-    return Suspended() if at_rest else Suspend()
+    is_suspended = (
+        observed.pod is None and (workload is None or workload.replicas == 0 or workload.ended) and not (workload and workload.runs)
+    )
+    return Suspended() if is_suspended else Suspend()
 
 
 def start_first_driver(given: DecisionInput) -> Decision | None:
     if given.observed.workload is not None:
         return None
     if given.observed.pod is not None:
-        return Wait(Reason.STARTING, f"Pod {given.observed.pod.name} must go first.")
+        return Wait(Reason.STARTING, f"The operator waits until pod {given.observed.pod.name} of an earlier start is gone.")
     return Start(first=True)
 
 
 def update_schedule(given: DecisionInput) -> Decision | None:
-    """A schedule takes other settings at once: they are for the next run."""
+    """A CronJob gets new settings at once, because they apply to its next run."""
     workload, observed = given.observed.workload, given.observed
     if workload is None or workload.replicas == 0 or {workload.kind, choose_kind(given.job.spec)} != {Kind.CRON_JOB}:
         return None
     changes, new_image = _list_changes(given), workload.image != given.image
     if not changes and not new_image:
-        hopeless = any(run.outdated and not run.deleting for run in workload.runs) and _run_cannot_succeed(observed)
-        message = "The run cannot succeed with settings of before, and makes room for the next."
-        return UpdateSchedule(message, stop_run=True, settings=False) if hopeless else None
+        must_stop = any(run.outdated and not run.deleting for run in workload.runs) and _run_cannot_succeed(observed)
+        message = "The operator stops the present run, because it cannot succeed with its old settings."
+        return UpdateSchedule(message, stop_run=True, settings=False) if must_stop else None
     nonce = workload.applied is not None and workload.applied.restart_nonce != given.job.spec.restart_nonce
     stuck = _run_cannot_start(observed) if changes else observed.pod is not None and observed.pod.image_problem
-    return UpdateSchedule(f"The next run has other settings, for {', '.join(changes) or 'a new job image'}.", stop_run=nonce or stuck)
+    return UpdateSchedule(f"The next run applies {', '.join(changes) or 'a new job image'}.", stop_run=nonce or stuck)
 
 
 def _run_cannot_succeed(observed: ObservedState) -> bool:
-    """A run that cannot succeed as it is. What passes by itself is waited for: a run that is stopped is made up for only by the next."""
+    """Whether the run fails for a reason that does not pass without a person. A stopped run is not repeated before the
+    next one is due."""
     pod = observed.pod
     if pod is None or pod.started_at is not None:
         return False
@@ -194,7 +214,8 @@ def _run_cannot_succeed(observed: ObservedState) -> bool:
 
 
 def _run_cannot_start(observed: ObservedState) -> bool:
-    """A run that gets nowhere with the settings it has. One that only starts is none: it would not be made up for."""
+    """Whether the run makes no progress with its settings. A run that is only starting continues, because it is not
+    repeated."""
     pod = observed.pod
     if pod is None or pod.started_at is not None:
         return False
@@ -202,23 +223,23 @@ def _run_cannot_start(observed: ObservedState) -> bool:
 
 
 def restart_for_new_settings(given: DecisionInput) -> Decision | None:
-    """Settings of a running driver that are no longer those of the spec."""
+    """The running driver has settings that differ from the spec, or an image that kubelet cannot pull."""
     workload = given.observed.workload
     if workload is None or workload.replicas == 0 or workload.ended:
         return None
     changes = _list_changes(given)
     if changes:
-        return ScaleDownForRestart(f"The driver restarts after the batch it is in, for {', '.join(changes)}.")
+        return ScaleDownForRestart(f"The driver restarts after the current batch to apply {', '.join(changes)}.")
     pod = given.observed.pod
     if pod is not None and pod.image_problem and workload.image != given.image:
-        return ScaleDownForRestart(f"The driver's image cannot be had; it is started with {given.image}.")
+        return ScaleDownForRestart(f"kubelet cannot pull the driver's image. The operator starts the driver with image {given.image}.")
     return None
 
 
 def repair_drift(given: DecisionInput) -> Decision | None:
     workload = given.observed.workload
     if workload is None or not workload.drifted or workload.replicas == 0 or workload.kind is Kind.JOB:
-        return None  # a Job's template cannot be changed
+        return None  # nothing can change the template of a Kubernetes Job
     return RepairDrift()
 
 
@@ -227,12 +248,12 @@ def _list_changes(given: DecisionInput) -> list[str]:
     if workload is None:
         return []
     if workload.applied is None:
-        return ["settings that are no longer recorded"]
+        return [f"the spec, because the annotation {APPLIED_SPEC} of the {workload.kind} is missing or unreadable"]
     job = given.job
     applied = build_driver_settings(job.namespace, job.name, workload.applied, given.observed.pinned_config)
     changes = list_settings_changes(applied, given.desired)
     lost = not workload.ended and workload.config_map not in (*given.observed.config_maps, given.config_map)
-    return changes or (["a ConfigMap that is gone"] if lost else [])
+    return changes or (["the spec, because the ConfigMap of the driver is gone"] if lost else [])
 
 
 def give_up_permanent_failure(given: DecisionInput) -> Decision | None:
@@ -248,29 +269,30 @@ def give_up_permanent_failure(given: DecisionInput) -> Decision | None:
 
 
 def _driver_makes_progress(observed: ObservedState) -> bool:
-    """What made the last run end has been put right, before the operator saw it: a driver at work is never stopped for the past."""
+    """The cause of the last exit was removed before the operator saw the exit. The operator never stops a driver that
+    commits batches."""
     return isinstance(observed.driver_status, DriverStatus) and observed.driver_status.committed_in_this_run
 
 
 def start_next_driver(given: DecisionInput) -> Decision | None:
-    """After a roll, a suspension or a correction: only when the pod is really gone."""
+    """After a restart, a suspension or a corrected spec, the driver starts only when the old pod is gone."""
     workload, pod = given.observed.workload, given.observed.pod
     if workload is None or (workload.replicas > 0 and not _run_must_be_recreated(given, workload)):
         return None
     if any(not run.deleting for run in workload.runs):
-        return ScaleDownForRestart("The run that goes on stops after the batch it is in.")
+        return ScaleDownForRestart("The present run stops after the current batch.")
     if pod is not None or workload.runs:
-        who = f"Pod {pod.name}" if pod is not None else f"Job {workload.runs[0].name}"
-        return Wait(Reason.RESTARTING, f"{who} finishes the batch it is in; the driver starts again when it is gone.")
+        old = f"Pod {pod.name}" if pod is not None else f"Kubernetes Job {workload.runs[0].name}"
+        return Wait(Reason.RESTARTING, f"{old} finishes the current batch. The operator starts the driver when it is gone.")
     if not workload.observed_by_controller:
-        return Wait(Reason.RESTARTING, "The StatefulSet controller has not seen yet that there is to be no pod.")
+        return Wait(Reason.RESTARTING, "The operator waits until the StatefulSet controller has seen that the StatefulSet has 0 replicas.")
     if workload.kind is Kind.JOB or workload.kind is not choose_kind(given.job.spec):
         return RemoveWorkload(workload)
     return Start(first=False)
 
 
 def _run_must_be_recreated(given: DecisionInput, workload: Workload) -> bool:
-    """A run that has failed for good, or one that is to be run again with other settings."""
+    """A run that failed and is not retried, or a completed run whose settings have changed."""
     return workload.ended and (not workload.completed or bool(_list_changes(given)))
 
 
@@ -292,11 +314,11 @@ RULES: tuple[Callable[[DecisionInput], Decision | None], ...] = (
 
 
 def explain_refusal(error: ApiRefused | NameTaken | CheckpointTaken) -> Refuse:
-    """The decision that a refused write leaves: it is tried again in every round."""
+    """The decision after the API server has refused a write. Every reconciliation tries the write again."""
     if isinstance(error, CheckpointTaken):
         return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(str(error)))
     if isinstance(error, NameTaken):
-        return Refuse(Reason.NAME_CONFLICT, f"{error} exists and does not belong to this DedupJob. Rename the DedupJob, or remove it.")
-    of_claim = error.kind == "PersistentVolumeClaim"
-    reason = Reason.CHECKPOINT_PENDING if of_claim else Reason.POD_REJECTED
-    return Refuse(reason, f"The API server refuses the driver's {error.kind or 'objects'}: {error}")
+        return Refuse(Reason.NAME_CONFLICT, _explain_conflict(str(error)))
+    is_claim = error.kind == "PersistentVolumeClaim"
+    reason = Reason.CHECKPOINT_PENDING if is_claim else Reason.POD_REJECTED
+    return Refuse(reason, f"The API server refuses the driver's {error.kind or 'objects'}. The operator retries. The answer was: {error}")

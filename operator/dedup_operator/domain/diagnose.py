@@ -1,7 +1,9 @@
-"""Why a job is ready or not: rules in order of weight, the first that applies speaks.
+"""Why a DedupJob is ready or not: the verdict for the condition Ready.
 
-False beats Unknown, and a cause beats its consequence: a claim that waits for its first consumer is no trouble while the pod
-itself cannot be scheduled. Messages hold no counters, so that a job at rest causes no writes.
+Each rule is a small function that returns a verdict or None. The rules are ordered by priority, and the first verdict
+wins. False has priority over Unknown, and a cause over its consequence: a claim that waits for its first pod is no
+problem while the pod itself cannot be scheduled. Messages contain no counters, so that the status is not written again
+when nothing changes.
 """
 
 from __future__ import annotations
@@ -31,27 +33,29 @@ from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.verdict import DiagnosisInput, Verdict, build_false, build_problem, build_true, build_unknown, with_remedy
 
 SCHEDULING_GRACE = timedelta(seconds=15)
-"""A fresh pod is unschedulable for a moment while its volume is being made."""
+"""A new pod is unschedulable for a moment while the storage provisioner creates its volume."""
 PROVISIONING_GRACE = timedelta(seconds=90)
-"""Cloud disks take up to a minute."""
+"""A cloud disk is created within a minute."""
 MOUNT_GRACE = timedelta(seconds=90)
-"""Attaching a volume to another node takes about a minute; kubelet reports the failures that heal by themselves too."""
+"""Attaching a volume to another node takes about a minute. Until then kubelet reports failures that pass without
+help."""
 UNREACHABLE_GRACE = timedelta(seconds=60)
-"""A long garbage collection or a busy node; kubelet's own probe restarts a driver that stays silent."""
+"""A long garbage collection or a busy node delays answers. When no answers come at all, kubelet's own probe restarts
+the driver."""
 STARTUP_GRACE = timedelta(seconds=STARTUP_SECONDS)
 MIN_PROGRESS_TIMEOUT = timedelta(minutes=10)
 PROGRESS_TIMEOUT_TRIGGERS = 20
-"""A batch may be long, the more so the longer the trigger is."""
+"""A longer trigger interval makes larger batches, which take longer."""
 RECOVERED_AFTER = timedelta(seconds=60)
-"""A restarted driver that has run this long on a quiet topic has recovered."""
+"""A restarted driver has recovered when it has run this long on a topic without new records."""
 CRASH_LOOP = 2
-"""Exits within `CRASH_WINDOW`; a single one is reported as a restart."""
+"""Exits within `CRASH_WINDOW`. The operator reports a single exit as a restart."""
 CRASH_WINDOW = timedelta(minutes=15)
-"""kubelet's longest pause is five minutes, so a loop shows at least two exits in this time."""
+"""kubelet pauses for five minutes at most, so a crash loop has at least two exits in this time."""
 
 
 STALLING = {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED, Reason.CHECKPOINT_TAKEN, Reason.CHECKPOINT_LOST}
-"""A person must change the spec, or what became of the checkpoint."""
+"""Reasons that stay until a person changes the spec or restores the checkpoint."""
 
 
 def diagnose(given: DiagnosisInput) -> Verdict:
@@ -59,41 +63,44 @@ def diagnose(given: DiagnosisInput) -> Verdict:
         verdict = rule(given)
         if verdict is not None:
             return verdict
-    return build_true(Reason.RUNNING, "Batches commit, or the topic is quiet and the driver is healthy.")
+    return build_true(Reason.RUNNING, "The driver commits batches, or it is healthy and the topic has no new records.")
 
 
 def diagnose_decision(given: DiagnosisInput) -> Verdict | None:
-    """What was decided, where that says it all."""
+    """The verdict that follows from the decision alone."""
     match given.decision:
         case Refuse(reason, message):
             return build_false(reason, message, stalled=reason in STALLING)
         case GiveUp(why):
             return build_problem(why.reason, why.message, stalled=True)
         case Suspended():
-            return build_true(Reason.SUSPENDED, "spec.suspend is true and the driver has stopped; set it to false to go on.")
+            return build_true(Reason.SUSPENDED, "spec.suspend is true and the driver has stopped. Set spec.suspend to false to resume.")
         case Suspend():
-            return build_unknown(Reason.SUSPENDING, "spec.suspend is true and the driver is finishing the batch it is in.")
+            return build_unknown(Reason.SUSPENDING, "spec.suspend is true. The driver stops after the current batch.")
         case ScaleDownForRestart(message):
             return build_unknown(Reason.RESTARTING, message)
         case Wait(reason, message):
             return build_unknown(reason, message)
-        case RemoveWorkload():
-            return build_unknown(Reason.RESTARTING, "What ran the driver before is being removed.")
+        case RemoveWorkload(workload):
+            message = f"The operator removes the driver's {workload.kind}, which is no longer needed, before it continues."
+            return build_unknown(Reason.RESTARTING, message)
         case Start(first):
             reason = Reason.STARTING if first else Reason.RESTARTING
-            return build_unknown(reason, "The driver is being started.")
+            return build_unknown(reason, "The operator starts the driver.")
     return None
 
 
 def diagnose_time_between_runs(given: DiagnosisInput) -> Verdict | None:
-    """Between the runs of a driver that does not run all the time."""
+    """No driver runs, and none should: the last run has completed, or the next one is not due yet."""
     workload = given.observed.workload
     if given.observed.pod is not None or workload is None:
         return None
     if workload.completed:
-        return build_true(Reason.COMPLETED, "The driver took what the topic held when it started, and ended.")
+        return build_true(
+            Reason.COMPLETED, "The driver has processed all records that the topic held when the driver started, and has ended."
+        )
     if workload.kind is Kind.CRON_JOB and not workload.runs:
-        return build_true(Reason.SCHEDULED, "The next run begins when spec.trigger.availableNow.schedule says, in UTC.")
+        return build_true(Reason.SCHEDULED, "The next run starts at the next time of spec.trigger.availableNow.schedule, in UTC.")
     return None
 
 
@@ -102,11 +109,11 @@ def diagnose_missing_pod(given: DiagnosisInput) -> Verdict | None:
         return None
     if given.observed.pod_rejection is not None:
         return build_problem(Reason.POD_REJECTED, given.observed.pod_rejection)
-    return build_unknown(_choose_start_reason(given), "The driver's pod is being made.")
+    return build_unknown(_choose_start_reason(given), "Kubernetes creates the driver's pod.")
 
 
 def _choose_start_reason(given: DiagnosisInput) -> Reason:
-    """Starting for the first run, Restarting for all later ones."""
+    """Starting before the first batch of the DedupJob, Restarting after that."""
     driver_status = given.observed.driver_status
     counts = [given.before.progress, driver_status.progress if isinstance(driver_status, DriverStatus) else None]
     ran = any(progress is not None and progress.batch is not None for progress in counts)
@@ -118,7 +125,7 @@ def diagnose_pod_deletion(given: DiagnosisInput) -> Verdict | None:
     pod = given.observed.pod
     if pod is None or not pod.deleting:
         return None
-    return build_unknown(Reason.RESTARTING, f"Pod {pod.name} is being stopped; the driver starts again when it is gone.")
+    return build_unknown(Reason.RESTARTING, f"Kubernetes stops pod {pod.name}. The driver starts again when the pod is gone.")
 
 
 _ABOUT_VOLUMES = ("persistentvolumeclaim", "storageclass", "volume")
@@ -126,7 +133,7 @@ _SCHEDULING_ELSEWHERE = ("Insufficient", "taint", "didn't match", "no nodes avai
 
 
 def diagnose_claim(given: DiagnosisInput) -> Verdict | None:
-    """Trouble with the volume, where that is what the pod waits for."""
+    """A problem with the claim, when the pod waits for it."""
     pod, claim = given.observed.pod, given.observed.claim
     if pod is None or pod.scheduled or claim is None or claim.phase == "Bound" or given.age_of(pod) < SCHEDULING_GRACE:
         return None
@@ -158,11 +165,11 @@ def diagnose_image(given: DiagnosisInput) -> Verdict | None:
     if pod is None or not pod.image_problem:
         return None
     image = workload.image if workload else ""
-    return build_problem(Reason.IMAGE_UNAVAILABLE, f"{image}: {pod.waiting_message or pod.waiting}")
+    return build_problem(Reason.IMAGE_UNAVAILABLE, f"kubelet cannot pull image {image}: {pod.waiting_message or pod.waiting}")
 
 
 def diagnose_container(given: DiagnosisInput) -> Verdict | None:
-    """The container has not come to life, for another reason than its image."""
+    """The container has not started, for another reason than its image."""
     pod = given.observed.pod
     if pod is None or pod.started_at is not None:
         return None
@@ -172,7 +179,7 @@ def diagnose_container(given: DiagnosisInput) -> Verdict | None:
         return None
     if given.observed.mount_problem is not None and given.age_of(pod) > MOUNT_GRACE:
         return build_problem(Reason.CHECKPOINT_PENDING, given.observed.mount_problem)
-    return build_unknown(_choose_start_reason(given), "The node prepares the driver's container.")
+    return build_unknown(_choose_start_reason(given), "kubelet prepares the driver's container.")
 
 
 def diagnose_crashes(given: DiagnosisInput) -> Verdict | None:
@@ -180,19 +187,19 @@ def diagnose_crashes(given: DiagnosisInput) -> Verdict | None:
     if pod is None or not pod.exits or _has_recovered(given):
         return None
     if _count_recent_exits(given) < CRASH_LOOP:
-        return build_unknown(Reason.RESTARTING, "The driver ended and is started again.")
+        return build_unknown(Reason.RESTARTING, "The driver ended, and kubelet restarts it.")
     return build_problem(Reason(pod.exits[0].reason), pod.exits[0].message)
 
 
 def _count_recent_exits(given: DiagnosisInput) -> int:
     known = given.before.driver.last_exits if given.before.driver else []
     exits = merge_exits(known, given.observed.pod.exits if given.observed.pod else ())
-    crashes = (exit for exit in exits if exit.reason != Reason.GRACE_PERIOD_EXCEEDED)  # that one was asked to stop
+    crashes = (exit for exit in exits if exit.reason != Reason.GRACE_PERIOD_EXCEEDED)  # that driver was asked to stop
     return sum(given.now - parse_time(exit.finished_at) < CRASH_WINDOW for exit in crashes)
 
 
 def _has_recovered(given: DiagnosisInput) -> bool:
-    """This run does better than the last: it is at work. After several exits it must also have been up for a while."""
+    """Whether this run of the driver works. After several exits it must also have run for a while."""
     pod, driver_status = given.observed.pod, given.observed.driver_status
     if pod is None or pod.started_at is None or not isinstance(driver_status, DriverStatus):
         return False
@@ -210,11 +217,11 @@ def diagnose_unreachable_driver(given: DiagnosisInput) -> Verdict | None:
         return None
     if isinstance(driver_status, DriverUnreachable) and given.now - driver_status.since > UNREACHABLE_GRACE and _should_answer(given, pod):
         return build_problem(Reason.NO_PROGRESS, f"The driver does not answer the operator: {driver_status.message}")
-    return _remain_ready(given) or build_unknown(_choose_start_reason(given), "The driver starts.")
+    return _remain_ready(given) or build_unknown(_choose_start_reason(given), "The driver is starting.")
 
 
 def _should_answer(given: DiagnosisInput, pod: DriverPod) -> bool:
-    """kubelet has seen it driver_status, or it has had the time that its startup probe gives it."""
+    """Whether the driver has answered kubelet in this run, or has had the full time of its startup probe."""
     return pod.ready or (pod.started_at is not None and given.now - pod.started_at > STARTUP_GRACE)
 
 
@@ -232,7 +239,7 @@ def diagnose_no_progress(given: DiagnosisInput) -> Verdict | None:
     no_commit_since = find_no_commit_since(driver_status, pod.started_at)
     if no_commit_since is None or given.now - no_commit_since <= find_progress_timeout(given.running_spec):
         return None
-    return build_problem(Reason.NO_PROGRESS, f"No batch has committed since {no_commit_since:%Y-%m-%d %H:%M} UTC.")
+    return build_problem(Reason.NO_PROGRESS, f"The driver has committed no batch since {no_commit_since:%Y-%m-%d %H:%M} UTC.")
 
 
 def find_progress_timeout(spec: DedupJobSpec) -> timedelta:
@@ -240,14 +247,15 @@ def find_progress_timeout(spec: DedupJobSpec) -> timedelta:
 
 
 def find_no_commit_since(driver_status: DriverStatus, started_at: datetime) -> datetime | None:
-    """Since when a driver with work to do has committed nothing; None while it has nothing to do."""
+    """Since when the driver has had records to process and has committed no batch. None when it has nothing to
+    process."""
     if driver_status.batch_running_since is not None:
         return parse_time(driver_status.batch_running_since)
     return max(parse_time(driver_status.pending_since), started_at) if driver_status.pending_since is not None else None
 
 
 def diagnose_first_batch(given: DiagnosisInput) -> Verdict | None:
-    """Between the start of the process and its first commit, unless there is nothing to commit."""
+    """The driver has records to process and has not committed its first batch in this run."""
     driver_status, pod = given.observed.driver_status, given.observed.pod
     if not isinstance(driver_status, DriverStatus) or pod is None or driver_status.committed_in_this_run:
         return None
@@ -259,11 +267,11 @@ def diagnose_first_batch(given: DiagnosisInput) -> Verdict | None:
     )
     if idle or (driver_status.phase is Phase.RUNNING and _remain_ready(given)):
         return None
-    return build_unknown(_choose_start_reason(given), "The driver is on its way to its first batch.")
+    return build_unknown(_choose_start_reason(given), "The driver has not committed its first batch yet.")
 
 
 def _remain_ready(given: DiagnosisInput) -> Verdict | None:
-    """A job that was ready in this run of the driver stays so until something is wrong."""
+    """A DedupJob that was ready in this run of the driver remains ready until a rule finds a problem."""
     ready, pod = given.ready_before, given.observed.pod
     if ready is None or pod is None or pod.started_at is None or ready.reason != Reason.RUNNING:
         return None

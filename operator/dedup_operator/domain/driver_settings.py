@@ -1,7 +1,8 @@
-"""What a driver runs on, and whether an edit of the spec touches it.
+"""The settings with which a driver runs, and whether an edit of the spec changes them.
 
-The spec that a driver was started with is kept in an annotation of its StatefulSet. An edit is judged by rendering both that
-spec and the present one with *today's* code: a new operator version, default or image therefore never looks like an edit.
+An annotation of the workload records the spec with which the driver was started. To judge an edit, the operator derives
+the settings from that spec and from the present one with the same code. A new version of the operator, a new default or
+a new job image is therefore no edit.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dedup_api.changes import LIVE
+from dedup_api.changes import UNSEEN_BY_DRIVER
 from dedup_api.driver import Resources
 from dedup_api.job_config import JobConfig, build_job_config
 from dedup_api.spec import DedupJobSpec
@@ -21,14 +22,14 @@ from dedup_operator.domain.types import Json
 
 @dataclass(frozen=True)
 class DriverSettings:
-    """All that decides how a driver runs, as far as people can decide it."""
+    """Everything in a spec that affects how the driver runs."""
 
     spec: DedupJobSpec
     config: JobConfig
 
     @property
     def schedule(self) -> str | None:
-        """When runs begin; None where the driver is not started by the clock."""
+        """When runs start. None for a driver without a schedule."""
         run = self.spec.trigger.available_now
         return run.schedule if run else None
 
@@ -40,8 +41,8 @@ class DriverSettings:
 def build_driver_settings(namespace: str, name: str, spec: DedupJobSpec, pinned_config: JobConfig | None) -> DriverSettings:
     """The settings that a spec asks for.
 
-    `pinned_config`: the configuration that the checkpoint was made with. Where the spec leaves parallelism open, the checkpoint's
-    stays: its default follows the CPU limit, and a larger limit must not ask for a new checkpoint.
+    `pinned_config`: the configuration to which the stored keys belong. Its parallelism stays when the spec does not set
+    one. The default of parallelism follows the CPU limit, and a larger limit must not require a new checkpoint.
     """
     config = build_job_config(namespace, name, spec)
     if pinned_config is not None and spec.parallelism is None:
@@ -50,7 +51,7 @@ def build_driver_settings(namespace: str, name: str, spec: DedupJobSpec, pinned_
 
 
 def list_settings_changes(before: DriverSettings, after: DriverSettings) -> list[str]:
-    """The fields of the spec whose change needs a restart of the driver; empty where none does."""
+    """The changed fields of the spec when the driver must restart for them. Empty when no restart is needed."""
     if _effective(before) == _effective(after):
         return []
     old, new = _flatten(_without_live_fields(before.spec)), _flatten(_without_live_fields(after.spec))
@@ -58,17 +59,19 @@ def list_settings_changes(before: DriverSettings, after: DriverSettings) -> list
 
 
 def _effective(settings: DriverSettings) -> tuple[object, ...]:
-    """What a driver is made of. Another spec may come to the same, as with a default that is written out."""
+    """What the driver notices of a spec. Two specs can be equal in this, for example when one of them writes out a
+    default."""
     return settings.config, settings.resources, settings.schedule, settings.spec.restart_nonce
 
 
 def render_spec(spec: DedupJobSpec) -> str:
-    """The part of the spec that concerns the driver, as it is kept in an annotation."""
+    """The part of the spec that concerns the driver, as text for an annotation."""
     return json.dumps(_without_live_fields(spec), sort_keys=True, separators=(",", ":"))
 
 
 def parse_spec(text: str | None) -> DedupJobSpec | None:
-    """What `render_spec` wrote; None where nothing legible is kept. Fields that are newer than the text have their defaults."""
+    """Parses what `render_spec` wrote. None when `text` is missing or unreadable. Fields that it lacks get their
+    defaults."""
     try:
         return DedupJobSpec.model_validate_json(text) if text else None
     except ValidationError:
@@ -76,12 +79,12 @@ def parse_spec(text: str | None) -> DedupJobSpec | None:
 
 
 def render_config(config: JobConfig) -> str:
-    """The content of `job.json`. Deterministic, because ConfigMaps are named by its hash."""
+    """The content of `job.json`. It is deterministic, because the name of the ConfigMap contains its hash."""
     return json.dumps(config.to_json_dict(), sort_keys=True, indent=2)
 
 
 def parse_config(text: str | None) -> JobConfig | None:
-    """What `render_config` wrote; None where nothing legible is kept."""
+    """Parses what `render_config` wrote. None when `text` is missing or unreadable."""
     try:
         return JobConfig.model_validate_json(text) if text else None
     except ValidationError:
@@ -89,7 +92,7 @@ def parse_config(text: str | None) -> JobConfig | None:
 
 
 def _without_live_fields(spec: DedupJobSpec) -> Json:
-    return _without(spec.to_json_dict(), LIVE)
+    return _without(spec.to_json_dict(), UNSEEN_BY_DRIVER)
 
 
 def _without(document: Json, paths: set[str], prefix: str = "") -> Json:

@@ -1,35 +1,37 @@
-"""Every failure that the operator tells apart. Each edge translates what it sees into one of these, once."""
+"""The failures that the operator distinguishes. The adapters translate all other errors into these."""
 
 from __future__ import annotations
 
 
 class DedupOperatorError(Exception):
-    """Base of all of them."""
+    """Base of all errors of the operator."""
 
 
 class ApiUnavailable(DedupOperatorError):
-    """The API server did not answer, or asked for patience; trying again later is right."""
+    """The API server did not answer, or asked the operator to wait. The operator retries later."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        """Seconds that the server asked for."""
+        """Seconds that the API server asked the operator to wait."""
 
 
 class ApiConflict(DedupOperatorError):
-    """The observed moved between the read and the write; the next round sees it as it is."""
+    """An object changed between the read and the write. The next reconciliation reads it again."""
 
 
 class ApiRefused(DedupOperatorError):
-    """The API server will not do it: a quota, a policy, a webhook, missing rights. The message is the server's."""
+    """The API server refuses a request because of a quota, a policy, a webhook or missing rights. The message is its
+    answer."""
 
     kind: str = ""
-    """Of the child that was to be written."""
+    """The kind of the object that the operator wanted to write."""
 
 
 class CheckpointTaken(DedupOperatorError):
-    """The folder that a job wants for its checkpoint is another's. The message is who has it."""
+    """The folder that the DedupJob wants for its checkpoint belongs to something else. The message is the owner."""
 
 
 class NameTaken(DedupOperatorError):
-    """A child's name belongs to an object that is not ours."""
+    """An object that does not belong to the DedupJob has a name that the operator needs. The message is its kind and
+    name."""

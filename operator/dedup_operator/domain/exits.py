@@ -10,8 +10,8 @@ MAX_EXITS = 5
 
 
 def merge_exits(known: Sequence[DriverExit], seen: Iterable[DriverExit]) -> list[DriverExit]:
-    """All exits without repetition, newest first, at most `MAX_EXITS`. Of two with the same end, the one in `known` stays. The time of the
-    end identifies an exit, because two runs of one pod cannot end in the same second."""
+    """All exits without repetition, newest first, at most `MAX_EXITS`. Of two with the same end, the one in `known`
+    stays. The time of the end identifies an exit, because two runs of one pod cannot end in the same second."""
     by_time = {exit.finished_at: exit for exit in [*seen, *known]}
     return [by_time[time] for time in sorted(by_time, reverse=True)][:MAX_EXITS]
 

@@ -1,4 +1,4 @@
-"""The status of a job, and whether it is worth a write."""
+"""The status of a DedupJob, and when the operator writes it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.types import Json
 
 PROGRESS_INTERVAL = timedelta(seconds=60)
-"""Each write wakes everybody who watches DedupJobs; live numbers are in the metrics."""
+"""Each write sends an event to every client that watches DedupJobs. Live numbers are in the metrics."""
 
 
 def parse_status(resource: Json) -> DedupJobStatus:
-    """The status as it was written last. What cannot be read is begun anew."""
+    """The status as the operator wrote it last. An unreadable status counts as no status."""
     try:
         return DedupJobStatus.model_validate(resource.get("status") or {"observedGeneration": -1})
     except ValidationError:
@@ -27,7 +27,7 @@ def parse_status(resource: Json) -> DedupJobStatus:
 
 
 def build_status(before: DedupJobStatus, observed: ObservedState, generation: int, conditions: list[Condition]) -> DedupJobStatus:
-    """The status that the facts ask for; `choose_status` says whether it is written."""
+    """The status that describes the observed state. `choose_status` decides whether the operator writes it."""
     return DedupJobStatus(
         observed_generation=generation,
         conditions=conditions,
@@ -51,7 +51,7 @@ def _build_driver(before: DedupJobStatus, observed: ObservedState) -> DriverStat
 
 
 def _build_checkpoint(before: DedupJobStatus, observed: ObservedState) -> CheckpointState | None:
-    """Kept when the claim is gone: that is how its loss is noticed."""
+    """It stays when the claim is gone, because that is how the operator notices the loss."""
     claim, known = observed.claim, before.checkpoint
     if claim is None:
         return known
@@ -65,7 +65,7 @@ def _build_checkpoint(before: DedupJobStatus, observed: ObservedState) -> Checkp
 
 
 def _build_progress(before: DedupJobStatus, observed: ObservedState) -> Progress | None:
-    """The driver's own count. A driver that has only begun to read its checkpoint does not take back what was reported."""
+    """status.progress. A driver that has not read its checkpoint yet does not erase the numbers of the previous run."""
     driver_status = observed.driver_status
     if not isinstance(driver_status, DriverStatus):
         return before.progress
@@ -77,20 +77,22 @@ def _build_progress(before: DedupJobStatus, observed: ObservedState) -> Progress
 
 @dataclass(frozen=True)
 class LastProgressWrite:
-    """When progress was last written by this process; None before the first time."""
+    """When this process of the operator last wrote status.progress."""
 
-    progress_at: datetime | None = None
+    at: datetime | None = None
+    """None before the first write."""
 
 
-def choose_status(before: DedupJobStatus, after: DedupJobStatus, written: LastProgressWrite, now: datetime) -> DedupJobStatus | None:
-    """What to write; None where nothing is worth it. Numbers that only moved wait for their turn."""
+def choose_status(before: DedupJobStatus, after: DedupJobStatus, last_write: LastProgressWrite, now: datetime) -> DedupJobStatus | None:
+    """The status to write, or None. When only status.progress has changed, the operator writes it once per
+    `PROGRESS_INTERVAL`."""
     if before == after:
         return None
     if before.model_copy(update={"progress": None}) != after.model_copy(update={"progress": None}):
         return after
     first = after.progress is not None and after.progress.batch is not None and (before.progress is None or before.progress.batch is None)
-    # A clock that was set back must not keep progress away until it has caught up.
-    due = written.progress_at is None or not timedelta(0) <= now - written.progress_at < PROGRESS_INTERVAL
+    # After the clock was set back, the operator must not wait until it has caught up.
+    due = last_write.at is None or not timedelta(0) <= now - last_write.at < PROGRESS_INTERVAL
     return after if first or due else None
 
 

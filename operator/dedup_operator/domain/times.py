@@ -1,4 +1,4 @@
-"""Times as Kubernetes writes them. Nothing here asks what time it is."""
+"""Reads and writes times in the format of Kubernetes. This module has no clock."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""From what the API server returned to a job after which nothing can be missing, or to the reason why not.
+"""Turns a DedupJob from the API server into a valid job, or into the reason why its spec is invalid.
 
-The CRD's rules refuse most mistakes at `kubectl apply`; this catches objects that were stored under an older CRD.
+The rules of the CRD refuse most mistakes at `kubectl apply`. This module finds mistakes in objects that an older CRD
+accepted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from dedup_api import names
 from dedup_api.checkpoint import ReclaimPolicy
 from dedup_api.durations import parse_duration
-from dedup_api.field_rules import CRON
+from dedup_api.field_rules import CRON_PATTERN
 from dedup_api.quantities import parse_quantity
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.types import Json
@@ -33,13 +34,13 @@ class Invalid:
     uid: str
     message: str
     suspend: bool
-    """Stopping needs no valid spec."""
+    """spec.suspend is true. The operator can stop a driver although the spec is invalid."""
     retain: bool = False
-    """Nor does keeping the claim: a job may be deleted before its spec is valid again."""
+    """spec.checkpoint.reclaimPolicy is Retain. The DedupJob may be deleted before its spec is valid again."""
 
 
 def validate(resource: Json) -> ValidJob | Invalid:
-    """The job that a DedupJob describes. `message` names the field and the remedy."""
+    """The message of `Invalid` names the field and what to do."""
     metadata, document = resource["metadata"], resource.get("spec") or {}
     uid = metadata["uid"]
     suspend = document.get("suspend") is True
@@ -62,11 +63,11 @@ def _describe(error: ValidationError) -> str:
 
 def _find_problem(name: str, spec: DedupJobSpec) -> str | None:
     if len(name) > names.MAX_NAME_LENGTH:
-        return f"metadata.name is too long: make a new DedupJob with at most {names.MAX_NAME_LENGTH} characters"
+        return f"metadata.name is too long: create a new DedupJob with a name of at most {names.MAX_NAME_LENGTH} characters"
     for union in (spec.sink, spec.trigger, spec.checkpoint):
         if (problem := union.find_union_problem()) is not None:
             return problem
-    return _find_bad_schedule(spec) or _find_unreadable(spec)
+    return _find_bad_schedule(spec) or _find_unreadable_value(spec)
 
 
 _ORDER = {
@@ -80,11 +81,11 @@ def _find_bad_schedule(spec: DedupJobSpec) -> str | None:
     schedule = spec.trigger.available_now.schedule if spec.trigger.available_now else None
     if schedule is None:
         return None
-    if not re.fullmatch(CRON, schedule):
+    if not re.fullmatch(CRON_PATTERN, schedule):
         return "spec.trigger.availableNow.schedule must have five fields as in crontab, such as */10 * * * *"
     for low, high in re.findall(r"(\w+)-(\w+)", schedule):
         if _order(low) > _order(high):
-            return f"spec.trigger.availableNow.schedule: the range {low}-{high} runs backwards; turn it round, or write two ranges"
+            return f"spec.trigger.availableNow.schedule: the range {low}-{high} runs backwards. Swap its ends, or write two ranges"
     return None
 
 
@@ -92,7 +93,7 @@ def _order(value: str) -> int:
     return int(value) if value.isdigit() else _ORDER[value]
 
 
-def _find_unreadable(spec: DedupJobSpec) -> str | None:
+def _find_unreadable_value(spec: DedupJobSpec) -> str | None:
     durations = {"spec.watermark": spec.watermark, "spec.trigger.processingTime": spec.trigger.processing_time or "0s"}
     limits, requests = spec.driver.resources.limits, spec.driver.resources.requests
     quantities = {

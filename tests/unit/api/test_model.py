@@ -1,4 +1,4 @@
-"""The models: what an object becomes for the driver, and what the tables promise."""
+"""The models: `job.json` for a spec, and the tables of reasons, exit codes and names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def config(**changes: Any) -> JobConfig:
     return build_job_config("shop", "user-events", DedupJobSpec.model_validate({**SPEC, **changes}))
 
 
-def test_job_json_reads_back_as_what_was_written() -> None:
+def test_job_json_is_the_same_after_writing_and_reading() -> None:
     written = config()
     assert JobConfig.model_validate_json(written.model_dump_json(by_alias=True)) == written
     assert JobConfig.model_validate(written.to_json_dict()) == written
@@ -47,7 +47,7 @@ def test_job_json_reads_back_as_what_was_written() -> None:
         ({"driver": {"resources": {"limits": {"cpu": 4}}}, "parallelism": 8}, {"cpus": 4, "parallelism": 8}),
     ],
 )
-def test_job_json_holds_what_the_spec_says(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_job_json_has_the_settings_of_the_spec(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     document = config(**changes).to_json_dict()
     assert {key: document[key] for key in expected} == expected
 
@@ -56,7 +56,7 @@ def test_job_json_holds_what_the_spec_says(changes: dict[str, Any], expected: di
     "change",
     [{"suspend": True}, {"restartNonce": 3}, {"checkpoint": {"reclaimPolicy": "Delete", "claim": {"size": "20Gi"}}}],
 )
-def test_what_does_not_concern_the_driver_does_not_change_job_json(change: dict[str, Any]) -> None:
+def test_a_change_that_does_not_concern_the_driver_leaves_job_json_unchanged(change: dict[str, Any]) -> None:
     assert config(**change) == config()
 
 
@@ -80,21 +80,25 @@ def test_what_does_not_concern_the_driver_does_not_change_job_json(change: dict[
         ({"parallelism": 7}, ["spec.parallelism"]),
     ],
 )
-def test_changes_that_need_a_new_checkpoint_are_named(change: dict[str, Any], fields: list[str]) -> None:
+def test_the_fields_that_need_a_new_checkpoint_are_listed(change: dict[str, Any], fields: list[str]) -> None:
     assert list_state_changes(config(), config(**change)) == fields
     assert (state_identity(config()) == state_identity(config(**change))) is (not fields)
 
 
-def test_every_reason_is_explained_and_every_explanation_is_a_reason() -> None:
-    assert set(EXPLANATIONS) == set(Reason)
-    assert all(text.meaning.endswith(".") and text.remedy.endswith(".") for text in EXPLANATIONS.values())
+def test_every_reason_is_explained_in_full_sentences() -> None:
+    missing = sorted(set(Reason) - EXPLANATIONS.keys())
+    assert not missing, f"Add {', '.join(missing)} to EXPLANATIONS in crds/dedup_api/reasons.py, with meaning and remedy."
+    for reason, explanation in EXPLANATIONS.items():
+        for text in (explanation.meaning, explanation.remedy):
+            assert text.endswith("."), f"{reason}: write full sentences in crds/dedup_api/reasons.py. This one has no full stop: {text}"
 
 
-def test_every_exit_code_but_zero_has_a_meaning() -> None:
-    assert set(exits.EXITS) == set(exits.ExitCode) - {exits.ExitCode.DONE}
+def test_every_exit_code_except_zero_has_a_meaning() -> None:
+    missing = set(exits.ExitCode) - exits.EXITS.keys() - {exits.ExitCode.DONE}
+    assert not missing, f"Add {missing} to EXITS in crds/dedup_api/exits.py, with reason and permanence."
 
 
-def test_children_of_the_longest_name_fit_their_limits() -> None:
+def test_names_of_child_objects_fit_their_limits_for_the_longest_job_name() -> None:
     longest = "a" * names.MAX_NAME_LENGTH
     revision_label = f"{names.driver_name(longest)}-{'x' * 10}"
     assert len(revision_label) == 63
@@ -104,14 +108,15 @@ def test_children_of_the_longest_name_fit_their_limits() -> None:
 
 
 def test_the_api_package_does_no_input_or_output() -> None:
-    """Pure packages stay pure: nothing that reads files, the network, the clock or the environment is imported."""
+    """The API package imports nothing that reads files, the network, the clock or the environment."""
     banned = {"os", "io", "time", "socket", "pathlib", "subprocess", "requests", "aiohttp", "kopf", "kubernetes", "pyspark", "yaml"}
     package = Path(names.__file__).parent
     for module in package.glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             found = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
             found |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
-            assert not {name.split(".")[0] for name in found} & banned, module.name
+            wrong = {name.split(".")[0] for name in found} & banned
+            assert not wrong, f"{module.name} imports {wrong}: do the I/O in the operator, the driver or crds/generate.py."
 
 
 @pytest.mark.parametrize(
@@ -126,16 +131,18 @@ def test_the_api_package_does_no_input_or_output() -> None:
         (74, None, Reason.CHECKPOINT_DAMAGED, True),
     ],
 )
-def test_what_an_exit_means(code: int, reason: str | None, meant: Reason, permanent: bool) -> None:
+def test_the_reason_decides_between_meanings_of_one_exit_code(code: int, reason: str | None, meant: Reason, permanent: bool) -> None:
     assert exits.find_meaning(code, reason) == exits.ExitMeaning(meant, permanent)
 
 
 @pytest.mark.parametrize("code", [0, 1, 137, 143, 255])
-def test_a_code_that_is_not_ours_has_no_meaning(code: int) -> None:
+def test_an_exit_code_of_another_program_has_no_meaning(code: int) -> None:
     assert exits.find_meaning(code, "SourceTopicReplaced") is None
 
 
-def test_no_reason_stands_under_two_codes_and_every_code_is_a_byte() -> None:
+def test_a_reason_has_one_exit_code_below_126() -> None:
     reasons = [meaning.reason for meanings in exits.EXITS.values() for meaning in meanings]
-    assert len(reasons) == len(set(reasons))
-    assert all(0 < code < 126 for code in exits.EXITS), "above that shells and kernels have meanings of their own"
+    twice = {reason for reason in reasons if reasons.count(reason) > 1}
+    assert not twice, f"{twice} has two exit codes: keep one of them in EXITS in crds/dedup_api/exits.py."
+    high = [code for code in exits.EXITS if not 0 < code < 126]
+    assert not high, f"{high}: choose codes from 1 to 125 in crds/dedup_api/exits.py. Shells and the kernel use the codes from 126 on."

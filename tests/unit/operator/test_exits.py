@@ -140,7 +140,7 @@ def test_without_a_message_the_code_alone_means_the_first_of_its_reasons(code: E
 
 def test_a_driver_at_work_is_not_stopped_for_an_end_that_went_unseen() -> None:
     container = {"state": {"running": {"startedAt": at(-60)}}, "lastState": end(74, -65, say("CheckpointDamaged")), "ready": True}
-    at_work = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_begun=True, progress=Progress(batch=7))
+    at_work = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_has_state=True, progress=Progress(batch=7))
     assert decide(observe(make_pod(container), at_work)) == Keep()
     starting = at_work.model_copy(update={"committed_in_this_run": False})
     assert isinstance(decide(observe(make_pod(container), starting)), GiveUp)

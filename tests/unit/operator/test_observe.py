@@ -116,7 +116,7 @@ def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> 
         (make_pod(), DriverStatus(phase=Phase.RUNNING, progress=Progress(batch=9)), {}, True, False),
         (make_pod(), DriverStatus(phase=Phase.STARTING), {"batch": 9}, True, False),
         (make_pod(), DriverUnreachable(parse_time("2026-01-01T00:00:00Z"), "refused"), {}, False, True),
-        (make_pod(LEAVING_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True), {}, False, False),
+        (make_pod(LEAVING_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True), {}, False, False),
         (None, None, {}, False, False),
     ],
     ids=["waits", "has committed", "had committed", "does not answer", "a pod of an earlier job", "no pod"],
@@ -133,7 +133,7 @@ def test_a_state_that_has_just_begun_belongs_to_what_the_driver_runs_on() -> Non
     edited = DedupJobSpec.model_validate({**SPEC, "key": {"fields": ["other"]}})
     inputs = build_driver_settings("ns", "demo", edited, None)
     claim = stored(build_children(VALID, inputs, JobImage("job:1")).claim, "c1")
-    answer = DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True)
+    answer = DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True)
     config_maps = (stored(CHILDREN.config_map, "m1"),)
     snapshot = Snapshot(job=JOB, stateful_set=SET, pods=(make_pod(),), claim=claim, config_maps=config_maps, driver_status=answer)
     seen = observe(snapshot).claim

@@ -332,7 +332,7 @@ def test_keys_belong_to_the_settings_of_the_run_that_made_them() -> None:
         pods=(pod,),
         claim=stored(of_next.claim, "v1") | {"status": {"phase": "Bound"}},
         config_maps=(stored(of_next.config_map, "m2"), stored(of_run.config_map, "m1")),
-        driver_status=DriverStatus(phase=Phase.RUNNING, checkpoint_begun=True),
+        driver_status=DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True),
     )
     assert observed.pinned_config is not None and observed.pinned_config.key.fields == ["id"]
     assert observed.used_config_maps == {children.config_map["metadata"]["name"] for children in (of_run, of_next)}

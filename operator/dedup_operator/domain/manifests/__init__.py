@@ -1,4 +1,4 @@
-"""The objects that a valid job asks for. One builder per kind; none can fail, and the same job gives the same objects."""
+"""Builds the driver's objects for a valid job. No builder can fail, and the same job always gives the same objects."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ __all__ = ["Children", "JobImage", "build_children"]
 
 @dataclass(frozen=True)
 class Children:
-    """As the next start of the driver needs them."""
+    """The objects for the next start of the driver."""
 
     claim: Json | None
     record: Json | None
-    """In place of the claim, where that is the user's."""
+    """For a claim of the user, which the operator does not create: the ConfigMap that records who uses the folder on
+    it."""
     config_map: Json
     service: Json
     workload: Json
-    """A StatefulSet, a Job or a CronJob."""
+    """A StatefulSet, a Kubernetes Job or a CronJob."""
 
 
 def build_children(job: ValidJob, settings: DriverSettings, image: JobImage) -> Children:

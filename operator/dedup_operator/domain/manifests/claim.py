@@ -1,5 +1,7 @@
-"""Where the checkpoint is: the claim that the operator makes itself, so that size and retention stay in its hands, or the record of a
-folder on a claim of the user's."""
+"""The claim for the checkpoint, or the record of a folder on a claim of the user.
+
+The operator creates the claim itself, not with the template of a StatefulSet, so that it controls size and retention.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from dedup_operator.domain.validate import ValidJob
 
 
 def build_claim_annotations(config: JobConfig) -> dict[str, str]:
-    """What the stored keys belong to, or will: see `apply._set_marks`."""
+    """The settings to which the keys of a checkpoint belong. `updates/checkpoint.py` says when they are written."""
     return {
         CHECKPOINT_CONFIG: render_config(config),
         CHECKPOINT_IDENTITY: state_identity(config),
@@ -23,7 +25,8 @@ def build_claim_annotations(config: JobConfig) -> dict[str, str]:
 
 
 def build_claim(job: ValidJob, settings: DriverSettings) -> Json | None:
-    """With `reclaimPolicy: Retain` it has no owner, so nothing removes it with the job. None where the claim is the user's."""
+    """With `reclaimPolicy: Retain` the claim has no owner, so it outlives the DedupJob. None when the user provides the
+    claim."""
     claim = job.spec.checkpoint.own_claim
     if claim is None:
         return None
@@ -45,8 +48,8 @@ def build_claim(job: ValidJob, settings: DriverSettings) -> Json | None:
 
 
 def build_record(job: ValidJob, settings: DriverSettings) -> Json | None:
-    """For a folder on a claim of the user's: says which job it is taken by, and what its keys belong to. It has no owner, as the folder
-    outlives the job. None where the operator makes the claim."""
+    """Records which DedupJob uses a folder on a claim of the user, and with which settings. It has no owner, because
+    the folder outlives the DedupJob. None when the operator creates the claim."""
     existing = job.spec.checkpoint.existing
     if existing is None:
         return None

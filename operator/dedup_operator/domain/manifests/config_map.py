@@ -1,4 +1,7 @@
-"""The driver's settings. Immutable and named by its content: a running driver never sees another file than it started with."""
+"""The ConfigMap with the driver's settings. It is immutable, and its name contains the hash of its content.
+
+A running driver therefore always sees the file with which it started.
+"""
 
 from __future__ import annotations
 

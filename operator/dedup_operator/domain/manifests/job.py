@@ -1,8 +1,8 @@
-"""The Job of a driver that takes what there is and ends, and the CronJob that makes such Jobs by the clock.
+"""The Kubernetes Job of a driver that processes the present records and ends, and the CronJob that creates such Jobs.
 
-A failed container is restarted in its pod, with kubelet's growing pauses, as in a StatefulSet: so one pod is all there is of a run, and
-its exits can be read from it. A pod that was deleted is replaced only when it has ended (`podReplacementPolicy`), and no run of the
-schedule begins beside another (`concurrencyPolicy`).
+kubelet restarts a failed container in the same pod, with growing pauses, as it does for a StatefulSet. A run therefore
+has one pod, and the operator reads the driver's exits from it. The Job controller replaces a deleted pod only when that
+pod has ended (`podReplacementPolicy`), and the CronJob controller starts no run beside another (`concurrencyPolicy`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dedup_operator.domain.types import Json
 from dedup_operator.domain.validate import ValidJob
 
 NO_LIMIT = 2**31 - 1
-"""Of retries: which failures are for good the driver says itself, by its exit code."""
+"""Retries. The driver's exit code says which failures are permanent, so Kubernetes must not count them."""
 KEPT_RUNS = 1
-"""Of a schedule, so that the last run's log can be read."""
+"""Ended runs of a schedule that stay, so that the log of the last run can be read."""
 
 
 def build_job(job: ValidJob, template: Json, annotations: dict[str, str]) -> Json:

@@ -8,8 +8,8 @@ from dedup_operator.domain.validate import ValidJob
 
 
 def build_labels(job_name: str) -> dict[str, str]:
-    """The labels of every child. The operator never copies the DedupJob's own labels, because Argo CD and Helm would then treat the
-    children as theirs."""
+    """The labels of every child. The operator never copies the DedupJob's own labels, because Argo CD and Helm would
+    then treat the children as theirs."""
     return {
         names.LABEL_NAME: names.DRIVER_APP,
         names.LABEL_MANAGED_BY: names.MANAGER,
@@ -18,7 +18,8 @@ def build_labels(job_name: str) -> dict[str, str]:
 
 
 def build_owner_reference(job: ValidJob) -> Json:
-    """With it the garbage collector deletes a child together with its DedupJob. There is no finalizer, and nothing blocks the deletion."""
+    """With it the garbage collector deletes a child together with its DedupJob. There is no finalizer, and nothing
+    blocks the deletion."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,

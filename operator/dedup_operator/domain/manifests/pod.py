@@ -1,4 +1,4 @@
-"""The driver's pod: the same whatever makes it."""
+"""The template of the driver's pod. It is the same for a StatefulSet, a Kubernetes Job and a CronJob."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VOLUME_CONFIG, _VOLUME_CHECKPOINT, _VOLUME_TMP = "config", "checkpoint", "tmp"
 
 @dataclass(frozen=True)
 class JobImage:
-    """How pods get the job image."""
+    """The job image, and how kubelet pulls it."""
 
     reference: str
     pull_policy: str = "IfNotPresent"
@@ -44,7 +44,8 @@ def _build_pod_spec(job: ValidJob, settings: DriverSettings, image: JobImage, co
             "runAsUser": names.USER_ID,
             "runAsGroup": names.USER_ID,
             "fsGroup": names.USER_ID,
-            # A checkpoint has many small files: changing their group at every start would take longer than the start.
+            # A checkpoint has many small files. To change their group at every start would take longer than the start
+            # itself.
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },

@@ -9,7 +9,7 @@ from dedup_operator.domain.validate import ValidJob
 
 
 def build_service(job: ValidJob) -> Json:
-    """Headless; resolves also while the driver starts."""
+    """The name resolves also while the driver is not ready yet."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

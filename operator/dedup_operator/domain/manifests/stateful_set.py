@@ -1,7 +1,8 @@
-"""The StatefulSet of a driver that runs all the time: the one stock object with at-most-one semantics.
+"""The StatefulSet of a driver that runs continuously. It is the only Kubernetes workload that guarantees at most one
+pod.
 
-It has 0 or 1 replica and `OnDelete`, so that nothing but the operator ever changes what runs: a changed template waits until
-the operator has scaled to 0, seen the pod gone, and scales to 1.
+It has 0 or 1 replica and the update strategy `OnDelete`, so that only the operator replaces the driver. For a new
+template the operator scales it to 0, waits until the pod is gone, and scales it to 1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dedup_operator.domain.validate import ValidJob
 
 
 def build_stateful_set(job: ValidJob, template: Json, annotations: dict[str, str]) -> Json:
-    """With one replica; a job that must not run has none or is scaled down by the operator."""
+    """With one replica. The operator does not create it for a suspended DedupJob."""
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",

@@ -1,8 +1,8 @@
 """The observed claim: the volume claim that holds the checkpoint, and what the operator knows about the keys on it.
 
-The settings to which the keys belong are recorded where they outlive the DedupJob. For a claim that the operator created, they stand in
-annotations of the claim. For a claim of the user, they stand in a record: a ConfigMap whose name is computed from claim and folder. Two
-DedupJobs cannot both have this record, so they cannot both use the folder.
+The settings to which the keys belong are recorded where they outlive the DedupJob. For a claim that the operator
+created, they stand in annotations of the claim. For a claim of the user, they stand in a record: a ConfigMap whose name
+is computed from claim and folder. Two DedupJobs cannot both have this record, so they cannot both use the folder.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ class CheckpointClaim:
     annotated: bool
     """The annotations of the claim (or of its record) contain `config`."""
     has_state: bool
-    """Keys may be stored in the checkpoint. Sometimes the operator does not see a driver store the first keys. Then the next driver checks
-    the checkpoint itself, and refuses settings that do not fit."""
+    """Keys may be stored in the checkpoint. Sometimes the operator does not see a driver store the first keys. Then the
+    next driver checks the checkpoint itself, and refuses settings that do not fit."""
     state_unknown: bool
-    """Nothing can tell now whether keys are stored: the driver does not answer, or it waits for another process that has locked the
-    checkpoint. The operator changes no annotation until a driver says that the checkpoint has no state."""
+    """Nothing can tell now whether keys are stored: the driver does not answer, or it waits for another process that
+    has locked the checkpoint. The operator changes no annotation until a driver says that the checkpoint has no
+    state."""
     owned: bool
     size: str
     raw: Json
@@ -63,18 +64,22 @@ def observe_checkpoint(
     *,
     shared: bool = False,
 ) -> CheckpointClaim:
-    """`uid`: of the DedupJob. `applied`: the driver's configuration. `batch_recorded`: status.progress names a batch."""
+    """`uid`: of the DedupJob. `applied`: the driver's configuration. `batch_recorded`: status.progress names a
+    batch."""
     metadata = claim["metadata"]
     annotated_object = (record or {"metadata": {}}) if shared else claim
     annotations = annotated_object["metadata"].get("annotations", {})
     recorded = annotations.get(CHECKPOINT_CONFIG)
-    driver_says = isinstance(driver_status, DriverStatus) and (driver_status.checkpoint_begun or driver_status.progress.batch is not None)
+    driver_says = isinstance(driver_status, DriverStatus) and (
+        driver_status.checkpoint_has_state or driver_status.progress.batch is not None
+    )
     annotation_says = CHECKPOINT_BEGUN in annotations
     has_state = driver_says or batch_recorded or annotation_says
     state_unknown = (isinstance(driver_status, DriverUnreachable) or _is_locked(driver_status)) and not has_state
     config = parse_config(recorded) if recorded is not None else applied
     if (driver_says or state_unknown) and not annotation_says and applied is not None:
-        # The operator may have recorded an edit a moment ago. The keys belong to the configuration with which the driver runs.
+        # The operator may have recorded an edit a moment ago. The keys belong to the configuration with which the
+        # driver runs.
         config = applied
     return CheckpointClaim(
         phase=claim.get("status", {}).get("phase", "Pending"),
@@ -101,8 +106,8 @@ def _is_locked(driver_status: DriverStatus | DriverUnreachable | None) -> bool:
 def find_applied_config(users: Iterable[Json], config_maps: Iterable[Json]) -> JobConfig | None:
     """The job.json that the driver has. None when it can no longer be read.
 
-    `users`: workloads and pods that mount a ConfigMap. The driver's pod comes before the workload that creates the next one, because a run
-    of a schedule may have other settings than the next run.
+    `users`: workloads and pods that mount a ConfigMap. The driver's pod comes before the workload that creates the next
+    one, because a run of a schedule may have other settings than the next run.
     """
     name = next((named for user in users if (named := find_config_map(user))), "")
     found = (config_map for config_map in config_maps if config_map["metadata"]["name"] == name)
@@ -110,10 +115,11 @@ def find_applied_config(users: Iterable[Json], config_maps: Iterable[Json]) -> J
 
 
 def find_checkpoint_owner(claim: Json | None, record: Json | None, name: str) -> str | None:
-    """What else owns the checkpoint on a shared claim that the DedupJob `name` wants. None when it is free or already ours."""
+    """What else owns the checkpoint on a shared claim that the DedupJob `name` wants. None when it is free or already
+    ours."""
     if record is not None:
         owner = record["metadata"].get("labels", {}).get(names.LABEL_JOB)
         if owner != name:
-            return f"DedupJob {owner}" if owner else f"ConfigMap {record['metadata']['name']}, which is not the operator's"
+            return f"DedupJob {owner}" if owner else f"ConfigMap {record['metadata']['name']}, which the operator did not create"
     created_for = claim["metadata"].get("labels", {}).get(names.LABEL_JOB) if claim else None
-    return f"DedupJob {created_for}, for which the operator made the claim" if created_for else None
+    return f"DedupJob {created_for}, for which the operator created the claim" if created_for else None

@@ -14,7 +14,8 @@ from dedup_operator.domain.types import Json
 class Ownership(Enum):
     OURS = "ours"
     TERMINATING = "terminating"
-    """Kubernetes is deleting it, or will delete it together with an earlier DedupJob of this name. The operator waits for that."""
+    """Kubernetes is deleting it, or will delete it together with an earlier DedupJob of this name. The operator waits
+    for that."""
     CONFLICTING = "conflicting"
     """It has a name that the operator needs, and it belongs to something else."""
     ORPHANED = "orphaned"
@@ -61,7 +62,8 @@ def observe_pod_ownership(pod: Json, controllers: Collection[str], name: str) ->
 
 
 def observe_claim_ownership(claim: Json, started: bool, uid: str, name: str) -> Ownership:
-    """A retained claim has no owner, so its labels and annotations identify it. `started`: a workload exists that uses the claim."""
+    """A retained claim has no owner, so its labels and annotations identify it. `started`: a workload exists that uses
+    the claim."""
     metadata = claim["metadata"]
     owners = metadata.get("ownerReferences", [])
     if owners and not any(owner["uid"] == uid for owner in owners):
@@ -78,8 +80,8 @@ def _belongs_to_earlier_job(owners: list[Json], name: str) -> bool:
 def find_name_conflict(wanted: Json, found: Json | None) -> DedupOperatorError | None:
     """Why the operator cannot use the name of the child `wanted`, whose creation failed with "already exists".
 
-    `found`: the object that has the name, None when it is gone again. The result is None when the object is our own. Then the answer to an
-    earlier request was lost, or another reconciliation was faster.
+    `found`: the object that has the name, None when it is gone again. The result is None when the object is our own.
+    Then the answer to an earlier request was lost, or another reconciliation was faster.
     """
     kind, name, job = wanted["kind"], wanted["metadata"]["name"], wanted["metadata"]["labels"][names.LABEL_JOB]
     if found is None:
@@ -101,12 +103,13 @@ def find_name_conflict(wanted: Json, found: Json | None) -> DedupOperatorError |
 
 
 def find_record_conflict(wanted: Json, found: Json | None) -> DedupOperatorError:
-    """Why the operator cannot create the record `wanted`, whose creation failed with "already exists". The name of the record is a lock: of
-    two DedupJobs that want one folder at the same time, only one can create it. `found`: the ConfigMap that has the name."""
+    """Why the operator cannot create the record `wanted`, whose creation failed with "already exists". The name of the
+    record is a lock: of two DedupJobs that want one folder at the same time, only one can create it. `found`: the
+    ConfigMap that has the name."""
     owner = found["metadata"].get("labels", {}).get(names.LABEL_JOB) if found else None
     if found is None or owner == wanted["metadata"]["labels"][names.LABEL_JOB]:
         return ApiConflict("the checkpoint's record was created or deleted a moment ago; the operator reads it first")
-    return CheckpointTaken(f"DedupJob {owner}" if owner else f"ConfigMap {wanted['metadata']['name']}")
+    return CheckpointTaken(f"DedupJob {owner}" if owner else f"ConfigMap {wanted['metadata']['name']}, which the operator did not create")
 
 
 def _find_checkpoint_config(claim: Json) -> str | None:

@@ -1,4 +1,4 @@
-"""What a driver's pod says about itself: where it is, and how its runs ended."""
+"""The observed pod of the driver: its state, and how the driver's runs in it ended."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "Inva
 CONTAINER_PROBLEMS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 OUT_OF_MEMORY = "OOMKilled"
 ENDED_WITH_ERROR = "Error"
-"""kubelet's word for an end with a code that it saw itself. For a container that it lost track of it makes up 137 too."""
+"""kubelet's reason when it saw the exit code itself. For a container that it lost track of, kubelet invents the exit
+code 137."""
 KILLED = 137
 CLOCK_TOLERANCE = timedelta(seconds=5)
-"""How far the clocks of a node and the API server may be apart."""
+"""The largest difference between the clocks of a node and of the API server."""
 _NEVER = "1970-01-01T00:00:00Z"
-"""kubelet leaves the times of a container empty that it lost track of."""
+"""kubelet sets no times for a container that it lost track of."""
 ENDED_PHASES = {"Succeeded", "Failed"}
 
 
 @dataclass(frozen=True)
 class DriverUnreachable:
-    """The driver did not answer on its HTTP port."""
+    """The driver does not answer on its HTTP port."""
 
     since: datetime
     message: str
@@ -45,18 +46,18 @@ class DriverPod:
     created_at: datetime
     scheduled: bool
     unschedulable: str | None
-    """The scheduler's message while it finds no node."""
+    """The scheduler's message when it finds no node."""
     waiting: str | None
-    """Why the container waits, in kubelet's word."""
+    """kubelet's reason why the container waits."""
     waiting_message: str
     started_at: datetime | None
-    """When the container that runs now started; None while none runs."""
+    """When the running container started. None when no container runs."""
     ready: bool
     restarts: int
     exits: tuple[DriverExit, ...]
-    """Newest first; at most the last two are still visible."""
+    """Newest first. Kubernetes shows at most the last two."""
     report: DriverStatus | None = None
-    """What a driver that was through left behind."""
+    """The last status of a driver that completed its run."""
 
     @property
     def image_problem(self) -> bool:
@@ -90,7 +91,8 @@ def observe_pod(raw: Json) -> DriverPod:
 
 
 def has_ended(raw: Json) -> bool:
-    """No container of it runs or will run again. A StatefulSet's pod gets there only when its node ends it; it is replaced then."""
+    """Whether no container of the pod runs or will run again. A pod of a StatefulSet ends only when its node ends it,
+    and is then replaced."""
     return raw.get("status", {}).get("phase") in ENDED_PHASES
 
 
@@ -105,7 +107,8 @@ def _find_container(status: Json) -> Json:
 
 
 def _normalize_waiting_message(message: str) -> str:
-    """kubelet alternates between the error and the error behind `Back-off …: ErrImagePull:`. One wording, or status would flap."""
+    """kubelet alternates between the error alone and the error after `Back-off …: ErrImagePull:`. The status must not
+    alternate."""
     return message.split("ErrImagePull: ")[-1]
 
 
@@ -118,15 +121,15 @@ def _observe_exits(container: Json, metadata: Json) -> tuple[DriverExit, ...]:
 
 
 def _stopped_on_request(end: Json, metadata: Json) -> bool:
-    """How a driver ends that was asked to stop is no failure; what it did before is."""
+    """Whether the driver ended because it was asked to stop. Such an exit is no failure."""
     return "deletionTimestamp" in metadata and end.get("exitCode") in {ExitCode.DONE, STOPPED_EARLY}
 
 
 def _is_overrun(end: Json, metadata: Json) -> bool:
     """Whether kubelet killed the driver because the pod's grace period was over.
 
-    deletionTimestamp is the end of the grace period, until kubelet sets the period to 0 to remove the pod. A pod that was deleted by
-    force goes before its container has ended, and shows no end at all.
+    deletionTimestamp is the end of the grace period, until kubelet sets the period to 0 in order to remove the pod. A
+    pod that was deleted by force is removed before its container has ended, and shows no exit.
     """
     deadline, finished = metadata.get("deletionTimestamp"), end.get("finishedAt")
     if deadline is None or finished is None or (end.get("exitCode"), end.get("reason")) != (KILLED, ENDED_WITH_ERROR):
@@ -179,15 +182,15 @@ def _describe(code: int, end: Json) -> str:
 
 
 def is_permanent(exit: DriverExit) -> bool:
-    """Starting again cannot help."""
+    """Whether a restart cannot help."""
     meaning = find_meaning(exit.exit_code, exit.reason)
     return meaning is not None and meaning.permanent
 
 
 def merge_deleted_pod(known: Json | None, raw: Json) -> Json:
-    """What is worth knowing of a pod on its way out. `known`: what this function kept before.
+    """What the operator remembers of a pod that is being deleted. `known`: the previous result of this function.
 
-    The end of the grace period is the one that was seen first: with the last write to a pod kubelet removes it.
+    It keeps the end of the grace period that the watch showed first, because kubelet overwrites it with its last write.
     """
     metadata = {key: value for key, value in raw["metadata"].items() if key != "managedFields"}
     if known is not None and known["metadata"]["uid"] == metadata["uid"]:

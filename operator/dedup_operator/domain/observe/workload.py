@@ -103,8 +103,8 @@ def _observe_run(raw: Json, cron_job: Json) -> Run:
 
 
 def _have_same_settings(run: Json, cron_job: Json) -> bool:
-    """Compares the annotations as specs, because another version of the operator may render the same spec in another way. A run without
-    the annotation comes from an early version and is compared by its ConfigMap."""
+    """Compares the annotations as specs, because another version of the operator may render the same spec in another
+    way. A run without the annotation comes from an early version and is compared by its ConfigMap."""
     of_run, of_next = (raw["metadata"].get("annotations", {}).get(APPLIED_SPEC) for raw in (run, cron_job))
     if of_run is None:
         return find_config_map(run) == find_config_map(cron_job)

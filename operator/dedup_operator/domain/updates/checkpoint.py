@@ -1,4 +1,5 @@
-"""Changes to the object that records a checkpoint: the operator's own claim, or the record of a folder on a user's claim."""
+"""Changes to the object that records a checkpoint: the operator's own claim, or the record of a folder on a user's
+claim."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from dedup_operator.domain.validate import Invalid, ValidJob
 
 
 def should_release_claim(job: ValidJob | Invalid, claim: CheckpointClaim) -> bool:
-    """Whether the claim must lose its owner although the spec is invalid. `reclaimPolicy: Retain` must take effect before the spec is valid
-    again, because the DedupJob may be deleted before that."""
+    """Whether the claim must lose its owner although the spec is invalid. `reclaimPolicy: Retain` must take effect
+    before the spec is valid again, because the DedupJob may be deleted before that."""
     return isinstance(job, Invalid) and job.retain and claim.owned and not claim.deleting
 
 
@@ -39,7 +40,8 @@ def build_updated_claim(job: ValidJob, observed: ObservedState, claim: Checkpoin
 
 
 def build_grown_claim(claim: Json, observed: CheckpointClaim, children: Children) -> Json | None:
-    """The claim with the larger size that the spec asks for. None when it need not or cannot grow. A claim never shrinks."""
+    """The claim with the larger size that the spec asks for. None when it need not or cannot grow. A claim never
+    shrinks."""
     if children.claim is None or observed.phase != "Bound":
         return None
     wanted = children.claim["spec"]["resources"]["requests"]["storage"]
@@ -51,7 +53,8 @@ def build_grown_claim(claim: Json, observed: CheckpointClaim, children: Children
 
 
 def build_updated_record(observed: ObservedState, claim: CheckpointClaim, children: Children) -> Json | None:
-    """The record with annotations that say which claim and which settings its keys belong to. None when there is nothing to change."""
+    """The record with annotations that say which claim and which settings its keys belong to. None when there is
+    nothing to change."""
     if claim.record is None or not _may_annotate(observed, claim):
         return None
     body = deepcopy(claim.record)
@@ -68,7 +71,8 @@ def _may_annotate(observed: ObservedState, claim: CheckpointClaim) -> bool:
 
 
 def _set_annotations(body: Json, claim: CheckpointClaim, children: Children) -> None:
-    """Without state, the checkpoint belongs to the present settings. With state, it always belongs to the settings that made it."""
+    """Without state, the checkpoint belongs to the present settings. With state, it always belongs to the settings that
+    made it."""
     annotations = body["metadata"].setdefault("annotations", {})
     if claim.has_state:
         annotations[CHECKPOINT_BEGUN] = "true"
@@ -79,7 +83,8 @@ def _set_annotations(body: Json, claim: CheckpointClaim, children: Children) -> 
 
 
 def set_owner(body: Json, job: ValidJob, claim: CheckpointClaim) -> None:
-    """Makes the DedupJob the owner only with `reclaimPolicy: Delete`: the garbage collector deletes a claim together with its owner."""
+    """Makes the DedupJob the owner only with `reclaimPolicy: Delete`: the garbage collector deletes a claim together
+    with its owner."""
     owned = job.spec.checkpoint.reclaim_policy is ReclaimPolicy.DELETE
     if owned == claim.owned:
         return

@@ -21,7 +21,8 @@ _CLEARED_BY_START = {GIVEN_UP, ROLLING}
 
 
 def build_started_workload(workload: Workload, wanted: Json) -> Json:
-    """The workload with the present template and one replica. One write sets both, so that no pod comes from an old template."""
+    """The workload with the present template and one replica. One write sets both, so that no pod comes from an old
+    template."""
     body = deepcopy(workload.raw)
     kept = {key: value for key, value in body["metadata"].get("annotations", {}).items() if key not in _CLEARED_BY_START}
     body["metadata"]["annotations"] = {**kept, **wanted["metadata"]["annotations"]}
@@ -31,7 +32,8 @@ def build_started_workload(workload: Workload, wanted: Json) -> Json:
 
 
 def build_scaled_workload(workload: Workload, replicas: int, annotations: dict[str, str]) -> Json | None:
-    """The workload with 0 or 1 replica and with `annotations`. The annotation ROLLING goes, unless `annotations` contains it.
+    """The workload with 0 or 1 replica and with `annotations`. The annotation ROLLING goes, unless `annotations`
+    contains it.
 
     None when nothing changes, and for a Kubernetes Job that has ended.
     """
@@ -54,9 +56,11 @@ def set_applied_generation(workload: Json, generation: int) -> None:
 
 
 def list_missing_objects(observed: ObservedState, children: Children, config_map: str | None = None) -> list[Json]:
-    """What the driver's pod needs and does not exist, in the order in which the operator creates it. The workload comes after all of it.
+    """What the driver's pod needs and does not exist, in the order in which the operator creates it. The workload comes
+    after all of it.
 
-    `config_map`: the ConfigMap of the running driver. When it is not the one of the present spec, the latter is not needed yet.
+    `config_map`: the ConfigMap of the running driver. When it is not the one of the present spec, the latter is not
+    needed yet.
     """
     missing: list[Json] = []
     if observed.claim is None and children.claim is not None:
