@@ -94,7 +94,7 @@ test: setup ## Everything that CI runs
 	@$(MAKE) lint
 	@$(MAKE) test-unit
 	@$(MAKE) test-simulation
-	@$(MAKE) cluster images
+	@$(MAKE) ready
 	$(PYTEST) -n 3 --dist loadscope --no-loadscope-reorder tests/cluster tests/faults tests/fault_injection tests/kafka
 
 .PHONY: test-full
