@@ -11,27 +11,27 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PY := PYTHONPATH=tests $(BIN)/python
 PYTEST := $(BIN)/python -m pytest
+# The test bed needs nothing from .venv, so that it can run while .venv is being installed.
+TESTBED := PYTHONPATH=tests $(PYTHON) -m testbed
 
 # These variables choose a cluster of yours for demo, demo-down and test-cluster; docs/try-it.md explains them. They count
 # only on make's command line: KUBECONFIG of the environment may name a production cluster.
 CLUSTER_VARIABLES := KUBECONFIG CONTEXT REGISTRY LOAD BUILDER BASE_IMAGE OPERATOR_IMAGE JOB_IMAGE FAKE_DRIVER_IMAGE KAFKA_IMAGE STORAGE_CLASS
 GIVEN := $(foreach name,$(CLUSTER_VARIABLES) FLIGHTS,$(if $(findstring command line,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN),$(eval demo demo-down test-cluster: export DEDUP_$(name) := $($(name))))
-# The test bed's cluster, unless the user has chosen another one.
-TEST_BED := $(if $(filter $(CLUSTER_VARIABLES),$(GIVEN))$(DEDUP_KUBECONFIG),,cluster images)
+# The test bed's cluster with the images in it, unless the user has chosen another cluster.
+CLUSTER := $(if $(filter $(CLUSTER_VARIABLES),$(GIVEN))$(DEDUP_KUBECONFIG),setup,ready)
 
 .PHONY: help
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml requirements/build.txt requirements/dev.txt
+.PHONY: python
+python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11 (found $$($(PYTHON) -V))" >&2; exit 2; }
-	@echo "setting up $(VENV): a minute or two where nothing is cached"
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -y -q python3-venv && $(PYTHON) -m venv $(VENV); } || { echo "Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements/dev.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
-	@touch $@
+
+$(READY): pyproject.toml requirements/build.txt requirements/dev.txt requirements/wheel.cfg | python
+	@$(TESTBED) setup
 
 .PHONY: setup
 setup: $(READY) ## Python environment in .venv, from the locked requirements
@@ -65,7 +65,7 @@ test-kafka: setup cluster ## The driver with real Kafka and Spark
 	$(PYTEST) tests/kafka
 
 .PHONY: test-cluster
-test-cluster: setup $(TEST_BED) ## CRD, operator and chart on the test bed, or on a cluster of yours: KUBECONFIG=…
+test-cluster: $(CLUSTER) ## CRD, operator and chart on the test bed, or on a cluster of yours: KUBECONFIG=…
 	$(PYTEST) tests/cluster
 
 .PHONY: test-fault-injection
@@ -94,7 +94,7 @@ test: setup ## Everything that CI runs
 	@$(MAKE) lint
 	@$(MAKE) test-unit
 	@$(MAKE) test-simulation
-	@$(MAKE) cluster images
+	@$(MAKE) ready
 	$(PYTEST) -n 3 --dist loadscope --no-loadscope-reorder tests/cluster tests/faults tests/fault_injection tests/kafka
 
 .PHONY: test-full
@@ -102,19 +102,23 @@ test-full: test demo ## What does not fit into `make test`: the demo on the whol
 	$(PYTEST) -m full tests/simulation tests/kafka tests/faults tests/fault_injection tests/cluster
 
 .PHONY: cluster
-cluster: setup ## One-node Kubernetes with Kafka on this machine; state in .testbed/
-	@$(PY) -m testbed up
+cluster: python ## One-node Kubernetes with Kafka on this machine; state in .testbed/
+	@$(TESTBED) up
+
+.PHONY: ready
+ready: python ## setup, cluster and images side by side, which is the fastest way to have all three
+	@$(TESTBED) ready
 
 .PHONY: cluster-down
-cluster-down: setup ## Stop the cluster and leave nothing of it on the machine
-	@$(PY) -m testbed down
+cluster-down: python ## Stop the cluster and leave nothing of it on the machine
+	@$(TESTBED) down
 
 .PHONY: images
-images: setup ## Build the operator and job images and load them into the cluster
-	@$(PY) -m testbed images
+images: python ## Build the operator and job images and load them into the cluster
+	@$(TESTBED) images
 
 .PHONY: demo
-demo: setup $(TEST_BED) ## A DedupJob on a year of flights, checked record by record; on your cluster: KUBECONFIG=… (docs/try-it.md)
+demo: $(CLUSTER) ## A DedupJob on a year of flights, checked record by record; on your cluster: KUBECONFIG=… (docs/try-it.md)
 	@$(PY) -m demo run
 
 .PHONY: demo-down

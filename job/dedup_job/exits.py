@@ -56,10 +56,10 @@ _KAFKA_UNAVAILABLE = re.compile(
 be reported as one."""
 
 
-def decide_failure(causes: list[Cause], broker_finding: JobError | None) -> JobError:
+def decide_failure(causes: list[Cause], broker_problem: JobError | None) -> JobError:
     """The error with which the driver ends after its query has failed.
 
-    `broker_finding`: what the driver found missing when it asked the brokers after the failure; None when nothing was.
+    `broker_problem`: what the driver found missing when it asked the brokers after the failure; None when nothing was.
     """
     text = "\n".join(f"{cause.kind}: {cause.message}" for cause in causes)
     message = build_summary(causes)
@@ -69,8 +69,9 @@ def decide_failure(causes: list[Cause], broker_finding: JobError | None) -> JobE
         return JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, message)
     if _TIMESTAMP_OVERFLOW.search(text):
         message = (
-            "Spark cannot read a record because its Kafka timestamp is too large. Usually its producer wrote microseconds or nanoseconds "
-            "instead of milliseconds. Delete the records up to this one, and see message.timestamp.after.max.ms in docs/operations.md"
+            "Spark cannot read a record because its Kafka timestamp is too large. Usually its producer wrote microseconds or "
+            "nanoseconds instead of milliseconds. Delete the topic's records up to that one, and see "
+            "message.timestamp.after.max.ms in docs/operations.md"
         )
         return JobError(ExitCode.INVALID_RECORD, message)
     if _TIME_PATTERN.search(text):
@@ -78,8 +79,8 @@ def decide_failure(causes: list[Cause], broker_finding: JobError | None) -> JobE
     for pattern, code in ((_FENCED, ExitCode.FENCED), (_UNAUTHORIZED, ExitCode.AUTHORIZATION), (_SINK_REFUSED, ExitCode.SINK_REFUSED)):
         if pattern.search(text):
             return JobError(code, message)
-    if broker_finding is not None:
-        return JobError(broker_finding.code, f"{broker_finding.message}. The query failed with: {message}", broker_finding.reason)
+    if broker_problem is not None:
+        return JobError(broker_problem.code, f"{broker_problem.message}. The query failed with: {message}", broker_problem.reason)
     if _TOPIC_MISSING.search(text):
         return JobError(ExitCode.TOPIC_MISSING, message)
     if _DATA_LOST.search(text):

@@ -103,7 +103,7 @@ def test_kubectl_explains_every_field(cluster: Cluster) -> None:
     assert done.returncode == 0, done.stderr
     assert "maxOffsetsPerTrigger" in done.stdout
     watermark = cluster.try_kubectl("explain", "dedupjob.spec.watermark").stdout
-    assert "Copies of an event closer together than this" in watermark
+    assert "How far apart two copies of an event may be" in watermark
 
 
 def test_kubectl_get_knows_the_short_name_and_the_columns(cluster: Cluster) -> None:

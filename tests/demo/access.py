@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.settings import Settings, choose_context
-from testbed import golang
+from testbed import clients
 from testbed.layout import Layout
 from testbed.shell import TestbedError, environment
 
@@ -112,4 +112,4 @@ def find_tool(program: str) -> Path:
     found = shutil.which(program)
     if found and (version := read_version(program, found)) and version >= least:
         return Path(found)
-    return golang.ensure_binaries(Layout.of_this_checkout(), {program})[program]
+    return clients.ensure_clients(Layout.of_this_checkout(), [program])[program]

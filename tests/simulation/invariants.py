@@ -264,7 +264,7 @@ def _check_dependencies(simulation: Simulation, write: Write, new: Json) -> None
     ]
     missing = [str(address) for address in needed if not (write.last_reads.get(address) or simulation.server.peek(*address))]
     if missing:
-        raise Violation(Invariant.DEPENDENCIES_FIRST, f"{' and '.join(missing)} does not exist: {write}")
+        raise Violation(Invariant.DEPENDENCIES_FIRST, f"missing are {', '.join(missing)}: {write}")
 
 
 def find_template(workload: Json) -> Json:

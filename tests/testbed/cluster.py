@@ -1,7 +1,7 @@
-"""Up and down: the order of things.
+"""Starts, repairs and stops the cluster, and decides in which order.
 
-`up` repairs when some of its own cluster is alive and matches this version, and otherwise starts from nothing:
-half-dead state of unknown origin is not worth understanding in a test bed.
+`up` repairs a cluster of this checkout when some of it is alive and the same version of the test bed started it. In all
+other cases it starts a new one: to find out what is wrong with an old cluster is not worth it in a test bed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import contextlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from testbed import addons, cgroups, components, holder, host, images, packages, pki, probes
+from testbed import addons, cgroups, clients, components, golang, holder, host, images, packages, pki, probes, python_environment
 from testbed.console import duration, keep_journal, note, step
 from testbed.daemons import Daemon, recorded_pid, start, wait_ready
 from testbed.layout import (
@@ -31,6 +33,7 @@ from testbed.layout import (
 )
 from testbed.locks import file_lock, write_atomically
 from testbed.shell import TestbedError, run
+from testbed.together import Together
 
 KEPT_AFTER_DOWN = ("log", "before.json", ".gitignore")
 KAFKA_WITHIN = 120.0  # seconds; about 15 on two idle cores
@@ -39,39 +42,66 @@ _PORTS = {ETCD_PORT: "etcd", 2380: "etcd", API_PORT: "kube-apiserver", 10250: "k
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is needed to start, prepared before anything on the machine is touched."""
+    """Everything that is needed to start; complete before anything on the machine is changed."""
 
-    binaries: Mapping[str, Path]
+    programs: Mapping[str, Path]
     images: images.Builder
     config: Mapping[Path, str]
     daemons: Mapping[str, Daemon]
     fingerprint: str
 
 
-def prepare(layout: Layout) -> Plan:
+def prepare(layout: Layout, together: Together, products: Sequence[str] = ()) -> tuple[Plan, Future[dict[str, str]]]:
+    """Builds programs and images side by side. Returns before the images of the product are built; the future has them."""
     layout.make_folders()
-    packages.ensure_system_packages(layout.log / "packages.log")
     builder = images.Builder(layout)
-    binaries = builder.binaries
-    references = {name: builder.ensure(name) for name in images.CLUSTER_IMAGES}
+    built = together.start(golang.ensure_binaries, layout)
+    fetched = together.start(clients.fetch_clients, layout)
+    together.start(builder.prepare_jars, [*images.DOCKERFILE_IMAGES, *products])
+    system_packages = together.start(packages.ensure_system_packages, layout.log / "packages.log")
+
+    def build_images(names: Sequence[str], after: Future[Any]) -> dict[str, str]:
+        after.result()
+        return {name: builder.ensure(name) for name in names}
+
+    cluster_images = together.start(build_images, images.DOCKERFILE_IMAGES, system_packages)
+    product_images = together.start(build_images, products, cluster_images)
+    programs = {**built.result(), **fetched.result()}
+    programs |= golang.ensure_binaries(layout, [name for name in clients.CLIENTS if name not in programs])
+    golang.drop_build_caches(layout)
+    references = {**cluster_images.result(), **{name: builder.ensure(name) for name in images.BINARY_IMAGES}}
     config = components.render_config(layout, references["pause"], references["base"])
-    daemons = components.daemons(layout, binaries)
-    return Plan(binaries, builder, config, daemons, components.fingerprint(config, daemons))
+    daemons = components.daemons(layout, programs)
+    return Plan(programs, builder, config, daemons, components.fingerprint(config, daemons)), product_images
 
 
 def up(layout: Layout) -> None:
+    with Together() as together:
+        _up(layout, together)
+
+
+def make_ready(layout: Layout) -> None:
+    """What the demo and the tests need: `.venv`, the cluster, and the product's images in it, prepared side by side."""
+    with Together() as together:
+        together.start(python_environment.ensure, layout)
+        plan, references = _up(layout, together, images.PRODUCT_IMAGES)
+        plan.images.import_images(references.result())
+
+
+def _up(layout: Layout, together: Together, products: Sequence[str] = ()) -> tuple[Plan, Future[dict[str, str]]]:
     packages.require_root()
     keep_journal(layout.log / "testbed.log")
-    begun = time.monotonic()
+    started = time.monotonic()
     holder.raise_if_held(layout)
-    plan = prepare(layout)
+    plan, references = prepare(layout, together, products)
     with file_lock(LOCK_FILE, "the start or stop of a cluster", remove=True):
         holder.raise_if_held(layout)
         if not _repaired(layout, plan):
             _start_fresh(layout, plan)
-    note(f"The cluster is up and Kafka answers ({duration(time.monotonic() - begun)}).")
+    note(f"The cluster is up and Kafka answers ({duration(time.monotonic() - started)}).")
     note(f"  Kafka: {KAFKA_BOOTSTRAP} from this machine, {KAFKA_IN_CLUSTER} from pods")
     note(f"  export KUBECONFIG={layout.kubeconfig} PATH={layout.bin}:$PATH")
+    return plan, references
 
 
 def _repaired(layout: Layout, plan: Plan) -> bool:
@@ -137,7 +167,7 @@ def _run(layout: Layout, plan: Plan) -> None:
         if not path.exists() or path.read_text() != text:
             write_atomically(path, text)
     pki.write_kubeconfigs(layout)
-    _link_binaries(layout, plan.binaries)
+    _link_programs(layout, plan.programs)
     _run_daemons(layout, plan)
     kubectl = layout.bin / "kubectl"
     references = plan.images.load(images.CLUSTER_IMAGES)
@@ -169,12 +199,12 @@ def _run_daemons(layout: Layout, plan: Plan) -> None:
                 wait_ready(plan.daemons[name], layout)
 
 
-def _link_binaries(layout: Layout, binaries: Mapping[str, Path]) -> None:
-    for name in ("kubectl", "helm"):
+def _link_programs(layout: Layout, programs: Mapping[str, Path]) -> None:
+    for name in clients.CLIENTS:
         link = layout.bin / name
-        if not link.is_symlink() or link.readlink() != binaries[name]:
+        if not link.is_symlink() or link.readlink() != programs[name]:
             link.unlink(missing_ok=True)
-            link.symlink_to(binaries[name])
+            link.symlink_to(programs[name])
     wrapper = f'#!/bin/sh\nexec {probes.command_path("ctr")} --address {RUN}/containerd.sock --namespace k8s.io "$@"\n'
     write_atomically(layout.bin / "ctr", wrapper, 0o755)
 
@@ -246,7 +276,8 @@ def load_images(layout: Layout, names: Sequence[str]) -> dict[str, str]:
 
 
 def start_daemon(layout: Layout, name: str) -> None:
-    plan = prepare(layout)
+    with Together() as together:
+        plan, _ = prepare(layout, together)
     if recorded_pid(name) is None:
         start(plan.daemons[name], layout)
     wait_ready(plan.daemons[name], layout)

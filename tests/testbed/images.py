@@ -1,7 +1,7 @@
 """Container images without a registry: built once per content, kept as OCI archives, imported into containerd.
 
-An image's tag is the hash of everything that goes into it, so a tag never means two things, a pod that runs an
-old image can be told from one that runs the new one, and nothing is built or imported twice.
+An image's tag is the hash of everything that decides its content. So a tag never means two images, a pod with an old
+image is recognized by its tag, and nothing is built or imported twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from testbed import golang, oci, trust
+from testbed import golang, java, oci, trust
 from testbed.console import note, step
 from testbed.layout import CHECKOUT, CONTAINERD_SOCKET, Layout
 from testbed.locks import file_lock, write_atomically
@@ -26,12 +26,13 @@ from testbed.shell import TestbedError, run, succeeds
 from testbed.snapshot import mounts_below
 
 SUITE = "bookworm"
-# Everything that the Dockerfiles install from Debian anyway. In the base it is installed once for all images,
-# and Java's trust store comes from the image's own certificates, not from those mounted during a build.
+# Everything that the Dockerfiles need from Debian. The base has it once for all images, so their own apt-get steps have
+# nothing to do, and Java's trust store comes from the image's own certificates, not from those mounted during a build.
 BASE_PACKAGES = ("ca-certificates", "openjdk-17-jre-headless", "python3", "python3-venv", "tini")
 BASE_REVISION = "1"  # raise it to get newer Debian packages
 KEPT_ARCHIVES = 3
 # Mounted during a build where the machine has them, never copied into a layer: private certificates, mirrors.
+IMAGE_UV_CACHE = "/root/.cache/uv"
 BUILD_MOUNTS = ("/usr/local/share/ca-certificates", "/etc/pip.conf", "/etc/apt/apt.conf.d")
 
 _KAFKA = "tests/testbed/images/kafka"
@@ -47,6 +48,8 @@ class Image:
     binary: str = ""
     dockerfile: str = ""
     context: str = "."
+    jars: str = ""
+    """The name in java.JARS of what the machine's Maven can build instead of the Dockerfile's stage `jars`."""
 
 
 IMAGES: Mapping[str, Image] = {
@@ -55,13 +58,23 @@ IMAGES: Mapping[str, Image] = {
         Image("pause", "testbed-pause", binary="pause"),
         Image("coredns", "testbed-coredns", binary="coredns"),
         Image("base", "testbed-base"),
-        Image("kafka", "testbed-kafka", dockerfile=f"{_KAFKA}/Dockerfile", context=_KAFKA),
+        Image("kafka", "testbed-kafka", dockerfile=f"{_KAFKA}/Dockerfile", context=_KAFKA, jars="kafka"),
         Image("operator", "dedup-operator", dockerfile="operator/Dockerfile"),
-        Image("job", "dedup-job", dockerfile="job/Dockerfile"),
+        Image("job", "dedup-job", dockerfile="job/Dockerfile", jars="job"),
     )
 }
-CLUSTER_IMAGES = ("pause", "coredns", "base", "kafka")
+BINARY_IMAGES = ("pause", "coredns")
+DOCKERFILE_IMAGES = ("base", "kafka")
+CLUSTER_IMAGES = (*BINARY_IMAGES, *DOCKERFILE_IMAGES)
 PRODUCT_IMAGES = ("operator", "job")
+
+
+def find_uv_cache(environment: Mapping[str, str]) -> Path:
+    """Where uv keeps its cache on this machine."""
+    if environment.get("UV_CACHE_DIR"):
+        return Path(environment["UV_CACHE_DIR"]).absolute()
+    base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base).absolute() / "uv"
 
 
 def architecture() -> str:
@@ -77,7 +90,7 @@ def _hash_path(digest: hashlib._Hash, path: Path) -> None:
 
 
 def copied_paths(dockerfile: str) -> list[str]:
-    """The sources of COPY and ADD that come from the build context: with the Dockerfile itself, all that the image depends on."""
+    """The sources of COPY and ADD in the build context. The image depends on them and on the Dockerfile, and on nothing else there."""
     paths: list[str] = []
     for line in dockerfile.replace("\\\n", " ").splitlines():
         words = line.split()
@@ -121,8 +134,8 @@ class Builder:
 
     @cached_property
     def binaries(self) -> Mapping[str, Path]:
-        """Built when first asked for: the product's images need none of them."""
-        return golang.ensure_binaries(self.layout)
+        """Built when first asked for, because the product's images need none of them."""
+        return golang.ensure_binaries(self.layout, [image.binary for image in IMAGES.values() if image.binary])
 
     def reference(self, name: str) -> str:
         image = IMAGES[name]
@@ -137,10 +150,16 @@ class Builder:
             reference = self._ensure_once(name)
             if reference == self.reference(name):
                 return reference
-            # Somebody edits while this builds: what came out may hold both states, so its name would lie.
+            # A file was edited during the build. The image may hold some old and some new files, so it must not have this tag.
             self.archive(reference).unlink(missing_ok=True)
             note(f"  the sources of image {name} changed while it was built: building again")
         raise TestbedError(f"the sources of image {name} keep changing while it is built")
+
+    def prepare_jars(self, names: Sequence[str]) -> None:
+        """Runs Maven for the images that will be built. It needs none of what the images need, so it can run before them."""
+        for name in names:
+            if IMAGES[name].jars and not self.archive(self.reference(name)).exists():
+                java.ensure_jars(IMAGES[name].jars, self.layout)
 
     def _ensure_once(self, name: str) -> str:
         image, reference = IMAGES[name], self.reference(name)
@@ -188,15 +207,15 @@ class Builder:
 
     def _build_dockerfile(self, image: Image, reference: str, archive: Path, log: Path) -> None:
         base = self.ensure("base")
+        settings = ["--build-arg", f"BASE={base}", *self._mounts(), *self._jars(image)]
         temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
         with file_lock(self.folder / ".buildah.lock", "image builds"):
             foreign_storage = Path("/var/lib/containers").exists()
             try:
-                mounts = self._mounts()
-                self._buildah("rm", "--all", log=log)  # what a build that was killed left behind
+                self._buildah("rm", "--all", log=log)  # what a killed build left behind
                 self._buildah("pull", "--quiet", f"oci-archive:{self.archive(base)}", log=log)
                 self._buildah(
-                    "bud", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never", "--build-arg", f"BASE={base}", *mounts,
+                    "bud", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never", *settings,
                     "-f", image.dockerfile, "-t", reference, image.context, log=log, attempts=2,
                 )  # fmt: skip
                 self._buildah(
@@ -216,23 +235,34 @@ class Builder:
         certificates = self.layout.cache / "build-certificates"
         if trust.copy_for_build(certificates):
             pairs[str(certificates)] = str(trust.HOST_CERTIFICATES)
-        return [part for source, target in pairs.items() for part in ("-v", f"{source}:{target}:ro")]
+        mounts = [part for source, target in pairs.items() for part in ("-v", f"{source}:{target}:ro")]
+        # The same cache as for .venv, so that pyspark is fetched and built once.
+        uv_cache = find_uv_cache(os.environ)
+        uv_cache.mkdir(parents=True, exist_ok=True)
+        return [*mounts, "-v", f"{uv_cache}:{IMAGE_UV_CACHE}"]
+
+    def _jars(self, image: Image) -> list[str]:
+        """Puts jars that the machine's Maven has built in the place of the Dockerfile's stage `jars`."""
+        if not image.jars or "--build-context" not in run(["buildah", "build", "--help"]):  # buildah before 1.27
+            return []
+        jars = java.ensure_jars(image.jars, self.layout)
+        return ["--build-context", f"jars={jars}"] if jars else []
 
     def _buildah_prune(self, image: Image, newest: str, log: Path) -> None:
-        """Layers of the images before stay as the next build's cache; those of images long gone go."""
+        """Keeps the layers of the last images as the cache of the next build, and removes older ones."""
         listed = run(["buildah", *self._storage, "images", "--format", "{{.Name}}:{{.Tag}}"]).split()  # newest first
         same = [reference for reference in listed if reference.startswith(f"localhost/{image.repository}:")]
         for old in [reference for reference in same if reference != newest][KEPT_ARCHIVES - 1 :]:
             self._buildah("rmi", "--force", old, log=log)
 
     def _forget_mounts(self) -> None:
-        """Buildah mounts its storage onto itself and leaves that, and its run folder, behind."""
+        """Buildah mounts its storage onto itself. It leaves that mount and its run folder behind."""
         for point in reversed(mounts_below([self.layout.cache / "buildah"])):
             succeeds(["umount", "--lazy", point])
         shutil.rmtree(self.buildah_run, ignore_errors=True)
 
     def clean_after_killed_build(self) -> None:
-        """What a build that was killed left on the machine; waits for one that still runs."""
+        """Removes what a killed build left on the machine. Waits for a build that still runs."""
         if self.buildah_run.exists():
             with file_lock(self.folder / ".buildah.lock", "image builds"):
                 self._forget_mounts()
@@ -244,16 +274,18 @@ class Builder:
             old.unlink()
 
     def load(self, names: Sequence[str]) -> dict[str, str]:
-        """Builds what lacks, imports what containerd lacks, records the references."""
-        references = {name: self.ensure(name) for name in names}
+        """Builds images that the cache lacks, imports those that containerd lacks, and records the references."""
+        return self.import_images({name: self.ensure(name) for name in names})
+
+    def import_images(self, references: Mapping[str, str]) -> dict[str, str]:
         present = set(ctr("images", "list", "-q").split())
         for reference in references.values():
             if reference not in present:
                 with step(f"importing image {reference}"):
                     ctr("images", "import", str(self.archive(reference)), timeout=600)
         known = read_references(self.layout)
-        write_atomically(self.layout.images_json, json.dumps(known | references, indent=2) + "\n")
-        return references
+        write_atomically(self.layout.images_json, json.dumps(known | dict(references), indent=2) + "\n")
+        return dict(references)
 
 
 def read_references(layout: Layout) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Locks between runs of the test bed, on files, so that they end with the process that holds them."""
+"""Locks between runs of the test bed and between its threads. They are on files, so they end with the process that holds them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from testbed.console import note
 
 @contextmanager
 def file_lock(path: Path, waiting_for: str, *, remove: bool = False) -> Iterator[None]:
-    """Holds the lock; `remove` takes the file away at the end, for locks in folders that must be left as found."""
+    """Holds the lock. `remove` deletes the file at the end, for locks in folders that must be left as they were."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            note(f"  waiting for {waiting_for} by another run on this machine")
+            note(f"  waiting for the end of {waiting_for}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # The holder before may have removed the file after this run opened it: then the lock is worth nothing.
+        # The previous owner may have removed the file after this run opened it. Then this lock keeps nobody out.
         if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
             break
         os.close(descriptor)

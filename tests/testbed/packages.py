@@ -62,7 +62,9 @@ def os_family() -> str:
 def apt_install(packages: list[str], log: Path) -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-q"], log=log, env=quiet, attempts=2)
-    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], log=log, env=quiet, attempts=2)
+    # A second installation waits for the first. An installation that is ended halfway leaves a broken system.
+    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages]
+    run(command, log=log, env=quiet, attempts=2, finish=True)
 
 
 def require_root() -> None:

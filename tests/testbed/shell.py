@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-import time
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 
 class TestbedError(Exception):
@@ -50,6 +52,14 @@ def environment(extra: Mapping[str, str] | None = None, *, without_proxy: bool =
     return env
 
 
+_running: set[subprocess.Popen[bytes]] = set()
+_stopped = threading.Event()
+
+
+class StoppedError(TestbedError):
+    """The program was not started, or was ended, because another step had failed."""
+
+
 def run(
     args: Sequence[str | Path],
     *,
@@ -59,35 +69,74 @@ def run(
     stdin: str | None = None,
     timeout: float | None = None,
     attempts: int = 1,
+    finish: bool = False,
 ) -> str:
-    """Runs to the end and returns stdout; with `log`, everything it prints is appended there instead.
+    """Runs a program to its end and returns stdout; with `log`, everything that it prints is appended there instead.
 
-    `attempts` is for what downloads: a registry that fails once in a while must not fail a build of minutes.
+    `attempts` is for programs that download: a registry that fails once in a while must not fail a build of minutes.
+    `finish` is for programs that must not be ended halfway when another step fails.
     """
-    if attempts > 1:
+    for attempt in range(1, attempts + 1):
         try:
-            return run(args, log=log, env=env, cwd=cwd, stdin=stdin, timeout=timeout)
+            return _run_once([str(a) for a in args], log, env, cwd, stdin, timeout, finish)
         except TestbedError:
-            time.sleep(RETRY_PAUSE)
-            return run(args, log=log, env=env, cwd=cwd, stdin=stdin, timeout=timeout, attempts=attempts - 1)
-    command = [str(a) for a in args]
-    full_env = environment(env)
-    if log is None:
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=full_env, cwd=cwd, timeout=timeout, check=False)
-        if done.returncode != 0:
-            raise TestbedError(f"`{' '.join(command)}` failed with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as sink:
-        sink.write(f"$ {' '.join(command)}\n".encode())
-        sink.flush()
-        logged = subprocess.run(
-            command, input=stdin.encode() if stdin is not None else None, stdout=sink, stderr=subprocess.STDOUT,
-            env=full_env, cwd=cwd, timeout=timeout, check=False,
-        )  # fmt: skip
-    if logged.returncode != 0:
-        raise TestbedError(f"`{Path(command[0]).name}` failed with {logged.returncode}", log)
-    return ""
+            if attempt == attempts or _stopped.wait(RETRY_PAUSE):
+                raise
+    raise AssertionError("attempts must be at least 1")
+
+
+def _run_once(
+    command: list[str],
+    log: Path | None,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    stdin: str | None,
+    timeout: float | None,
+    finish: bool,
+) -> str:
+    if _stopped.is_set() and not finish:
+        raise StoppedError(f"`{Path(command[0]).name}` was not started, because another step has failed", log)
+    with contextlib.ExitStack() as stack:
+        if log is None:
+            stdout: IO[bytes] | int = subprocess.PIPE
+            stderr: int = subprocess.PIPE
+        else:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            stdout = stack.enter_context(log.open("ab"))
+            stdout.write(f"$ {' '.join(command)}\n".encode())
+            stdout.flush()
+            stderr = subprocess.STDOUT
+        source = subprocess.PIPE if stdin is not None else None
+        process = stack.enter_context(subprocess.Popen(command, stdin=source, stdout=stdout, stderr=stderr, env=environment(env), cwd=cwd))
+        if not finish:
+            _running.add(process)
+            if _stopped.is_set():  # set between the check above and this line
+                process.terminate()
+        try:
+            out, err = process.communicate(stdin.encode() if stdin is not None else None, timeout)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _running.discard(process)
+    if process.returncode == 0:
+        return (out or b"").decode(errors="replace")
+    if log is not None:
+        raise TestbedError(f"`{Path(command[0]).name}` failed with exit code {process.returncode}", log)
+    said = (err.strip() or out.strip()).decode(errors="replace")
+    raise TestbedError(f"`{' '.join(command)}` failed with exit code {process.returncode}: {said}")
+
+
+def stop_running() -> None:
+    """Ends the programs that run in other threads, and lets no new one start until `allow_running`."""
+    _stopped.set()
+    for process in list(_running):
+        with contextlib.suppress(OSError):
+            process.terminate()
+
+
+def allow_running() -> None:
+    _stopped.clear()
 
 
 def succeeds(args: Sequence[str | Path]) -> bool:

@@ -7,10 +7,10 @@ rules:
 
 * A batch that has read all records of the topic: the newest event time of the batch, minus the delay.
 * A batch that may have left records in the topic: for each partition, the median of the event times that it has read.
-  The watermark is the oldest of these medians, minus the delay. The producer has stored a partition's unread records
+  The watermark is the oldest of these medians, minus the delay. The broker has stored a partition's unread records
   after those that the batch has read, so an unread record is older than the median only by as much as it was late when
-  it was stored. The rule uses the median because a producer with a fast clock, which writes a part of the records,
-  would move the newest time ahead.
+  it was stored. The rule uses the median and not the newest time, because a producer whose clock is fast writes a part
+  of the records and would move the newest time ahead.
 
 In both rules, an event time counts only up to the time at which its record was stored and read, see `parse.py`.
 """

@@ -18,7 +18,7 @@ SINK_TOPIC_MISSING = JobError(ExitCode.TOPIC_MISSING, "the topic out does not ex
 
 
 @pytest.mark.parametrize(
-    ("cause", "finding", "code", "reason"),
+    ("cause", "problem", "code", "reason"),
     [
         (Cause("java.io.IOException", "No space left on device"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
         (Cause("java.io.FileNotFoundException", "/checkpoint/x (Read-only file system)"), None, ExitCode.CHECKPOINT_NOT_WRITABLE, None),
@@ -55,8 +55,8 @@ SINK_TOPIC_MISSING = JobError(ExitCode.TOPIC_MISSING, "the topic out does not ex
         (Cause("java.lang.IllegalStateException", "what"), None, ExitCode.INTERNAL, None),
     ],
 )
-def test_a_failure_has_the_exit_code_of_its_cause(cause: Cause, finding: JobError | None, code: ExitCode, reason: Reason | None) -> None:
-    error = decide_failure([OUTER, cause], finding)
+def test_a_failure_has_the_exit_code_of_its_cause(cause: Cause, problem: JobError | None, code: ExitCode, reason: Reason | None) -> None:
+    error = decide_failure([OUTER, cause], problem)
     assert (error.code, error.reason) == (code, reason or EXITS[code][0].reason)
     assert cause.message in error.message
 

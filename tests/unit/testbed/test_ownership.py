@@ -118,7 +118,7 @@ def test_a_lock_is_exclusive_and_can_leave_no_file(tmp_path: Path) -> None:
 
 
 def test_a_failed_command_shows_its_own_words_and_is_tried_again_only_when_asked(tmp_path: Path) -> None:
-    with pytest.raises(TestbedError, match="failed with 3: because"):
+    with pytest.raises(TestbedError, match="failed with exit code 3: because"):
         run(["sh", "-c", "echo because >&2; exit 3"])
     log = tmp_path / "log"
     with pytest.raises(TestbedError) as raised:
