@@ -62,8 +62,8 @@ def describe_running(steps: list[tuple[str, float]], columns: int) -> str:
         return ""
     room = max(8, (columns - 3) // len(steps) - 14)
     titles = [title if len(title) <= room else title[: room - 1] + "…" for title, _ in steps]
-    seconds = [duration(elapsed) if elapsed >= 10 else f"{elapsed:.0f} s" for _, elapsed in steps]
-    parts = [f"{title} {text}" for title, text in zip(titles, seconds, strict=True)]
+    times = [duration(elapsed) if elapsed >= 10 else f"{elapsed:.0f} s" for _, elapsed in steps]
+    parts = [f"{title} {seconds}" for title, seconds in zip(titles, times, strict=True)]
     return ("  " + " · ".join(parts))[: columns - 1]
 
 

@@ -68,10 +68,10 @@ def _install_with_uv(log: Path) -> None:
     build = REQUIREMENTS / "build.txt"
     _pip("--require-hashes", "-r", build, log=log)
     command: list[str | Path] = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", VENV / "bin" / "python"]
-    command += ["--build-constraints", build, "--require-build-hashes"]
+    hashed: list[str | Path] = ["--require-hashes", "--build-constraints", build, "--require-build-hashes"]
     settings = {**UV_SETTINGS, **WHEEL_SETTINGS, **_index_of_pip()}
-    run([*command, "--require-hashes", "-r", REQUIREMENTS / "dev.txt"], log=log, env=settings, attempts=2)
-    run([*command, "--no-deps", "--editable", CHECKOUT], log=log, env=settings)
+    run([*command, *hashed, "-r", REQUIREMENTS / "dev.txt"], log=log, env=settings, attempts=2)
+    run([*command, "--no-build-isolation", "--no-deps", "--editable", CHECKOUT], log=log, env=settings)
 
 
 def _index_of_pip() -> dict[str, str]:
