@@ -13,7 +13,9 @@ from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.volume import translate_volume_errors
 from dedup_job.errors import JobError
 
-_REMEDY = "it holds how often drivers were started on this volume: restore it, or write a number that is certainly higher than the old one"
+_REMEDY = (
+    "it counts the starts of drivers on this volume. Restore it from a backup, or write a number into it that is higher than the lost one"
+)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class AttemptGuard:
             raise JobError(ExitCode.FENCED, f"this is attempt {self.attempt}, and attempt {newest} has taken over the checkpoint")
         if newest < self.attempt:
             message = (
-                f"the file attempt went back from {self.attempt} to {newest}, because the volume was restored under a running driver: "
+                f"the file attempt changed from {self.attempt} to {newest}, because somebody restored the volume while the driver ran: "
                 "suspend the job before you restore its volume"
             )
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
@@ -62,7 +62,7 @@ class DurabilityGuard:
         """
         entry = OffsetLog(self._layout).get_path(batch)
         if not entry.exists():
-            message = f"{self._layout.describe(entry)} is missing, and batch {batch} is about to be written"
+            message = f"{self._layout.describe(entry)} is missing, so the driver does not write batch {batch}"
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
         found: set[_FileKey] = set()
         with translate_volume_errors(self._layout.root):

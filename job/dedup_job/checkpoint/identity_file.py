@@ -85,7 +85,8 @@ class IdentityFile:
         except FileNotFoundError:
             if any(self.layout.offset_log.glob("[0-9]*")):
                 message = (
-                    f"{name}, which says to which job the checkpoint belongs, is missing, and the checkpoint holds batches: restore it"
+                    f"the file {name} is missing although the checkpoint contains batches. "
+                    "It names the job that owns the checkpoint. Restore it"
                 )
                 raise JobError(ExitCode.CHECKPOINT_DAMAGED, message) from None
             return None

@@ -83,7 +83,10 @@ class RecreatedTopic:
 
     def _count_lost(self, planned: int) -> list[LostRange]:
         if self._is_delivered(planned):
-            message = f"batch {planned} is in the output, its state cannot be read, and its records went with the topic that was deleted"
+            message = (
+                f"the output contains batch {planned}, but the driver cannot read the keys "
+                "of this batch, and its records were deleted with the topic"
+            )
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
         starts = self._offsets.read_start_offsets(planned, self._topic)
         lost = find_unreadable(planned, starts or {}, self._offsets.read_end_offsets(planned, self._topic))

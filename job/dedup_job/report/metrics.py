@@ -60,7 +60,7 @@ INVALID = Definition(
     Kind.COUNTER,
     _RECORDS,
     "Records without a readable payload, key or event time, for every value of spec.onInvalid. docs/records.md lists the reasons.",
-    ("reason",),
+    labels=("reason",),
 )
 DEAD_LETTERS = Definition("dedup_dead_letters_total", Kind.COUNTER, _RECORDS, "Records written to spec.deadLetter.topic.")
 LOST = Definition(
@@ -83,7 +83,7 @@ UNACCOUNTED = Definition(
     _RECORDS,
     "Records that the driver cannot account for, summed over all batches; must be 0. law=in: the difference of records in and unique + "
     "duplicates + late + invalid. law=out: the difference of keys new to the state and records that came out of the deduplication.",
-    ("law",),
+    labels=("law",),
 )
 DURATION = Definition(
     "dedup_batch_duration_seconds",
@@ -97,14 +97,14 @@ PHASES = Definition(
     "seconds",
     "Time that committed batches took in each phase. phase: find_offsets, plan, log_offsets, process (read, deduplicate, write), "
     "log_commit, other.",
-    ("phase",),
+    labels=("phase",),
 )
 STATE_OPERATIONS = Definition(
     "dedup_state_operation_seconds_total",
     Kind.COUNTER,
     "seconds",
     "Time in the state store, summed over its partitions, which work in parallel. operation: update, evict (of expired keys), commit.",
-    ("operation",),
+    labels=("operation",),
 )
 LAST_COMMIT = Definition("dedup_last_commit_timestamp_seconds", Kind.GAUGE, "seconds since the epoch", "Time of the last commit.")
 LAG = Definition("dedup_lag_records", Kind.GAUGE, _RECORDS, "Records in the topic that no committed batch has read yet.")
@@ -131,7 +131,7 @@ TRANSACTIONS = Definition(
     Kind.COUNTER,
     "transactions",
     "Kafka transactions that have ended. result: committed, aborted.",
-    ("result",),
+    labels=("result",),
 )
 REOPENED = Definition(
     "dedup_producer_reopens_total", Kind.COUNTER, "producers", "How often the driver opened a new Kafka producer after a long pause."

@@ -31,7 +31,7 @@ class ExactlyOnceSink:
         self._step, self._batch, self._entry = decide_step(self._marker, batch, entry), batch, entry
         if self._step is Step.DELIVER:
             if self._transactions.reopen_after_pause() and self._transactions.read_marker() != self._marker:
-                raise JobError(ExitCode.FENCED, "another driver has written to the output while this one paused")
+                raise JobError(ExitCode.FENCED, "another driver wrote to the output while this driver was paused")
             self._transactions.begin()
             return False
         fields = {"batch": batch, "rows": self._marker.rows}
@@ -49,7 +49,7 @@ class ExactlyOnceSink:
         if self._step is Step.SKIP:
             if rows != self._marker.rows:
                 fields = {"batch": self._batch, "rowsInOutput": self._marker.rows, "rowsNow": rows}
-                message = "the batch was written under other settings, and its rows in the output stay as they are"
+                message = "an earlier driver wrote this batch with other settings, and this driver does not change those records"
                 _LOG.warning(message, extra={"fields": fields})
             return
         if self._sent != rows:

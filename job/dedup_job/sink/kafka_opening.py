@@ -97,7 +97,8 @@ class KafkaOpening:
         if output is None and self._offsets.read_newest() is not None:
             layout = self._context.layout
             message = (
-                f"the checkpoint holds batches, and {layout.describe(layout.output_file)}, which says how they were written, is missing"
+                f"the file {layout.describe(layout.output_file)} is missing. It says how "
+                "earlier batches were written. Restore it from a backup"
             )
             raise JobError(ExitCode.CHECKPOINT_DAMAGED, message)
         wanted = self._kafka.delivery
@@ -127,10 +128,13 @@ class KafkaOpening:
         """Refuses a marker that is ahead of the checkpoint, or ignores it with AtLeastOnce."""
         if marker is None or not self._is_ahead(marker):
             return marker
-        message = f"the marker in the progress topic is that of batch {marker.batch}, and the checkpoint is an older copy, without it"
+        message = (
+            f"the progress topic says that batch {marker.batch} was written, but the "
+            "checkpoint does not contain it. It is probably an older copy"
+        )
         if self._kafka.delivery is Delivery.EXACTLY_ONCE:
             raise JobError(ExitCode.SINK_PROGRESS_LOST, message)
-        _LOG.warning("%s: records that were written since come out again", message)
+        _LOG.warning("%s. The driver writes the records after the checkpoint's last batch a second time", message)
         return None
 
     def _is_ahead(self, marker: Marker) -> bool:
@@ -160,9 +164,12 @@ class KafkaOpening:
         if planned is not None and planned != committed:
             fields = {"batch": planned}
             if marker is not None and self._fits(marker, planned):
-                _LOG.info("the batch that is due ends in a transaction, later batches are at-least-once", extra={"fields": fields})
+                _LOG.info(
+                    "the driver completes the pending batch with ExactlyOnce, and uses AtLeastOnce from the next batch on",
+                    extra={"fields": fields},
+                )
                 return SwitchingSink(self._build_exactly_once(transactions, marker), planned, self._switch)
-            message = "the driver cannot tell whether the batch that is due is in the output, so it may write the batch a second time"
+            message = "the driver cannot tell whether the pending batch is in the output, so it may write the batch a second time"
             _LOG.warning(message, extra={"fields": fields})
         transactions.close()
         return self._switch()

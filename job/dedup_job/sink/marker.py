@@ -54,9 +54,9 @@ def decide_step(marker: Marker, batch: int, entry: str) -> Step:
     if marker.batch == batch - 1:
         return Step.DELIVER
     if marker.batch != batch:
-        message = f"batch {batch} is due, and the marker in the progress topic is that of batch {marker.batch}"
+        message = f"the driver must continue with batch {batch}, but the progress topic says that batch {marker.batch} was written last"
         raise JobError(ExitCode.SINK_PROGRESS_LOST, message)
     if marker.entry != entry:
-        message = f"batch {batch} is in the output with another range of offsets than the checkpoint plans for it"
+        message = f"the output contains batch {batch} with other offsets than the checkpoint. They do not belong together"
         raise JobError(ExitCode.SINK_PROGRESS_LOST, message)
     return Step.SKIP

@@ -49,7 +49,7 @@ def test_a_newer_attempt_ends_the_driver(checkpoint: CheckpointLayout) -> None:
 
 def test_an_attempt_file_with_a_lower_number_is_damage(checkpoint: CheckpointLayout) -> None:
     guard = AttemptGuard(checkpoint, AttemptFile(checkpoint).increment() + 1)
-    with pytest.raises(JobError, match="went back from 2 to 1") as caught:
+    with pytest.raises(JobError, match="changed from 2 to 1") as caught:
         guard.check(0)
     assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
 

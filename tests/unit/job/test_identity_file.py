@@ -90,7 +90,7 @@ def test_batches_without_an_identity_are_damage(tmp_path: Path) -> None:
     (checkpoint.spark / "offsets").mkdir(parents=True)
     assert IdentityFile(checkpoint).check(CONFIG, "4.2.0") is None
     (checkpoint.spark / "offsets" / "0").write_text("v1")
-    with pytest.raises(JobError, match=r"generation-1/job\.json.*restore it") as caught:
+    with pytest.raises(JobError, match=r"generation-1/job\.json.*Restore it") as caught:
         IdentityFile(checkpoint).check(CONFIG, "4.2.0")
     assert caught.value.code is ExitCode.CHECKPOINT_DAMAGED
 
