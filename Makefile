@@ -27,7 +27,7 @@ help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: python
-python:
+python: ## Check the version of Python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11 (found $$($(PYTHON) -V))" >&2; exit 2; }
 
 $(READY): pyproject.toml requirements/build.txt requirements/dev.txt requirements/wheel.cfg | python
@@ -94,7 +94,7 @@ test: setup ## Everything that CI runs
 	@$(MAKE) lint
 	@$(MAKE) test-unit
 	@$(MAKE) test-simulation
-	@$(MAKE) cluster images
+	@$(MAKE) ready
 	$(PYTEST) -n 3 --dist loadscope --no-loadscope-reorder tests/cluster tests/faults tests/fault_injection tests/kafka
 
 .PHONY: test-full

@@ -45,7 +45,8 @@ def _rows(node: dict[str, Any], prefix: str, changes: Mapping[str, Change] | Non
         path = f"{prefix}.{name}"
         required = name in node.get("required", [])
         edit = "" if changes is None else f" {changes.get(path.removeprefix('spec.'), '')} |"
-        rows.append(f"| `{path}` | {_type(child)} | {_default(child, required)} |{edit} {child.get('description', '')} |")
+        meaning = child.get("description", "").replace("<", "\\<")  # otherwise Markdown takes <name> for an HTML tag
+        rows.append(f"| `{path}` | {_type(child)} | {_default(child, required)} |{edit} {meaning} |")
         inner = child.get("items", child)
         rows += _rows(inner, f"{path}[]" if child.get("type") == "array" else path, changes)
     return rows

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
-"""Reconciles one DedupJob. Returns the seconds until the next reconciliation, or None to forget it. Raises to be
-repeated."""
+"""Reconciles one DedupJob. Returns the seconds until the next
+reconciliation, or None to forget it. Raises to be repeated."""
 
 
 @dataclass

@@ -28,8 +28,10 @@ class Settings:
 
 
 def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Flags have priority over the environment. Ends the process with a message when a value is missing or
-    unreadable."""
+    """Flags have priority over the environment.
+
+    Ends the process with a message when a value is missing or unreadable.
+    """
     parser = build_parser(environment)
     found = parser.parse_args(arguments)
     if not found.job_image:

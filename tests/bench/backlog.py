@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 from demo.flights import KEY_FIELDS, Flight, read_events, write_events
 from faults.own_broker import OwnBroker, fetch_broker_jars
 from kafka.driver import Driver, build_config
-from kafka.jars import fetch_connector_jars, make_class_archive
+from kafka.jars import ensure_class_archive, ensure_connector_jars
 from testbed.layout import Layout
 
 BEGINNINGS = (1, 1, 1, 1, 7, 7, 10, 10)
@@ -96,7 +96,7 @@ def measure(rule: str, folder: Path, bootstrap: str, sink: str, records: int, ar
     run = Run(rule)
     folder.mkdir()
     began = time.monotonic()
-    with RULES[rule](folder, config, fetch_connector_jars()) as driver:
+    with RULES[rule](folder, config, ensure_connector_jars()) as driver:
         while True:
             progress = driver.wait_until(lambda status: True).progress
             if progress.rows_in == 0:
@@ -114,7 +114,7 @@ def measure(rule: str, folder: Path, bootstrap: str, sink: str, records: int, ar
 def run_all(arguments: argparse.Namespace) -> Iterator[Run]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dedup-bench-")))
-        make_class_archive(fetch_connector_jars())
+        ensure_class_archive(ensure_connector_jars())
         broker = stack.enter_context(OwnBroker(folder / "broker", fetch_broker_jars(), {}))
         flights = load_flights(Layout.of_this_checkout().cache)
         broker.create(SOURCE, len(BEGINNINGS))

@@ -16,11 +16,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from dedup_operator.domain.observe.pod import has_ended
-from demo.access import Access, read_version
+from demo.access import Access
 from demo.images import SOURCES, provide_images
 from demo.preflight import DEFAULT_CLASS, find_architecture
 from demo.settings import Settings
-from testbed import images
+from testbed import clients, images
 from testbed.api import Testbed
 from testbed.layout import KAFKA_IN_CLUSTER
 
@@ -150,7 +150,7 @@ class Cluster:
     def install(self, values: Json, chart: Path = CHART) -> None:
         self.create_namespace(SYSTEM)
         flags = ["--take-ownership", "--wait", "--timeout", "180s"]
-        version = read_version("helm", str(self.access.helm_path))
+        version = clients.read_version("helm", self.access.helm_path)
         if version and version[0] >= 4:  # Helm 3 applies on the client's side, where there are no conflicts
             flags.append("--force-conflicts")
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:

@@ -64,7 +64,7 @@ def test_a_new_driver_waits_while_a_driver_without_its_shim_has_the_lock(stream:
         assert all(process.is_alive() for process in orphan), "a living driver must have the lock"
         assert stream.attempt == attempt, "a driver without the lock must not raise the attempt"
         log = stream.jobs.cluster.kubectl("logs", f"{JOB}-driver-0", "-n", stream.jobs.namespace)
-        assert "waiting for the checkpoint's lock" in log and "driver started" not in log
+        assert "another driver holds the lock of the checkpoint" in log and "driver started" not in log
     stream.wait_until_it_flows()
     stream.wait_for_attempt_after(attempt)
 

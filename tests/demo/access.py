@@ -5,9 +5,7 @@ Every command names the context. The current context of a kubeconfig can change 
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -88,28 +86,13 @@ def open_named_cluster(settings: Settings) -> Access:
     return Access(access.kubectl_path, access.helm_path, kubeconfig, choose_context(contexts, settings))
 
 
-def read_version(program: str, command: str) -> tuple[int, int] | None:
-    """Major and minor version of a kubectl or helm; None when it does not say."""
-    arguments = {"kubectl": ["version", "--client", "-o", "json"], "helm": ["version", "--template", "{{.Version}}"]}[program]
-    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    return parse_version(program, done.stdout) if done.returncode == 0 else None
-
-
-def parse_version(program: str, text: str) -> tuple[int, int] | None:
-    if program == "kubectl":
-        try:
-            text = json.loads(text)["clientVersion"]["gitVersion"]
-        except (ValueError, KeyError, TypeError):
-            return None
-    found = re.match(r"v(\d+)\.(\d+)", text.strip())
-    return (int(found[1]), int(found[2])) if found else None
-
-
 def find_tool(program: str) -> Path:
-    """The program on the PATH when its version serves, else the test bed's own, which is fetched or built on first
-    use."""
+    """The program on the PATH unless it is too old, else the test bed's own, which is fetched or built on first use.
+
+    The test bed's rule for the PATH is narrower: there both programs must fit one version of Kubernetes.
+    """
     least = {"kubectl": KUBECTL_AT_LEAST, "helm": HELM_AT_LEAST}[program]
     found = shutil.which(program)
-    if found and (version := read_version(program, found)) and version >= least:
+    if found and (version := clients.read_version(program, found)) and version >= least:
         return Path(found)
     return clients.ensure_clients(Layout.of_this_checkout(), [program])[program]

@@ -30,7 +30,7 @@ from faults.report import Progress, Report
 from faults.schedule import MOST_VISITS, Action, Counts, Fault, Point, Target, build_schedule, list_points
 from kafka.broker import read_messages
 from kafka.driver import build_config
-from kafka.jars import fetch_connector_jars, make_class_archive
+from kafka.jars import ensure_class_archive, ensure_connector_jars
 
 SOURCE, SINK, LETTERS = "faults-in", "faults-out", "faults-dead"
 SINK_PARTITIONS = 3
@@ -101,8 +101,8 @@ class Soak:
         note(f"maxOffsetsPerTrigger {self.batch:,}; {self.folder}")
         with ExitStack() as stack:
             stack.callback(self.tag.kill_all)
-            self.jars = fetch_connector_jars()
-            archive = make_class_archive(self.jars)
+            self.jars = ensure_connector_jars()
+            archive = ensure_class_archive(self.jars)
             self.environment = {"DEDUP_CLASS_ARCHIVE": str(archive), "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
             self.broker = stack.enter_context(OwnBroker(self.folder / "broker", fetch_broker_jars(), self.tag.environment))
             self._prepare()

@@ -25,7 +25,7 @@ from faults.own_broker import OwnBroker, fetch_broker_jars
 from faults.processes import Tag
 from kafka.broker import Broker, Record
 from kafka.driver import Driver, build_config
-from kafka.jars import fetch_connector_jars, make_class_archive
+from kafka.jars import ensure_class_archive, ensure_connector_jars
 
 LOW = {"transaction.max.timeout.ms": "60000"}
 ACLS = {
@@ -67,8 +67,8 @@ def denied(admin: AdminClient, kind: ResourceType, name: str, *, describe: bool 
 
 @pytest.mark.timeout(900)
 def test_refusals_are_told_and_heal(own_broker: OwnBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jars = fetch_connector_jars()
-    monkeypatch.setenv("DEDUP_CLASS_ARCHIVE", str(make_class_archive(jars)))
+    jars = ensure_connector_jars()
+    monkeypatch.setenv("DEDUP_CLASS_ARCHIVE", str(ensure_class_archive(jars)))
     broker, admin = Broker(own_broker.bootstrap), AdminClient({"bootstrap.servers": own_broker.bootstrap, "log_level": 0})
     broker.create("in", 2)
     broker.create("out", 2)

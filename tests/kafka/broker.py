@@ -1,4 +1,4 @@
-"""Topics of the tests' broker: made, filled, read to the end, removed."""
+"""The broker of the tests: creates topics, fills them, reads them to the end, deletes them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-SILENCE = 180.0
-"""Seconds without an answer after which a reader gives up."""
+NO_ANSWER_SECONDS = 180.0
+"""A reader gives up when the broker has answered nothing for so long."""
+READER = {"enable.partition.eof": True, "fetch.wait.max.ms": 50}
+"""A reader of a whole topic wants to hear of its end, and soon."""
 DEFAULT_BOOTSTRAP = "127.0.0.1:9094"
 ANY_PARTITION = -1
 NAMESPACE = "tests"
-"""Of the jobs that tests start; each bears the name of its source topic."""
+"""The namespace of all jobs that tests start. Each job has the name of its source topic."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Broker:
         self._admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(20)
 
     def configure(self, topic: str, config: dict[str, str]) -> None:
-        """Changes these settings of the topic and leaves the others."""
+        """Changes these settings of the topic, and no others."""
         entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()]
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
         self._admin.incremental_alter_configs([resource])[resource].result(20)
@@ -64,13 +66,13 @@ class Broker:
             return
 
     def delete_records(self, topic: str, before: dict[int, int]) -> None:
-        """As retention does: by partition, all records before an offset."""
+        """Deletes the records before the given offset of each partition, as retention does."""
         wanted = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
         for future in self._admin.delete_records(wanted).values():
             future.result(20)
 
     def read_group(self, group: str, topic: str) -> dict[int, int]:
-        """Committed offsets of a consumer group, by partition."""
+        """The committed offsets of a consumer group, by partition."""
         found = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(20).topic_partitions
         return {item.partition: item.offset for item in found if item.topic == topic}
 
@@ -103,7 +105,7 @@ class Broker:
 
     def read_all(self, topic: str) -> list[Record]:
         """All records that are in the topic now, as a read-committed consumer sees them."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": uuid.uuid4().hex, "enable.partition.eof": True})
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": uuid.uuid4().hex, **READER})
         try:
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
@@ -119,14 +121,14 @@ def build_record(message: Message) -> Record:
 
 
 def read_messages(consumer: Consumer, partitions: Iterable[int]) -> Iterator[Message]:
-    """Up to the end of each partition, which the consumer is assigned to and asked to tell. The end of one may be told more than once."""
-    unfinished, heard = set(partitions), time.monotonic()
+    """Reads each partition to its end. The consumer must be assigned to the partitions and have the settings READER."""
+    unfinished, last_answer = set(partitions), time.monotonic()
     while unfinished:
-        messages = consumer.consume(5000, timeout=0.2)  # waits for so many, or for its time to pass
+        messages = consumer.consume(5000, timeout=0.1)  # returns when it has so many, or when its time is over
         if messages:
-            heard = time.monotonic()
-        elif time.monotonic() - heard > SILENCE:
-            raise RuntimeError(f"the broker says nothing about the partitions {unfinished} for {SILENCE:.0f} s")
+            last_answer = time.monotonic()
+        elif time.monotonic() - last_answer > NO_ANSWER_SECONDS:
+            raise RuntimeError(f"the broker has sent nothing of the partitions {unfinished} for {NO_ANSWER_SECONDS:.0f} s")
         for message in messages:
             error = message.error()
             if error is None:
@@ -138,11 +140,15 @@ def read_messages(consumer: Consumer, partitions: Iterable[int]) -> Iterator[Mes
 
 
 @contextmanager
-def use_topics(broker: Broker, *partitions: int) -> Iterator[list[str]]:
-    """New topics, each with so many partitions; gone afterwards, with the progress topic of a job that reads one."""
+def use_topics(broker: Broker, *partitions: int, config: dict[str, str] | None = None) -> Iterator[list[str]]:
+    """Creates one topic for each number of partitions, and deletes it afterwards, with the progress topic of a job that
+    reads it.
+
+    `config` applies from the first record on. A change of an existing topic may take a moment after the broker's answer.
+    """
     names = [f"test-{uuid.uuid4().hex[:10]}" for _ in partitions]
     for name, count in zip(names, partitions, strict=True):
-        broker.create(name, count)
+        broker.create(name, count, config)
     try:
         yield names
     finally:

@@ -1,4 +1,4 @@
-"""What the tests with a real broker and a real Spark share: one set of jars, one broker, one session for static frames."""
+"""What the tests with a real broker and a real Spark share: the jars, the broker, a JVM for drivers, and a Spark session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dedup_job.jvm.process import connect_gateway, start_jvm
 from dedup_job.stream.session import build_spark_conf, start_session
 from kafka.broker import Broker, find_broker
 from kafka.driver import Driver, build_config
-from kafka.jars import fetch_connector_jars, make_class_archive
+from kafka.jars import FASTER_START, ensure_class_archive, ensure_connector_jars
 from kafka.shared_jvm import DriverHost, SharedJvmDriver
 
 if TYPE_CHECKING:
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def connector_jars() -> Path:
-    """Also what speeds up the drivers of the tests: the class archive, and no second compiler, whose work outlives short runs."""
-    jars = fetch_connector_jars()
-    os.environ["DEDUP_CLASS_ARCHIVE"] = str(make_class_archive(jars))
-    os.environ["JAVA_TOOL_OPTIONS"] = "-XX:TieredStopAtLevel=1"
+    """The folder of the jars. Also sets the environment in which the drivers of the tests start faster."""
+    jars = ensure_connector_jars()
+    os.environ.update(FASTER_START, DEDUP_CLASS_ARCHIVE=str(ensure_class_archive(jars)))
     return jars
 
 
@@ -38,13 +37,13 @@ def broker() -> Broker:
 
 @pytest.fixture(scope="session")
 def spark(connector_jars: Path) -> Iterator[SparkSession]:
-    """A session with exactly the settings of a driver."""
+    """A session with the settings of a driver, in a JVM of its own."""
     config = build_config("localhost:1", "none", None)
     memory = build_memory_plan(config.memory_bytes)
     os.environ["DEDUP_CONNECTOR_JARS"] = str(connector_jars)
-    jvm, info = start_jvm(memory, config.cpus)
+    jvm, connection_file = start_jvm(memory, config.cpus)
     try:
-        connect_gateway(jvm, info)
+        connect_gateway(jvm, connection_file)
         session = start_session(build_spark_conf(config, memory))
         yield session
         session.stop()
@@ -56,7 +55,7 @@ def spark(connector_jars: Path) -> Iterator[SparkSession]:
 
 @pytest.fixture
 def start_driver(tmp_path: Path, connector_jars: Path) -> Callable[[JobConfig | str], Driver]:
-    """A driver on this test's checkpoint; use it with `with`."""
+    """Starts a driver as the image does, with a JVM of its own, on this test's checkpoint; use it with `with`."""
     return lambda config: Driver(tmp_path, config, connector_jars)
 
 
@@ -69,5 +68,5 @@ def driver_host(connector_jars: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def start_in_shared_jvm(tmp_path: Path, connector_jars: Path, driver_host: DriverHost) -> Callable[[JobConfig | str], Driver]:
-    """A driver on this test's checkpoint that shares its JVM with other tests; use it with `with`."""
+    """Starts a driver whose JVM other tests use too, on this test's checkpoint; use it with `with`."""
     return lambda config: SharedJvmDriver(tmp_path, config, connector_jars, driver_host)

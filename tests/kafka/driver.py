@@ -1,4 +1,4 @@
-"""A driver as the image runs it: a process of its own, watched from outside through its HTTP port."""
+"""A driver as the image runs it: a process of its own with a JVM of its own, seen through its HTTP port."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from kafka.broker import NAMESPACE
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240
-"""Until a driver must have done what a test waits for: ten on an idle machine of two cores."""
+"""A test waits so long for what its driver is to do. A driver that starts takes ten seconds on an idle machine of two
+cores."""
 
 GRACE = 120
 """Seconds that a pod gives its driver to end."""
+POLL = 0.1
 
 
 def build_config(bootstrap: str, source_topic: str, sink_topic: str | None, **changes: Any) -> JobConfig:
-    """A small job of its own name, so that none waits for the transactions of another; `changes` are top-level fields of `job.json`."""
+    """The settings of a small job; `changes` are top-level fields of `job.json`. The job has the name of its source topic,
+    so that it does not wait for the transactions of another test's job."""
     document: dict[str, Any] = {
         "namespace": NAMESPACE,
         "name": source_topic,
@@ -54,7 +57,7 @@ def find_free_port() -> int:
 
 
 class Process(Protocol):
-    """As much of `subprocess.Popen` as a driver's process needs here."""
+    """The part of `subprocess.Popen` that the tests need of a driver's process."""
 
     @property
     def pid(self) -> int: ...
@@ -65,10 +68,10 @@ class Process(Protocol):
 
 
 class Driver:
-    """One run. `folder` holds the checkpoint and is kept from run to run."""
+    """One run of a driver. `folder` holds the checkpoint, and the next run continues from it."""
 
     command_prefix: tuple[str, ...] = ()
-    """What the driver is started under."""
+    """A command that runs the driver, such as strace."""
     program: tuple[str, ...] = ("-m", "dedup_job")
 
     def __init__(self, folder: Path, config: JobConfig | str, jars: Path) -> None:
@@ -113,6 +116,7 @@ class Driver:
                 return error.code, error.read().decode()
 
     def read_status(self) -> DriverStatus | None:
+        """None as long as the driver does not answer."""
         try:
             return DriverStatus.model_validate_json(self.get("/status")[1])
         except OSError:
@@ -126,11 +130,11 @@ class Driver:
             status = self.read_status()
             if status is not None and condition(status):
                 return status
-            time.sleep(0.1)
-        raise AssertionError(f"not within {seconds} s; last status {status}\n{self.read_output()}")
+            time.sleep(POLL)
+        raise AssertionError(f"the condition did not hold within {seconds} s; last status {status}\n{self.read_output()}")
 
     def wait_for_rows(self, rows: int) -> DriverStatus:
-        """Until so many records have gone through committed batches of all runs."""
+        """Waits until the committed batches of all runs have read so many records."""
         return self.wait_until(lambda status: status.progress.rows_in >= rows and status.phase is Phase.RUNNING)
 
     def terminate(self) -> None:
@@ -141,28 +145,35 @@ class Driver:
         self._process.wait()
 
     def wait_for_end(self, seconds: float = START_SECONDS) -> int:
+        """The exit code."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the driver did not end:\n{self.read_output()}") from None
+            raise AssertionError(f"the driver did not end within {seconds} s:\n{self.read_output()}") from None
 
     def stop(self) -> int:
+        """Stops the driver as a pod is stopped. Returns the exit code."""
         self.terminate()
         return self.wait_for_end()
 
     def read_output(self) -> str:
+        """The end of what the driver and its JVM have written to stdout and stderr."""
         return self.output.read_text(errors="replace")[-8000:]
 
     def read_termination_message(self) -> TerminationMessage:
         content = self.termination_log.read_bytes()
-        assert len(content) <= 4096
+        assert len(content) <= 4096, "Kubernetes cuts off a longer termination message"
         return TerminationMessage.model_validate_json(content)
 
     def find_jvm(self) -> int:
-        """Its process id."""
+        """The process id of the driver's JVM."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return next(int(child) for child in children if "java" in Path(f"/proc/{child}/comm").read_text())
 
     def kill_jvm(self) -> None:
-        """kill -9 of the JVM alone."""
+        """Sends SIGKILL to the JVM alone."""
         os.kill(self.find_jvm(), signal.SIGKILL)
+
+
+StartDriver = Callable[[JobConfig | str], Driver]
+"""The fixtures `start_driver` and `start_in_shared_jvm`."""

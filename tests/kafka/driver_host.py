@@ -130,7 +130,7 @@ def use_shared_jvm(jvm: Jvm, memory: MemoryPlan) -> None:
     def connect(jvm: Jvm, connection_file: Path) -> None:
         """The environment names the JVM already."""
 
-    dedup_job.main.start_jvm, dedup_job.main.connect_gateway = start, connect  # type: ignore[assignment]
+    dedup_job.main.start_jvm, dedup_job.main.connect_gateway = start, connect  # type: ignore[assignment, attr-defined]
 
 
 def main(folder: Path) -> None:

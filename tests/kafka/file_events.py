@@ -1,7 +1,7 @@
-"""What a program does to the files of a folder, as strace saw it, and what a crash after each step would leave of them.
+"""Reads from a recording of strace what a program did to the files of a folder, and builds what a crash would leave of them.
 
-A crash of the processes leaves what was done so far. A power cut takes from that what was not put on the disk by name: the
-content of files (fsync of the file) and names given or taken (fsync of the folder).
+A crash of the processes leaves everything that was done before it. A power cut takes away what was not synced: the content
+of a file without fsync of the file, and a new, changed or removed name without fsync of its folder.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _HANDLE = re.compile(rb"^(\d+|AT_FDCWD)<([^>]*)>")
 _UNFINISHED = " <unfinished ...>"
 
 Tree = dict[str, bytes]
-"""Path below the folder -> content."""
+"""The content of each file, by its path below the folder."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """The effect of one system call on the folder. Paths are relative to it."""
+    """The effect of one system call on the folder. Paths are relative to the folder."""
 
     call: str
     path: str
@@ -43,16 +43,17 @@ class Event:
 
 
 def build_strace_prefix(output: Path) -> tuple[str, ...]:
-    """The program stays the process that was started; strace is beside it and ends with the last process of the program."""
+    """strace runs as a child of the program, so the process that was started is the program. strace ends with the program's
+    last process."""
     options = ("-f", "-D", "-y", "-qq", "--seccomp-bpf", "-s", str(STRING_BYTES), "-e", f"trace={CALLS}", "-e", "signal=none")
     return ("strace", *options, "-o", str(output))
 
 
 def wait_for_recording(output: Path, seconds: float = 60) -> None:
-    """Until no strace writes to the file any more."""
+    """Waits until no strace writes to the file any more."""
     deadline = time.monotonic() + seconds
     while any(_is_open_in(process, output) for process in Path("/proc").glob("[0-9]*")):
-        assert time.monotonic() < deadline, "strace has not ended"
+        assert time.monotonic() < deadline, f"strace still writes to {output} after {seconds:.0f} s"
         time.sleep(0.05)
 
 
@@ -66,8 +67,8 @@ def _is_open_in(process: Path, output: Path) -> bool:
 
 
 def read_events(recording: Path, folder: Path) -> list[Event]:
-    """Of successful calls on files in `folder`, in the order in which they ended."""
-    begun: dict[str, str] = {}
+    """The successful calls on files in `folder`, in the order in which they ended."""
+    unfinished: dict[str, str] = {}
     events: list[Event] = []
     with recording.open(encoding="latin-1") as lines:
         for line in lines:
@@ -76,9 +77,9 @@ def read_events(recording: Path, folder: Path) -> list[Event]:
                 continue
             process, resumed, call, rest = match.groups()
             if rest.endswith(_UNFINISHED):
-                begun[process] = rest.removesuffix(_UNFINISHED)
+                unfinished[process] = rest.removesuffix(_UNFINISHED)
                 continue
-            text = begun.pop(process, "") + rest if resumed else rest
+            text = unfinished.pop(process, "") + rest if resumed else rest
             if str(folder) in text:
                 event = _parse_call(resumed or call, text.encode("latin-1"), str(folder).encode())
                 if event is not None:
@@ -101,14 +102,14 @@ def _parse_call(call: str, text: bytes, folder: bytes) -> Event | None:
         return None if b"AT_REMOVEDIR" in arguments else _build(folder, "unlink", path)
     handle = _HANDLE.match(arguments)
     if handle is None or not handle[2].startswith(folder):
-        assert call != "sendfile" or folder not in text, f"an effect that is not followed: {text[:300]!r}"
+        assert call != "sendfile" or folder not in text, f"this call is not supported, add it to _parse_call: {text[:300]!r}"
         return None
     if call in ("fsync", "fdatasync"):
         return _build(folder, "sync", handle[2])
     if call == "write":
-        assert not strings[0][1], "strace has cut a write"
+        assert not strings[0][1], "strace has cut off the data of a write: raise STRING_BYTES"
         return _build(folder, "write", handle[2], data=strings[0][0][: int(result.split()[0])])
-    assert handle[2].endswith(b"/lock"), f"an effect that is not followed: {call} {text[:300]!r}"
+    assert handle[2].endswith(b"/lock"), f"this call is not supported, add it to _parse_call: {call} {text[:300]!r}"
     return None
 
 
@@ -126,16 +127,16 @@ def _build(folder: bytes, call: str, path: bytes, target: bytes = b"", data: byt
 class _File:
     content: bytes = b""
     on_disk: bytes | None = None
-    """At the last fsync; None before."""
+    """The content at the last fsync, or None before the first."""
 
 
 @dataclass
 class Disk:
-    """The folder as programs see it, and as it is on the disk."""
+    """The folder as programs see it, and as a power cut would leave it."""
 
     seen: dict[str, _File] = field(default_factory=dict)
     named: dict[str, _File] = field(default_factory=dict)
-    """Names that are on the disk."""
+    """The names that are synced to the disk."""
 
     def apply(self, event: Event) -> None:
         if event.call == "create":
@@ -149,10 +150,10 @@ class Disk:
         elif event.path in self.seen:
             self.seen[event.path].on_disk = self.seen[event.path].content
         else:
-            self._name_all_in(event.path)
+            self._sync_names(event.path)
 
-    def _name_all_in(self, folder: str) -> None:
-        """Folders themselves are taken to be named as soon as one of their files is: what is lost with one are its files."""
+    def _sync_names(self, folder: str) -> None:
+        """The name of a folder counts as synced as soon as the name of a file in it is."""
         for names in (self.named, self.seen):
             for path in [path for path in names if _get_folder(path) == folder]:
                 if path in self.seen:
@@ -164,7 +165,8 @@ class Disk:
         return {path: file.content for path, file in self.seen.items()}
 
     def cut_power(self, choice: random.Random | str) -> Tree:
-        """`empty`, `half`: what becomes of contents that are not on the disk; `names`: no name that is not; or anything, by chance."""
+        """`empty` and `half` say what is left of content that is not synced. With `names`, names that are not synced are lost.
+        A random generator chooses any outcome for each file."""
         tree: Tree = {}
         for path in sorted(self.seen.keys() | self.named.keys()):
             left = choice.choice(_build_outcomes(self.seen.get(path), self.named.get(path))) if isinstance(choice, random.Random) else None
@@ -209,7 +211,8 @@ def write_tree(tree: Tree, folder: Path) -> None:
 
 
 class Pool:
-    """Writes trees that have most of their files in common: each content once, as links. For programs that change no file in place."""
+    """Writes trees that have most of their files in common. It writes each content once, and links to it. The program that
+    uses the trees must change no file in place."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
@@ -221,7 +224,7 @@ class Pool:
             path = f"{folder}/{name}"
             parent = _get_folder(path)
             if parent not in made:
-                os.makedirs(parent, exist_ok=True)  # noqa: PTH103  ten thousands of paths: pathlib takes longer than the system calls
+                os.makedirs(parent, exist_ok=True)  # noqa: PTH103  for tens of thousands of paths pathlib takes longer than the system calls
                 made.add(parent)
             os.link(self._keep(content), path)
 
@@ -234,13 +237,13 @@ class Pool:
 
 
 def list_names(folder: Path) -> set[str]:
-    """Of files below the folder."""
+    """The paths of all files below the folder."""
     start = len(str(folder)) + 1
     return {f"{place}/{name}"[start:] for place, _, names in os.walk(folder) for name in names}
 
 
 def replay(events: Iterable[Event], disk: Disk) -> Iterator[Event]:
-    """Each event after its effect on `disk`."""
+    """Applies each event to `disk` and then yields it."""
     for event in events:
         disk.apply(event)
         yield event

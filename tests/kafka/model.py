@@ -1,19 +1,19 @@
-"""What a job must do with every record, in plain Python: written from the documentation and not from the driver's code.
+"""A model in plain Python of what a job must do with every record. It is written from the documentation, not from the
+driver's code.
 
-Event time in the payload, key in fields of it, one JSON object per record. Two things it cannot know, and is told. Where a batch begins and
-ends, and when it was planned, is Spark's to choose: the offset log says it. And which copy of a key comes out, where a batch holds several:
-they meet in a shuffle. Copies may have different times, so what was chosen decides how long the key is remembered; the model takes the
-copy that was seen to come out, for this and for nothing else. Streams in which copies always had the same time would not need to be told,
-but in a backlog nobody knows beforehand which copies share a batch, and an event that comes again later is what expiry is about.
+It knows one kind of job: one JSON object per record, with the event time and the key in its fields. The model is given two
+things that it cannot know. Spark chooses where a batch starts and ends, and when it is planned; the offset log says so. And
+where a batch holds several copies of a key, a shuffle decides which of them comes out. Copies may have different times, and
+the time of that copy decides how long the key is remembered. For this purpose alone the model uses the copy that came out.
 
-Event times are microseconds since 1970, all other times milliseconds.
+Event times are microseconds since 1970. All other times are milliseconds.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
-from collections.abc import Container, Iterable, Sequence
+from collections import deque
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,13 +21,12 @@ from enum import StrEnum
 from typing import Any
 
 from dedup_api.faults import Fault
-from dedup_api.status import Progress
 from kafka.reference import Number, encode_key, encode_part, find, hash_text, read_object
 
 MICROS = 1000
-"""Of a millisecond."""
+"""Microseconds in a millisecond."""
 CARRIED = 15
-"""Times of a partition before the batch that count to its middle, as far as the same process has read them."""
+"""The middle time of a partition counts so many times before the batch, if the same process has read them."""
 
 Place = tuple[int, int]
 """Partition and offset."""
@@ -38,12 +37,12 @@ _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 _ISO8601 = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?(Z|[+-]\d\d:\d\d)?")
 _DIGITS = re.compile(r"-?\d{1,15}(\.\d{1,6})?")
 _EPOCH_FORMATS = {"EpochMillis": 1000, "EpochSeconds": 1_000_000}
-"""Microseconds of each one's unit."""
+"""Microseconds in the unit of each format."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What of a job's settings decides about records."""
+    """The settings of a job that decide the outcome of a record."""
 
     key_fields: tuple[str, ...]
     time_field: str
@@ -71,19 +70,19 @@ class Record:
 
 @dataclass(frozen=True)
 class Batch:
-    """As the offset log has it."""
+    """A batch as the offset log describes it."""
 
     number: int
     starts: dict[int, int]
     ends: dict[int, int]
-    """By partition: the first offset that it does not read."""
+    """By partition: the first offset that the batch does not read."""
     time: int
     watermark: int
-    """What the job says that it was when the batch was planned; only to be compared."""
+    """The watermark in the offset log, to be compared with the model's."""
     most: int
     """spec.source.maxOffsetsPerTrigger of the process that ran it."""
     is_first: bool
-    """Of its process, so that it may have been planned by another, with another `most`."""
+    """Whether it is the first batch of its process. Then another process may have planned it, with another `most`."""
 
     def list_read(self) -> list[int]:
         return [partition for partition, end in self.ends.items() if end > self.starts.get(partition, 0)]
@@ -105,7 +104,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Read:
-    """What a record says, without regard to others."""
+    """Fault, key and time of a record, without regard to other records."""
 
     fault: Fault | None
     key: bytes
@@ -114,21 +113,22 @@ class Read:
 
 @dataclass
 class Outcome:
-    """Of one batch."""
+    """The outcome of one batch."""
 
     late_up_to: int
     """0 before there is a watermark."""
     verdicts: dict[Place, Verdict] = field(default_factory=dict)
     faults: dict[Place, Fault] = field(default_factory=dict)
-    """Of the late and the invalid ones."""
+    """The faults of late and invalid records."""
     times: dict[Place, int] = field(default_factory=dict)
-    """Event times of those that have one, invalid or not."""
+    """The event times of all records that have one, also of invalid ones."""
     came_out: dict[bytes, list[Place]] = field(default_factory=dict)
-    """Keys that were not remembered, and the copies of each, of which exactly one comes out."""
+    """By key that was not remembered: its copies in the batch, of which exactly one comes out."""
     watermark: int = 0
-    """After it."""
+    """After the batch."""
     held: int = 0
-    """Keys remembered after it. A faulty record is one too, for as long as the watermark has not passed the delay after 1970."""
+    """How many keys are remembered after the batch. Each faulty record adds a key of its own, which expires when the watermark
+    passes 1970 plus the delay."""
 
     def count(self, verdict: Verdict) -> int:
         return sum(found is verdict for found in self.verdicts.values())
@@ -136,18 +136,18 @@ class Outcome:
 
 @dataclass
 class Model:
-    """One job on one checkpoint, batch by batch."""
+    """One job on one checkpoint. It takes one batch after the other."""
 
     rules: Rules
     watermark: int = 0
-    """As the next batch finds it: keys expire by it."""
+    """The watermark for the next batch, by which keys expire."""
     _late_up_to: int = 0
-    """As the batch before found it: records of the next one are late by it."""
+    """The watermark of the batch before, by which records of the next batch are late."""
     _expiries: dict[bytes, int] = field(default_factory=dict)
     _before: dict[int, deque[int]] = field(default_factory=dict)
 
     def take(self, batch: Batch, records: Sequence[Record], seen: Container[Place]) -> Outcome:
-        """`records`: all of the batch, of each partition in order. `seen`: records that were seen to come out."""
+        """`records`: all records of the batch, in the order of each partition. `seen`: the records that came out."""
         if batch.is_first:
             self._before = {}
         outcome = Outcome(self._late_up_to)
@@ -201,7 +201,7 @@ class Model:
             newest.append(max(found))
             middles.append(known[(len(known) - 1) // 2])
             before.extend(found)
-        if batch.is_first or batch.count() >= batch.most - len(batch.ends):  # it may have left records behind
+        if batch.is_first or batch.count() >= batch.most - len(batch.ends):  # more records may wait behind the batch
             front = min(middles) if set(batch.list_read()) <= set(times) else None
         else:
             front = max(newest, default=None)
@@ -209,7 +209,7 @@ class Model:
 
 
 def latest(record: Record, batch: Batch) -> int:
-    """When the record is known to have been there."""
+    """The latest time at which the record can have been stored."""
     return min(record.stamp, batch.time)
 
 
@@ -218,7 +218,7 @@ def own_key(record: Record) -> bytes:
 
 
 def read_record(record: Record, rules: Rules) -> Read:
-    """Key and time, or the first fault of those that a record has by itself."""
+    """The key and the time of the record, or its first fault. Faults that depend on other records or on the clock come later."""
     document = read_object(record.value)
     fault = _find_key_fault(record.value, document, rules) or _find_time_fault(document, rules)
     if fault is not None:
@@ -252,7 +252,7 @@ def _find_time_fault(document: dict[str, Any] | None, rules: Rules) -> Fault | N
 
 
 def _parse_time(value: Any, form: str) -> int | None:
-    """Of what Spark takes for ISO 8601 only the common part."""
+    """Knows only the common part of what Spark reads as ISO 8601."""
     text = value.literal if isinstance(value, Number) else value
     if not isinstance(text, str):
         return None
@@ -266,143 +266,6 @@ def _parse_time(value: Any, form: str) -> int | None:
     except ValueError:
         return None
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
-
-
-NUMBER = "n"
-"""The header that tells a record from its copies: its number among all that were sent."""
-_DETAIL, _SOME_TEXT = "dedup-detail", b"(some text)"
-"""Its words may change from version to version."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What a real job did."""
-
-    topic: str
-    source: list[Record]
-    """What it was given, of each partition in order."""
-    output: list[Record]
-    dead_letters: list[Record]
-    batches: list[Batch]
-    watermarks: dict[int, int]
-    """By batch: what it was committed with."""
-    progress: list[Progress]
-    """From its status, at moments when all that was sent had been read."""
-
-
-@dataclass
-class _Totals:
-    """Of all batches so far."""
-
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
-    faults: Counter[Fault] = field(default_factory=Counter)
-
-    def add(self, outcome: Outcome) -> None:
-        self.verdicts.update(outcome.verdicts.values())
-        self.faults.update(outcome.faults.values())
-
-    def build_progress(self, batch: int, outcome: Outcome) -> dict[str, object]:
-        found = self.verdicts
-        return {
-            "batch": batch,
-            "watermark": None if outcome.watermark == 0 else write_time(outcome.watermark * MICROS),
-            "rows_in": found.total(),
-            "rows_out": found[Verdict.UNIQUE],
-            "unique": found[Verdict.UNIQUE],
-            "duplicates": found[Verdict.DUPLICATE],
-            "late": found[Verdict.LATE],
-            "late_emitted": 0,
-            "invalid": found[Verdict.INVALID],
-            "invalid_by_reason": {fault: count for fault, count in self.faults.items() if fault is not Fault.LATE},
-            "dead_letters": found[Verdict.LATE] + found[Verdict.INVALID],
-            "state_rows": outcome.held,
-        }
-
-
-def compare(observed: Observed, rules: Rules) -> list[str]:
-    """Where job and model disagree, a sentence each. Both dead letters are on: `onLate` and `onInvalid`."""
-    by_number = {get_number(record): record for record in observed.source}
-    out = Counter(get_number(record) for record in observed.output)
-    seen = {by_number[number].place for number in out}
-    model, totals, wrong = Model(rules), _Totals(), _find_gaps(observed)
-    unique: set[Place] = set()
-    dead: list[Record] = []
-    progress: dict[int, dict[str, object]] = {}
-    for batch in observed.batches:
-        records = [record for record in observed.source if batch.holds(record.place)]
-        before, outcome = model.watermark, model.take(batch, records, seen)
-        totals.add(outcome)
-        progress[batch.number] = totals.build_progress(batch.number, outcome)
-        unique |= {place for place, verdict in outcome.verdicts.items() if verdict is Verdict.UNIQUE}
-        dead += [build_dead_letter(record, outcome, observed.topic) for record in records if record.place in outcome.faults]
-        wrong += _find_wrong_outcome(batch, before, outcome, observed, seen)
-    wrong += [f"record {number} came out {count} times" for number, count in out.items() if count > 1]
-    wrong += [f"{record} did not come out" for record in observed.source if record.place in unique - seen]
-    wrong += [f"{record} came out changed" for record in observed.output if _strip(record) != _strip(by_number[get_number(record)])]
-    wrong += _find_wrong_letters(observed.dead_letters, dead)
-    for found in observed.progress:
-        expected = progress[found.batch if found.batch is not None else -1]
-        said = {name: getattr(found, name) for name in expected}
-        wrong += [
-            f"progress after batch {found.batch}: {name} is {said[name]}, not {expected[name]}"
-            for name in said
-            if said[name] != expected[name]
-        ]
-    return wrong
-
-
-def _find_gaps(observed: Observed) -> list[str]:
-    numbers = [batch.number for batch in observed.batches]
-    assert numbers == list(range(len(numbers))), f"the offset log was read with gaps: {numbers}"
-    read = sum(batch.count() for batch in observed.batches)
-    return [] if read == len(observed.source) else [f"{read} records of {len(observed.source)} were read"]
-
-
-def _find_wrong_outcome(batch: Batch, before: int, outcome: Outcome, observed: Observed, seen: set[Place]) -> list[str]:
-    where = f"batch {batch.number} (late up to {outcome.late_up_to})"
-    wrong = []
-    for place, verdict in outcome.verdicts.items():
-        if place in seen and verdict is not Verdict.UNIQUE:
-            why = outcome.faults.get(place, "a copy of it is remembered or came out")
-            wrong.append(f"{where}: the record at {place}, time {outcome.times.get(place)}, came out, and is {verdict} ({why})")
-    if batch.watermark != before:
-        wrong.append(f"{where}: planned with the watermark {batch.watermark}, not {before}")
-    found = observed.watermarks.get(batch.number)
-    if found != outcome.watermark:
-        wrong.append(f"{where}: committed with the watermark {found}, not {outcome.watermark}")
-    return wrong
-
-
-def _find_wrong_letters(found: Iterable[Record], expected: Iterable[Record]) -> list[str]:
-    there, wanted = Counter(_strip(record) for record in found), Counter(_strip(record) for record in expected)
-    return [f"no dead letter {letter}" for letter in wanted - there] + [f"dead letter too many: {letter}" for letter in there - wanted]
-
-
-def build_dead_letter(record: Record, outcome: Outcome, topic: str) -> Record:
-    """As `docs/records.md` has it."""
-    time = outcome.times.get(record.place)
-    texts = {
-        "dedup-reason": outcome.faults[record.place],
-        _DETAIL: _SOME_TEXT.decode(),
-        "dedup-source-topic": topic,
-        "dedup-source-partition": str(record.partition),
-        "dedup-source-offset": str(record.offset),
-        "dedup-event-time": None if time is None else write_time(time),
-        "dedup-watermark": None if outcome.late_up_to == 0 else write_time(outcome.late_up_to * MICROS),
-    }
-    more = tuple((name, text.encode()) for name, text in texts.items() if text is not None)
-    return Record(record.partition, record.offset, record.stamp, record.key, record.value, record.headers + more)
-
-
-def _strip(record: Record) -> tuple[object, ...]:
-    """Without its place and the words of its detail."""
-    headers = tuple((name, _SOME_TEXT if name == _DETAIL and value else value) for name, value in record.headers)
-    return record.stamp, record.key, record.value, headers
-
-
-def get_number(record: Record) -> int:
-    [number] = [value for name, value in record.headers if name == NUMBER]
-    return int(number or b"")
 
 
 def write_time(micros: int) -> str:

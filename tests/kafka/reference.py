@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Number:
-    """A JSON number as it was written."""
+    """A JSON number with the digits that stand in the record."""
 
     literal: str
 
 
 def read_object(value: bytes | None) -> dict[str, Any] | None:
-    """The JSON object that the value is; None when it is none."""
+    """The JSON object in the value; None when the value is not a JSON object."""
     if value is None:
         return None
     try:
@@ -58,7 +58,7 @@ def encode_part(value: Any) -> bytes | None:
 
 
 def encode_key(value: bytes | None, fields: list[str]) -> bytes | None:
-    """The text that is hashed; None for a record without a valid key."""
+    """The text whose hash is the key; None for a record without a valid key."""
     document = read_object(value)
     parts = [encode_part(find(document, field)) for field in fields]
     return None if None in parts else b"".join(part for part in parts if part is not None)

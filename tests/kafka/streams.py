@@ -1,7 +1,7 @@
-"""Streams of records that look for trouble: what a plan says, as records to send, step by step. Pure, and the same for the same plan.
+"""Streams of records in which mistakes would show. A plan describes a stream, and the generator builds its records step by step.
 
-Records lie in 2024, so that the brokers' and the job's clocks decide about none of them, except for those that a clock of the present or
-of 2099 has stamped.
+The module is pure: the same plan gives the same records. Most records have times in 2024, so that the present time makes no
+difference to them. Some have timestamps of the present or of 2099.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ BASE = 1_714_953_600_000
 YEAR_2099 = 4_070_908_800_000
 FORMATS = ("Iso8601", "EpochMillis", "EpochSeconds")
 EDGES = (-MICROS, -1, 0, 1, MICROS)
-"""Microseconds before and after a moment at which a record's fate changes."""
+"""Microseconds before and after a moment at which the outcome of a record changes."""
 
 
 class Op(StrEnum):
-    """A part of a stream whose records are sent in steps, each read before the next."""
+    """A part of a stream. Its records are sent in steps, and the driver has read each step before the next is sent."""
 
     EDGES = "edges"
-    """Of lateness and of expiry."""
+    """Records just before and after the moments at which records become late and keys expire."""
     AHEAD = "ahead"
-    """A producer whose clock is ahead of its records' storage, by up to an hour and more."""
+    """Records whose event time is up to an hour, and more, after their Kafka timestamp."""
     LEAP = "leap"
-    """A producer whose records are stamped by the same wrong clock; others go on as they were."""
+    """One record whose event time and Kafka timestamp come from a clock that is ahead. The other records follow as before."""
     INVALID = "invalid"
     CROWD = "crowd"
-    """Out of order within and across partitions, with repeats."""
+    """Records out of order within and across partitions, with copies."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Life:
     """One process of the driver."""
 
     backlog: int
-    """Records that wait for it."""
+    """How many records wait for it."""
     most: int
-    """That a batch may take."""
+    """How many records a batch may take."""
     ops: tuple[Op, ...]
     killed_after: float | None
-    """Seconds after the records of the next life's backlog were begun to be sent; None to stop it, as soon as they were."""
+    """Seconds from the first record of the next life's backlog to the kill. None: the driver is stopped at that moment."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ class Plan:
     seed: int
     form: str
     delay: int
-    """Milliseconds, a multiple of 4,000."""
+    """The delay of the watermark in milliseconds, a multiple of 4,000."""
     lives: tuple[Life, ...]
     present: bool
-    """Whether it ends with records of the present, which only the job's own clock can tell from the future."""
+    """Whether the stream ends with records of the present. Only the driver's own clock says that they are not in the future."""
 
 
 @st.composite
 def plans(draw: st.DrawFn, lives: int, more: int, backlog: int) -> Plan:
-    """Every Op once, and up to `more` besides, shared out among so many lives. The first has a backlog of at least so many records; what
-    waits for a later one may also fit into its first batch."""
+    """Plans with each Op once and up to `more` others, distributed over so many lives. The first life has a backlog of at least
+    so many records. The backlog of a later life may fit into its first batch."""
     ops = [*draw(st.permutations(list(Op))), *draw(st.lists(st.sampled_from(list(Op)), max_size=more))]
     cuts = sorted(draw(st.lists(st.integers(0, len(ops)), min_size=lives - 1, max_size=lives - 1)))
     parts = [ops[start:end] for start, end in zip([0, *cuts], [*cuts, len(ops)], strict=True)]
@@ -87,7 +87,7 @@ def plans(draw: st.DrawFn, lives: int, more: int, backlog: int) -> Plan:
 
 @dataclass(frozen=True)
 class Draft:
-    """A record as it is sent."""
+    """A record before it is sent."""
 
     partition: int
     stamp: int
@@ -100,13 +100,14 @@ Step = list[Draft]
 
 @dataclass
 class Generator:
-    """Drafts of a plan, one part after the other. Times are microseconds; `clock` is the newest so far that may count for the watermark."""
+    """Builds the drafts of a plan, one part after the other. Times are microseconds. `clock` is the newest time so far that may
+    move the watermark."""
 
     plan: Plan
     clock: int = BASE * MICROS
     _choice: random.Random = field(init=False)
     _events: list[tuple[int, int]] = field(default_factory=list)
-    """Number and time of the events so far."""
+    """The number and the time of each event so far."""
     _count: int = 0
 
     def __post_init__(self) -> None:
@@ -117,13 +118,14 @@ class Generator:
         return self.plan.delay * MICROS
 
     def build_backlog(self, count: int) -> Step:
-        """Partitions of very different size and pace; most records on a grid of times, so that they meet each other's edges."""
+        """Partitions of very different size and speed. Most times lie on a grid, so that records become late, and keys expire,
+        exactly at the times of other records."""
         choice, grid = self._choice, self.delay // 4
         weights = choice.sample([1, 4, 12], PARTITIONS)
         fronts = [self.clock + choice.randrange(24) * grid for _ in range(PARTITIONS)]
         paces = [choice.choice([0, 1, 2, 4]) for _ in range(PARTITIONS)]
-        spoiled = weights.index(1)  # of which a batch often holds nothing that is valid
-        drafts = [] if self._events else [self._send(0, time) for time in EDGES]  # where there is no watermark yet, 1970 is late
+        spoiled = weights.index(1)  # a batch often holds no valid record of this partition
+        drafts = [] if self._events else [self._send(0, time) for time in EDGES]  # without a watermark, times up to 1970 are late
         for partition in choice.choices(range(PARTITIONS), weights, k=count):
             fronts[partition] += grid * paces[partition]
             time = fronts[partition] - self._disorder() * grid + choice.choice([*EDGES, 0, 0, 0])
@@ -153,8 +155,8 @@ class Generator:
                 return [self._build_crowd(), self._build_crowd()]
 
     def _build_edges(self) -> list[Step]:
-        """Keys that expire around a moment to which the watermark is then moved, and records that are late around it. What must be in one
-        batch goes to one partition, which takes it as a whole."""
+        """Keys that expire just before and after the watermark's next position, and records that are late just before and after
+        it. Records that must be in one batch go to one partition, which a batch reads as a whole."""
         moment = self._next_millisecond() + self._choice.randrange(1, 4) * self.delay
         home = self._any()
         first = self._count
@@ -192,7 +194,8 @@ class Generator:
         return drafts
 
     def build_present(self, now: int) -> list[Step]:
-        """`now` in milliseconds. The first record counts as of its reading, and makes all of the past late."""
+        """`now` in milliseconds. The time at which the driver reads the first record moves the watermark, so that all records
+        of the past are late."""
         past = self.clock
         ahead = self._send(0, (now + SKEW // 2) * MICROS, stamp=YEAR_2099 * MICROS)
         return [[ahead], [self._send(1, past)], [self._send(2, past), self._send(2, now * MICROS)]]
@@ -204,19 +207,20 @@ class Generator:
         return self._choice.choice([0, 0, 0, 0, 1, 1, 2])
 
     def _disorder(self) -> int:
-        """Quarters of the delay."""
+        """How many quarters of the delay a record is behind."""
         return self._choice.choice([0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 8])
 
     def _mix(self, step: Step) -> Step:
         return self._choice.sample(step, len(step))
 
     def _repeat(self, partition: int, time: int) -> Draft:
-        """An event that was, mostly one of the last: a copy of it, or the same key with a time of its own."""
+        """A copy of an earlier event, mostly a recent one, with the same time or another."""
         event, its_time = self._choice.choice(self._events[-self._choice.choice([8, 40]) :])
         return self._send(partition, self._choice.choice([its_time, time]), event)
 
     def _send(self, partition: int, time: int, event: int | None = None, stamp: int | None = None) -> Draft:
-        """A valid record but for its time; of a new event unless it is told. Mostly stored a moment after it happened."""
+        """A record that is valid, or invalid only for its time; of a new event if none is given. Its Kafka timestamp is mostly
+        a moment after its event time."""
         if event is None:
             event, self._count = self._count, self._count + 1
         self._events.append((event, time))
@@ -228,14 +232,14 @@ class Generator:
         return Draft(partition, max(1, -(-stored // MICROS)), build_value(write_id(event), time, self.plan.form), key)
 
     def _spoil(self, partition: int, time: int, kind: int | None = None) -> Draft:
-        """Invalid, and mostly with the id of a valid one."""
+        """An invalid record, mostly with the id of a valid one."""
         event = self._choice.choice(self._events)[0] if self._events else 0
         value = spoil(event, time, self.plan.form, self._choice.randrange(KINDS) if kind is None else kind)
         return Draft(partition, time // MICROS, value, b"spoiled")
 
 
 def write_id(event: int) -> Any:
-    """Numbers and texts, which are different keys."""
+    """A number or a text: they are different keys."""
     return event if event % 3 == 0 else f"e{event}"
 
 

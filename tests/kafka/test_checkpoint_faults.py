@@ -1,7 +1,8 @@
-"""Faults that only a file system can give: the checkpoint after each system call, as a crash or a power cut leaves it.
+"""The checkpoint as a crash or a power cut leaves it after each system call of a driver.
 
-A driver is recorded with strace while it processes a few batches. From the recording come copies of the checkpoint, some
-thousands, each with the marker that the brokers held at that moment. Each must settle; a sample is given to a real driver.
+strace records a driver that processes a few batches. From the recording the tests build some thousand copies of the
+checkpoint, each with the marker that the brokers held at that moment. The driver's recovery must repair every copy, and
+real drivers continue from a sample of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import random
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +34,23 @@ from dedup_job.sink.marker import Marker
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import Driver, build_config
 from kafka.file_events import Disk, Event, Pool, Tree, build_strace_prefix, list_names, read_events, replay, wait_for_recording, write_tree
+from kafka.shared_jvm import DriverHost, SharedJvmDriver
 from testbed.layout import Layout
 from testbed.packages import ensure_system_packages
 
 SPARK = "generation-1/spark"
 PARTITIONS = 2
 ROWS, EVENTS, PER_BATCH = 1500, 1000, 400
-"""Records in each partition of the source; different events among all of them; records in a batch."""
+"""How many records each partition of the source has, how many events they stand for, and how many records a batch takes."""
 SNAPSHOTS = "-Dspark.sql.streaming.stateStore.maintenanceInterval=1s -Dspark.sql.streaming.stateStore.minDeltasForSnapshot=2"
-"""So that a recording of a few batches has some: a driver looks every minute and makes one every ten batches."""
+"""By default Spark checks every minute, and makes a snapshot every ten batches. The recording is too short for that."""
 CHANCES = 1
-"""Power cuts by chance after each call, besides those that go by a rule."""
+"""How many random power cuts follow each call, besides those that follow a rule."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A checkpoint as it was found after a crash, and what the output held."""
+    """A checkpoint after a crash, and the marker in the output at that moment."""
 
     name: str
     tree: Tree
@@ -60,15 +62,14 @@ class Recording:
     source: str
     config: JobConfig
     events: list[Event]
-    whole: Tree
-    """Spark's files, each as it was when it had got its name. A driver writes none of them twice."""
-    jars: Path
+    complete: Tree
+    """Spark's files with the content that each had when it got its name. A driver writes none of them twice."""
 
     @property
     def entries(self) -> list[str]:
-        """Of the offset log, by batch."""
+        """The entries of the offset log, by batch."""
         found = {
-            int(path.rsplit("/", 1)[1]): content for path, content in self.whole.items() if re.fullmatch(rf"{SPARK}/offsets/\d+", path)
+            int(path.rsplit("/", 1)[1]): content for path, content in self.complete.items() if re.fullmatch(rf"{SPARK}/offsets/\d+", path)
         }
         return [found[batch].decode() for batch in range(len(found))]
 
@@ -78,7 +79,7 @@ class RecordedDriver(Driver):
 
 
 def build_record(partition: int, offset: int) -> Record:
-    """The first thousand of a partition are events of its own and the others' copies."""
+    """The two partitions hold copies of the same events."""
     event = (offset * 7 + partition * 400) % EVENTS
     value = json.dumps({"id": event, "at": "2024-05-06T07:08:09Z"}).encode()
     return Record(str(event % 10).encode(), value)
@@ -97,11 +98,11 @@ def recording(broker: Broker, connector_jars: Path, tmp_path_factory: pytest.Tem
         config = build_config(broker.bootstrap, source, sink, name=source, source=settings)
         try:
             with faster_snapshots(), RecordedDriver(folder, config, connector_jars) as driver:
-                driver.wait_until(lambda status: status.progress.rows_in >= PARTITIONS * ROWS - PER_BATCH, seconds=200)
+                driver.wait_until(lambda status: status.progress.rows_in >= PARTITIONS * ROWS - PER_BATCH)
                 assert driver.stop() == ExitCode.DONE, driver.read_output()
             wait_for_recording(trace)
             events = read_events(trace, folder / "checkpoint")
-            yield Recording(source, config, events, collect_whole(events), connector_jars)
+            yield Recording(source, config, events, collect_complete_files(events))
         finally:
             broker.delete(config.progress_topic)
 
@@ -116,18 +117,21 @@ def faster_snapshots() -> Iterator[None]:
         os.environ["JAVA_TOOL_OPTIONS"] = before
 
 
-def collect_whole(events: list[Event]) -> Tree:
-    disk, whole = Disk(), Tree()
+def collect_complete_files(events: list[Event]) -> Tree:
+    disk, complete = Disk(), Tree()
     for event in replay(events, disk):
         path = event.target or event.path
         if path.startswith(SPARK) and path in disk.seen and not path.endswith((".tmp", ".tmp.crc")):
-            whole[path] = disk.seen[path].content
-    return whole
+            complete[path] = disk.seen[path].content
+    return complete
 
 
 def list_markers(recording: Recording) -> list[list[int]]:
-    """By event: the batches that the marker may stand for once it has happened. While a batch commits, both are possible: the
-    transaction ends after the last partition has stored its state, and before the batch's commit is begun."""
+    """By event: the batches that the marker may name after it.
+
+    Two batches are possible while a batch commits: its transaction ends after the last partition has stored its state, and
+    before Spark starts to write the batch's commit.
+    """
     stored: dict[int, set[str]] = {}
     committed, possible = NOTHING_DELIVERED, NOTHING_DELIVERED
     markers: list[list[int]] = []
@@ -145,7 +149,7 @@ def list_markers(recording: Recording) -> list[list[int]]:
 
 
 def build_copies(recording: Recording, choice: random.Random, chances: int) -> Iterator[Copy]:
-    """Each different one once."""
+    """All copies that differ from each other."""
     disk, known, entries = Disk(), set[int](), recording.entries
     markers = list_markers(recording)
     for number, event in enumerate(replay(recording.events, disk)):
@@ -160,35 +164,49 @@ def build_copies(recording: Recording, choice: random.Random, chances: int) -> I
                     yield Copy(f"event {number}, {event}: {kind}, marker {batch}", tree, marker)
 
 
+@pytest.fixture(scope="module")
+def seed() -> int:
+    """Of the random power cuts and of the sample. DEDUP_TEST_SEED repeats a run."""
+    return int(os.environ.get("DEDUP_TEST_SEED") or random.SystemRandom().randrange(10**6))
+
+
+@pytest.fixture(scope="module")
+def copies(recording: Recording, seed: int) -> list[Copy]:
+    return list(build_copies(recording, random.Random(seed), CHANCES))
+
+
 @pytest.mark.timeout(1800)
-def test_every_copy_settles(recording: Recording, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda fd: None)  # the disk is not what is watched here
+def test_every_copy_is_recovered(
+    recording: Recording, copies: list[Copy], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # the test does not depend on the real disk
     (tmp_path / "pool").mkdir()
     pool, root = Pool(tmp_path / "pool"), tmp_path / "volume"
-    repaired = count = 0
-    for copy in build_copies(recording, random.Random(seed), CHANCES):
+    repaired = 0
+    for copy in copies:
         pool.write_tree(copy.tree, root)
         checkpoint = CheckpointLayout(root, 1)
         try:
-            done = recover_checkpoint(checkpoint, copy.marker)
-            check_settled(recording, root, copy.marker)
-            assert not done or recover_checkpoint(checkpoint, copy.marker) == [], "settled once is settled"
+            repairs = recover_checkpoint(checkpoint, copy.marker)
+            check_recovered(recording, root, copy.marker)
+            assert not repairs or recover_checkpoint(checkpoint, copy.marker) == [], "a second recovery must find nothing to repair"
         except (JobError, AssertionError) as error:
-            raise AssertionError(f"{copy.name} (seed {seed}): {error}") from error
-        count, repaired = count + 1, repaired + bool(done)
+            raise AssertionError(f"{copy.name} (DEDUP_TEST_SEED={seed} repeats it): {error}") from error
+        repaired += bool(repairs)
         shutil.rmtree(root)
-    print(f"{count} copies, {repaired} of them repaired, seed {seed}")
-    assert count > 800 and repaired > 300, "the recording is not what it should be"
+    print(f"{len(copies)} copies, {repaired} of them repaired, seed {seed}")
+    assert len(copies) > 800 and repaired > 300, "too few copies: the recording lacks calls of the driver"
 
 
-def check_settled(recording: Recording, root: Path, marker: Marker) -> None:
-    """Told from the recording alone: what the next start reads is whole, and the marker fits what it will do."""
+def check_recovered(recording: Recording, root: Path, marker: Marker) -> None:
+    """Checks with the recording alone that the files which the next start reads are complete, and that the marker fits the
+    batch that it will run."""
     names = list_names(root)
     logs = {
         log: {int(name.rsplit("/", 1)[1]) for name in names if re.fullmatch(rf"{SPARK}/{log}/\d+", name)} for log in ("offsets", "commits")
     }
     due = max(logs["commits"], default=-1) + 1
-    assert marker.batch in (due - 1, due), f"batch {due} is due"
+    assert marker.batch in (due - 1, due), f"batch {due} is due, and the marker names batch {marker.batch}"
     assert max(logs["offsets"], default=-1) in (due - 1, due)
     is_planned = due in logs["offsets"]
     if marker.batch == due:
@@ -198,16 +216,16 @@ def check_settled(recording: Recording, root: Path, marker: Marker) -> None:
     needed |= {f"{SPARK}/sources/0/0"} if due == 0 and is_planned else set()
     needed |= {f"{SPARK}/commits/{due - 1}"} | list_state_files(root, names, due) if due > 0 else set()
     for name in sorted(needed):
-        assert name in names and (root / name).read_bytes() == recording.whole[name], f"{name} is not whole"
+        assert name in names and (root / name).read_bytes() == recording.complete[name], f"{name} is not complete"
         sidecar = str(build_sidecar_path(Path(name)))
-        assert sidecar not in names or (root / sidecar).read_bytes() == recording.whole[sidecar], f"{sidecar} is not whole"
+        assert sidecar not in names or (root / sidecar).read_bytes() == recording.complete[sidecar], f"{sidecar} is not complete"
     assert due > 0 or not [name for name in names if name.startswith(f"{SPARK}/state/")]
     assert f"{SPARK}/metadata" in names or not logs["offsets"]
     assert not [name for name in names if name.startswith(SPARK) and name.endswith((".tmp", ".tmp.crc"))]
 
 
 def list_state_files(root: Path, names: set[str], version: int) -> set[str]:
-    """What Spark reads for the version: it takes the newest snapshot up to it, and the changelogs after that."""
+    """The files that Spark reads for the version: the newest snapshot up to it, and the changelogs behind that snapshot."""
     state = f"{SPARK}/state/0"
     files = {f"{state}/_metadata/metadata", f"{state}/0/_metadata/schema"}
     for partition in range(PARTITIONS):
@@ -223,50 +241,62 @@ def list_state_files(root: Path, names: set[str], version: int) -> set[str]:
     return files
 
 
+@dataclass(frozen=True)
+class Restart:
+    """Starts real drivers on copies of the recorded checkpoint."""
+
+    recording: Recording
+    broker: Broker
+    host: DriverHost
+    jars: Path
+    folder: Path
+
+    def run_some(self, copies: Sequence[Copy], seed: int, count: int) -> None:
+        started = [copy for copy in copies if "generation-1/sink.json" in copy.tree]
+        for number, copy in enumerate(random.Random(seed).sample(started, count)):
+            print(f"restart {number}, DEDUP_TEST_SEED={seed} repeats it: {copy.name}")
+            self.run(copy, self.folder / str(number))
+
+    def run(self, copy: Copy, folder: Path) -> None:
+        """The output holds the records of all batches up to the marker's, and the progress topic holds the marker."""
+        write_tree(copy.tree, folder / "checkpoint")
+        checkpoint, source = CheckpointLayout(folder / "checkpoint", 1), self.recording.source
+        output_file = OutputFile(checkpoint).read()
+        assert output_file is not None
+        records = [build_record(partition, offset) for partition in range(PARTITIONS) for offset in range(ROWS)]
+        with use_topics(self.broker, 1) as (sink,):
+            self.broker.send(sink, build_output(self.recording, copy.marker.batch))
+            if output_file.marked:
+                marker = Record(output_file.name.encode(), copy.marker.model_dump_json(by_alias=True).encode())
+                self.broker.send(self.recording.config.progress_topic, [marker])
+            config = self.recording.config.model_copy(update={"sink": build_config(self.broker.bootstrap, source, sink).sink})
+            with SharedJvmDriver(folder, config, self.jars, self.host) as driver:
+                driver.wait_until(lambda status: read_position(checkpoint, source) == dict.fromkeys(range(PARTITIONS), ROWS))
+                assert driver.stop() == ExitCode.DONE, driver.read_output()
+                log = driver.read_output()
+            output = self.broker.read_all(sink)
+        values = sorted(record.value or b"" for record in output)
+        assert values == sorted({record.value or b"" for record in records}), f"{copy.name}\n{log}"
+
+
+@pytest.fixture
+def restart(recording: Recording, broker: Broker, driver_host: DriverHost, connector_jars: Path, tmp_path: Path) -> Restart:
+    return Restart(recording, broker, driver_host, connector_jars, tmp_path)
+
+
 @pytest.mark.timeout(1800)
-def test_a_driver_goes_on_from_any_copy(recording: Recording, broker: Broker, tmp_path: Path, seed: int) -> None:
-    restart_from_some(recording, broker, tmp_path, seed, 2)
+def test_a_driver_continues_from_a_copy(restart: Restart, copies: list[Copy], seed: int) -> None:
+    restart.run_some(copies, seed, 2)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-def test_a_driver_goes_on_from_many_copies(recording: Recording, broker: Broker, tmp_path: Path, seed: int) -> None:
-    restart_from_some(recording, broker, tmp_path, seed, 60)
-
-
-def restart_from_some(recording: Recording, broker: Broker, folder: Path, seed: int, count: int) -> None:
-    choice = random.Random(seed)
-    begun = [copy for copy in build_copies(recording, choice, CHANCES) if "generation-1/sink.json" in copy.tree]
-    for number, copy in enumerate(choice.sample(begun, count)):
-        print(f"restart {number}, seed {seed}: {copy.name}")
-        restart(recording, broker, folder / str(number), copy)
-
-
-def restart(recording: Recording, broker: Broker, folder: Path, copy: Copy) -> None:
-    """With the output and the progress topic as they were: rows of all batches up to the marker's, and the marker as the newest."""
-    write_tree(copy.tree, folder / "checkpoint")
-    checkpoint = CheckpointLayout(folder / "checkpoint", 1)
-    output = OutputFile(checkpoint).read()
-    assert output is not None
-    records = [build_record(partition, offset) for partition in range(PARTITIONS) for offset in range(ROWS)]
-    with use_topics(broker, 1) as (sink,):
-        broker.send(sink, build_output(recording, copy.marker.batch))
-        if output.marked:
-            broker.send(
-                recording.config.progress_topic, [Record(output.name.encode(), copy.marker.model_dump_json(by_alias=True).encode())]
-            )
-        config = recording.config.model_copy(update={"sink": build_config(broker.bootstrap, recording.source, sink).sink})
-        with Driver(folder, config, recording.jars) as driver:
-            driver.wait_until(lambda status: read_position(checkpoint, recording.source) == dict.fromkeys(range(PARTITIONS), ROWS))
-            assert driver.stop() == ExitCode.DONE, driver.read_output()
-            said = driver.read_output()
-        out = broker.read_all(sink)
-    values = sorted(record.value or b"" for record in out)
-    assert values == sorted({record.value or b"" for record in records}), f"{copy.name}\n{said}"
+def test_a_driver_continues_from_many_copies(restart: Restart, copies: list[Copy], seed: int) -> None:
+    restart.run_some(copies, seed, 60)
 
 
 def read_position(checkpoint: CheckpointLayout, topic: str) -> dict[int, int]:
-    """{} before the first commit, and while the newest is torn, which the driver has yet to repair."""
+    """{} before the first commit, and as long as the newest commit is torn, before the driver has repaired it."""
     commits = CommitLog(checkpoint)
     last = commits.read_newest()
     try:
@@ -276,14 +306,8 @@ def read_position(checkpoint: CheckpointLayout, topic: str) -> dict[int, int]:
 
 
 def build_output(recording: Recording, last: int) -> list[Record]:
-    """What batches up to this one have written."""
+    """The records that the batches up to this one have written."""
     if last < 0:
         return []
     ends = parse_end_offsets(recording.entries[last], recording.source)
     return list(dict.fromkeys(build_record(partition, offset) for partition, end in ends.items() for offset in range(end)))
-
-
-@pytest.fixture
-def seed() -> int:
-    """DEDUP_TEST_SEED repeats a run."""
-    return int(os.environ.get("DEDUP_TEST_SEED") or random.SystemRandom().randrange(10**6))

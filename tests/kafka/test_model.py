@@ -1,4 +1,4 @@
-"""Generated streams through a real driver, and what became of each record compared with the model."""
+"""Runs generated streams through a real driver, and compares the outcome of each record with the model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from hypothesis import strategies as st
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.status import Progress
-from kafka.broker import Broker, read_messages, use_topics
+from kafka.broker import READER, Broker, read_messages, use_topics
+from kafka.comparison import NUMBER, Observed, compare
 from kafka.driver import Driver, build_config
-from kafka.model import NUMBER, Batch, Observed, Record, Rules, compare
+from kafka.model import Batch, Record, Rules
+from kafka.shared_jvm import DriverHost, SharedJvmDriver
 from kafka.streams import PARTITIONS, SKEW, Generator, Plan, Step, plans
+
+ANY_TIME = {"retention.ms": "-1", "message.timestamp.after.max.ms": str((1 << 63) - 1)}
+"""The streams hold records of 2024 and of 2099."""
 
 
 class Sender:
-    """Writes drafts into the source topic and numbers them."""
+    """Sends drafts to the source topic and numbers them."""
 
     def __init__(self, broker: Broker, topic: str) -> None:
         self._producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 100})
@@ -52,20 +57,20 @@ class Sender:
 
 
 class Logs:
-    """Spark's logs of batches, which keep the last few: read while they are written."""
+    """Reads Spark's offset log and commit log while a driver runs, because Spark deletes old entries."""
 
     def __init__(self, spark: Path, topic: str) -> None:
         self._spark, self._topic = spark, topic
         self.entries: dict[int, tuple[int, int, dict[int, int]]] = {}
-        """By batch: time, watermark and ends, as of its plan."""
+        """By batch: time, watermark and end offsets when it was planned."""
         self.watermarks: dict[int, int] = {}
-        """By batch: what it was committed with."""
+        """By batch: the watermark that it was committed with."""
         self.processes: dict[int, int] = {}
-        """By the first batch of each: records that a batch may take."""
+        """By the first batch of each process: how many records a batch may take."""
 
     @contextmanager
     def follow(self, most: int) -> Iterator[None]:
-        """From the start of a process to its end."""
+        """Reads the logs from the start of a process to its end."""
         self.processes[max(self.watermarks, default=-1) + 1] = most
         ended = threading.Event()
         thread = threading.Thread(target=self._read_until, args=(ended,))
@@ -112,11 +117,11 @@ class Logs:
 
 @dataclass
 class Run:
-    """A plan on its way through the driver."""
+    """Runs a plan through drivers on one checkpoint."""
 
     plan: Plan
-    start: Callable[[int], Driver]
-    """With so many records that a batch may take."""
+    start: Callable[[int, bool], Driver]
+    """Takes how many records a batch may take, and whether the driver will be killed."""
     sender: Sender
     logs: Logs
     progress: list[Progress] = field(default_factory=list)
@@ -125,18 +130,18 @@ class Run:
         generator = Generator(self.plan)
         self.sender.send(generator.build_backlog(self.plan.lives[0].backlog))
         for life, after in zip(self.plan.lives, [*self.plan.lives[1:], None], strict=True):
-            with self.logs.follow(life.most), self.start(life.most) as driver:
+            killed_after = None if after is None else life.killed_after
+            with self.logs.follow(life.most), self.start(life.most, killed_after is not None) as driver:
                 self._wait(driver)
                 for op in life.ops:
                     self._feed(driver, generator.build_steps(op))
                 if after is None and self.plan.present:
                     self._feed(driver, generator.build_present(int(time.time() * 1000)))
-                jvm = driver.find_jvm()
-                if after is not None:
-                    self._send_and_end(driver, generator.build_backlog(after.backlog), life.killed_after)
+                backlog = [] if after is None else generator.build_backlog(after.backlog)
+                if killed_after is None:
+                    self._stop(driver, backlog)
                 else:
-                    assert driver.stop() == ExitCode.DONE, driver.read_output()
-                wait_for_death(jvm)
+                    self._kill(driver, backlog, killed_after)
 
     def _feed(self, driver: Driver, steps: list[Step]) -> None:
         for step in steps:
@@ -146,20 +151,25 @@ class Run:
     def _wait(self, driver: Driver) -> None:
         self.progress.append(driver.wait_for_rows(self.sender.count).progress)
 
-    def _send_and_end(self, driver: Driver, backlog: Step, killed_after: float | None) -> None:
-        """The driver may read a part of it, whose batch is torn; the rest comes when it is gone."""
+    def _stop(self, driver: Driver, backlog: Step) -> None:
+        """The driver may read the first half of the backlog before it stops."""
         middle = len(backlog) // 2
         self.sender.send(backlog[:middle])
-        if killed_after is None:
-            assert driver.stop() == ExitCode.DONE, driver.read_output()
-        else:
-            time.sleep(killed_after)
-            driver.kill()
+        assert driver.stop() == ExitCode.DONE, driver.read_output()
         self.sender.send(backlog[middle:])
 
+    def _kill(self, driver: Driver, backlog: Step, seconds: float) -> None:
+        """The kill may interrupt a batch of the first half of the backlog."""
+        jvm, middle = driver.find_jvm(), len(backlog) // 2
+        self.sender.send(backlog[:middle])
+        time.sleep(seconds)
+        driver.kill()
+        self.sender.send(backlog[middle:])
+        wait_until_gone(jvm)
 
-def wait_for_death(process: int) -> None:
-    """The JVM lives on for a moment when its Python is killed, and may still commit."""
+
+def wait_until_gone(process: int) -> None:
+    """A JVM whose Python process was killed runs for a moment longer, and may still commit."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -169,11 +179,11 @@ def wait_for_death(process: int) -> None:
         if state in "ZX":
             return
         time.sleep(0.02)
-    raise AssertionError(f"the JVM {process} did not end")
+    raise AssertionError(f"the JVM {process} still runs 60 s after its Python process was killed")
 
 
 def read_topic(broker: Broker, topic: str) -> list[Record]:
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": topic, "enable.partition.eof": True})
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": topic, **READER})
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
@@ -205,41 +215,48 @@ def build_job(plan: Plan, most: int, bootstrap: str, source: str, sink: str, dea
     )
 
 
-def check(plan: Plan, broker: Broker, jars: Path) -> None:
-    with use_topics(broker, PARTITIONS, 2, 1) as (source, sink, dead), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for topic in (source, sink, dead):
-            broker.configure(topic, {"retention.ms": "-1", "message.timestamp.after.max.ms": str((1 << 63) - 1)})
+def check(plan: Plan, broker: Broker, jars: Path, host: DriverHost) -> None:
+    """A driver that will be killed has a JVM of its own. The others share one."""
+    with (
+        use_topics(broker, PARTITIONS, 2, 1, config=ANY_TIME) as (source, sink, dead),
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+    ):
         logs = Logs(Path(folder, "checkpoint", "generation-1", "spark"), source)
 
-        def start(most: int) -> Driver:
-            return Driver(Path(folder), build_job(plan, most, broker.bootstrap, source, sink, dead), jars)
+        def start(most: int, will_be_killed: bool) -> Driver:
+            config = build_job(plan, most, broker.bootstrap, source, sink, dead)
+            if will_be_killed:
+                return Driver(Path(folder), config, jars)
+            return SharedJvmDriver(Path(folder), config, jars, host)
 
         run = Run(plan, start, Sender(broker, source), logs)
         run.run()
-        given, output, letters = (read_topic(broker, topic) for topic in (source, sink, dead))
-    observed = Observed(source, given, output, letters, logs.build_batches(), logs.watermarks, run.progress)
+        given, output, dead_letters = (read_topic(broker, topic) for topic in (source, sink, dead))
+    observed = Observed(source, given, output, dead_letters, logs.build_batches(), logs.watermarks, run.progress)
     wrong = compare(observed, build_rules(plan))
-    assert not wrong, "\n".join([f"{len(wrong)} disagreements of driver and model, the first of them:", *wrong[:25]])
+    assert not wrong, "\n".join([f"driver and model disagree {len(wrong)} times, first:", *wrong[:25]])
 
 
 PATIENT = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to shrink a plan takes half a minute a try
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # no shrinking: each try takes half a minute
 )
 
 
 @pytest.mark.timeout(1800)
 @settings(PATIENT, max_examples=2)
 @given(plan=plans(lives=2, more=0, backlog=40))
-def test_the_driver_does_what_the_model_says(broker: Broker, connector_jars: Path, plan: Plan) -> None:
-    check(plan, broker, connector_jars)
+def test_the_driver_does_what_the_model_says(broker: Broker, connector_jars: Path, driver_host: DriverHost, plan: Plan) -> None:
+    check(plan, broker, connector_jars, driver_host)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(7200)
 @settings(PATIENT, max_examples=40)
 @given(plan=st.integers(1, 4).flatmap(lambda lives: plans(lives=lives, more=6, backlog=1)))
-def test_the_driver_does_what_the_model_says_for_long(broker: Broker, connector_jars: Path, plan: Plan) -> None:
-    check(plan, broker, connector_jars)
+def test_the_driver_does_what_the_model_says_in_many_streams(
+    broker: Broker, connector_jars: Path, driver_host: DriverHost, plan: Plan
+) -> None:
+    check(plan, broker, connector_jars, driver_host)

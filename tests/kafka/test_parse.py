@@ -1,4 +1,4 @@
-"""Parsing on static frames: keys against the reference encoder, event times, and records that nobody should have sent."""
+"""Parsing on static frames: keys compared with the reference encoder, event times, and the corpus of unusual records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dedup_job.errors import JobError
 from dedup_job.stream.event_time import validate_format
 from dedup_job.stream.parse import parse
 from kafka.driver import build_config
-from kafka.hostile import CORPUS
+from kafka.record_corpus import CORPUS
 from kafka.reference import encode_key, hash_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ AT = "2024-05-06T07:08:09Z"
 class Parsed:
     key: bytes
     micros: int | None
-    """Event time; None where there is a fault."""
+    """The event time; None for a record with a fault."""
     fault: str | None
     detail: str | None
 
@@ -38,7 +38,7 @@ class Parsed:
 def parse_records(
     spark: SparkSession, config: JobConfig, records: Sequence[tuple[bytes | None, bytes | None, int | None]], partition: int = 0
 ) -> list[Parsed]:
-    """From key, value and Kafka timestamp in ms (None for now)."""
+    """`records`: key, value and Kafka timestamp in milliseconds; None for the present."""
     rows = [
         (None if key is None else bytearray(key), None if value is None else bytearray(value), partition, offset, stamp)
         for offset, (key, value, stamp) in enumerate(records)
@@ -115,7 +115,7 @@ def test_random_texts_agree_with_the_reference(spark: SparkSession) -> None:
     check_against_reference(spark, ["id"], values)
 
 
-def test_what_surrounds_a_valid_record_does_not_matter(spark: SparkSession) -> None:
+def test_blanks_order_and_other_fields_do_not_change_the_key(spark: SparkSession) -> None:
     values: list[bytes | None] = [
         b'{"id":1,"at":"2024-05-06T07:08:09Z"}',
         b' \n{"at" : "2024-05-06T07:08:09Z" , "z" : {"q":[1,{"id":5}]} , "id" : 1 }\n',
@@ -127,12 +127,12 @@ def test_what_surrounds_a_valid_record_does_not_matter(spark: SparkSession) -> N
     assert None not in {row.micros for row in rows}
 
 
-def test_the_corpus(spark: SparkSession) -> None:
-    rows = parse_values(spark, build_config("b:1", "in", None), [hostile.value for hostile in CORPUS])
-    for offset, (hostile, row) in enumerate(zip(CORPUS, rows, strict=True)):
-        assert row.fault == hostile.fault, (hostile.name, row)
-        assert row.key == hash_text(f"x0:{offset}".encode() if hostile.text is None else hostile.text), hostile.name
-        assert row.detail is None or "odd" not in row.detail, "nothing of the record"
+def test_each_record_of_the_corpus_has_its_fault_or_its_key(spark: SparkSession) -> None:
+    rows = parse_values(spark, build_config("b:1", "in", None), [case.value for case in CORPUS])
+    for offset, (case, row) in enumerate(zip(CORPUS, rows, strict=True)):
+        assert row.fault == case.fault, (case.name, row)
+        assert row.key == hash_text(f"x0:{offset}".encode() if case.text is None else case.text), case.name
+        assert row.detail is None or "odd" not in row.detail, f"the detail must hold no part of the record: {row.detail}"
 
 
 def micros(text: str) -> int:
@@ -195,7 +195,7 @@ def test_event_times(spark: SparkSession, form: str) -> None:
 
 
 NOW = 1_700_000_000_000
-"""Milliseconds, long past."""
+"""Milliseconds; a time in the past."""
 HOUR = 3_600_000
 
 
@@ -205,18 +205,18 @@ HOUR = 3_600_000
         (NOW + HOUR, NOW, True),
         (NOW + HOUR + 1, NOW, False),
         (NOW - 1000 * HOUR, NOW, True),
-        (NOW + HOUR + 1, -1, True),  # a record without a timestamp proves nothing
+        (NOW + HOUR + 1, -1, True),  # without a timestamp nobody knows when the record was stored
         (NOW + HOUR + 1, 0, True),
-        (4_070_908_800_000, 4_070_908_800_000, False),  # 2099, and a producer that believes it
+        (4_070_908_800_000, 4_070_908_800_000, False),  # 2099, with a Kafka timestamp of 2099
     ],
 )
-def test_a_time_to_come_is_a_fault(spark: SparkSession, time: int, stamp: int, valid: bool) -> None:
+def test_a_time_in_the_future_is_a_fault(spark: SparkSession, time: int, stamp: int, valid: bool) -> None:
     config = build_config("b:1", "in", None, eventTime={"field": "at", "format": "EpochMillis", "maxFutureSkew": "1h"})
     [row] = parse_records(spark, config, [(None, json.dumps({"id": 1, "at": time}).encode(), stamp)])
     assert (row.fault, row.micros) == ((None, time * 1000) if valid else ("TimeInFuture", None))
 
 
-def test_what_is_noted_for_the_watermark_was_there_when_the_record_was_stored(spark: SparkSession) -> None:
+def test_no_time_after_the_kafka_timestamp_moves_the_watermark(spark: SparkSession) -> None:
     times: Any = spark._jvm.dev.streamdedup.BatchTimes  # type: ignore[union-attr]
     times.begin((NOW - HOUR) * 1000)
     config = build_config("b:1", "in", None, eventTime={"field": "at", "format": "EpochMillis", "maxFutureSkew": "2h"})
@@ -229,7 +229,7 @@ def test_what_is_noted_for_the_watermark_was_there_when_the_record_was_stored(sp
 
 
 @pytest.mark.parametrize("source", ["KafkaKey", "ValueHash"])
-def test_keys_that_need_no_payload(spark: SparkSession, source: str) -> None:
+def test_keys_from_the_kafka_key_or_the_whole_value(spark: SparkSession, source: str) -> None:
     config = build_config("b:1", "in", None, format="Raw", key={"from": source}, eventTime={"from": "KafkaTimestamp"})
     records = [(key, value, NOW) for key in (None, b"", b"\xff\x00", b"k") for value in (None, b"", b"\xfe", b"k")]
     for (key, value, _), row in zip(records, parse_records(spark, config, records), strict=True):
@@ -240,7 +240,7 @@ def test_keys_that_need_no_payload(spark: SparkSession, source: str) -> None:
             assert (row.key, row.micros) == (hash_text(tag + f"{len(content)}:".encode() + content), NOW * 1000)
 
 
-def test_json_is_looked_at_where_no_field_is_needed(spark: SparkSession) -> None:
+def test_a_value_must_be_json_even_if_no_field_of_it_is_needed(spark: SparkSession) -> None:
     config = build_config("b:1", "in", None, key={"from": "KafkaKey"}, eventTime={"from": "Arrival"})
     rows = parse_records(spark, config, [(b"k", value, NOW) for value in (b"{}", b"x", None)])
     assert [row.fault for row in rows] == [None, "NotJson", None]

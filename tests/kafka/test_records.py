@@ -1,15 +1,15 @@
-"""What becomes of records that cannot be deduplicated: dead letters, late ones, hostile ones, and keys of quiet topics."""
+"""What the driver does with records that it cannot deduplicate, late records, unusual records, and keys that expire."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from dedup_api.driver_status import DriverStatus
 from dedup_api.exits import ExitCode
@@ -17,22 +17,18 @@ from dedup_api.faults import Fault
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from kafka.broker import Broker, Record, use_topics
-from kafka.driver import Driver, build_config
-from kafka.hostile import CORPUS
+from kafka.driver import Driver, StartDriver, build_config
+from kafka.record_corpus import CORPUS
 from testbed.layout import Layout
 from testbed.promtool import fetch_promtool
 
-Start = Callable[[JobConfig | str], Driver]
 DEAD_LETTERS = {"onLate": "DeadLetter", "onInvalid": "DeadLetter"}
-LARGE = {"max.message.bytes": "12000000"}
 
 
 @pytest.fixture
 def topics(broker: Broker) -> Iterator[tuple[str, str, str]]:
-    """Source, sink, dead letters."""
-    with use_topics(broker, 1, 2, 1) as (source, sink, dead):
-        for topic in (source, sink, dead):
-            broker.configure(topic, LARGE)
+    """The topics for the source, the output and the dead letters."""
+    with use_topics(broker, 1, 2, 1, config={"max.message.bytes": "12000000"}) as (source, sink, dead):
         yield source, sink, dead
 
 
@@ -46,27 +42,27 @@ def event(number: int | str, at: str, *headers: tuple[str, bytes | None]) -> Rec
 
 
 def split_headers(record: Record) -> tuple[tuple[Any, ...], dict[str, str]]:
-    """The record's own, in their order, and those that were added."""
+    """The headers that the record had, in their order, and those that the driver has added."""
     own = tuple(header for header in record.headers if not header[0].startswith("dedup-"))
-    assert record.headers[: len(own)] == own, "its own come first"
+    assert record.headers[: len(own)] == own, "the driver must add its headers behind the record's own"
     added = {name: content.decode() for name, content in record.headers[len(own) :] if isinstance(content, bytes)}
     assert len(own) + len(added) == len(record.headers)
     return own, added
 
 
-def test_the_corpus_stops_nothing_and_each_record_is_where_it_belongs(
-    broker: Broker, topics: tuple[str, str, str], start_driver: Start
+def test_no_record_of_the_corpus_stops_the_driver_and_each_goes_to_its_topic(
+    broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
 ) -> None:
     source, sink, dead = topics
-    records = [Record(str(number).encode(), hostile.value, (("n", str(number).encode()),)) for number, hostile in enumerate(CORPUS)]
+    records = [Record(str(number).encode(), case.value, (("n", str(number).encode()),)) for number, case in enumerate(CORPUS)]
     broker.send(source, records)
-    with start_driver(build_job(broker, topics)) as driver:
+    with start_in_shared_jvm(build_job(broker, topics)) as driver:
         status = driver.wait_for_rows(len(CORPUS))
         metrics = driver.get("/metrics")[1]
         assert driver.stop() == ExitCode.DONE, driver.read_output()
-    invalid = {number for number, hostile in enumerate(CORPUS) if hostile.fault is not None}
-    out, letters = broker.read_all(sink), broker.read_all(dead)
-    assert sorted(out, key=lambda record: int(record.key or b"")) == [
+    invalid = {number for number, case in enumerate(CORPUS) if case.fault is not None}
+    output, letters = broker.read_all(sink), broker.read_all(dead)
+    assert sorted(output, key=lambda record: int(record.key or b"")) == [
         records[number] for number in range(len(CORPUS)) if number not in invalid
     ]
     for letter in letters:
@@ -84,10 +80,10 @@ def test_the_corpus_stops_nothing_and_each_record_is_where_it_belongs(
     assert 'dedup_unaccounted_rows{law="in"} 0.0' in metrics and 'dedup_unaccounted_rows{law="out"} 0.0' in metrics
 
 
-def test_metrics_are_as_prometheus_wants_them(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+def test_promtool_accepts_the_metrics(broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver) -> None:
     source, _, _ = topics
     broker.send(source, [event(number, "2024-05-06T12:00:00Z") for number in (1, 2, 1)])
-    with start_driver(build_job(broker, topics)) as driver:
+    with start_in_shared_jvm(build_job(broker, topics)) as driver:
         driver.wait_for_rows(3)
         driver.wait_until(lambda status: status.progress.lag_seconds == 0)
         deadline = time.monotonic() + 60
@@ -107,19 +103,19 @@ def test_metrics_are_as_prometheus_wants_them(broker: Broker, topics: tuple[str,
 
 
 def feed(broker: Broker, driver: Driver, source: str, before: DriverStatus | None, *records: Record) -> DriverStatus:
-    """One batch after the other."""
+    """Sends the records and waits until the driver has read them, so that the next records come in another batch."""
     rows = before.progress.rows_in if before else 0
     broker.send(source, records)
     return driver.wait_for_rows(rows + len(records))
 
 
 @pytest.mark.parametrize("policy", ["Emit", "DeadLetter", "Drop"])
-def test_late_records(broker: Broker, topics: tuple[str, str, str], start_driver: Start, policy: str) -> None:
-    """And neither a record dated 2099 nor a producer whose clock is an hour ahead makes one of them late."""
+def test_late_records(broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver, policy: str) -> None:
+    """Neither a record dated 2099 nor a producer whose clock is an hour ahead makes a record late."""
     source, sink, dead = topics
     ahead = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3590))
     recent = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 300))
-    with start_driver(build_job(broker, topics, watermark="10m", onLate=policy)) as driver:
+    with start_in_shared_jvm(build_job(broker, topics, watermark="10m", onLate=policy)) as driver:
         status = feed(broker, driver, source, None, event(1, recent), event("ahead", ahead), event("2099", "2099-01-01T00:00:00Z"))
         status = feed(broker, driver, source, status, event("ahead", ahead), event("fill", recent))
         late = event("late", "2024-05-06T12:00:00.5Z", ("own", b"\x00"), ("own", None))
@@ -128,13 +124,13 @@ def test_late_records(broker: Broker, topics: tuple[str, str, str], start_driver
     progress = status.progress
     assert (progress.unique, progress.duplicates, progress.late, progress.invalid) == (4, 2, 1, 1), progress
     assert (progress.late_emitted, progress.rows_out) == ((1, 5) if policy == "Emit" else (0, 4))
-    out, letters = broker.read_all(sink), broker.read_all(dead)
-    ids = sorted(str(json.loads(record.value or b"")["id"]) for record in out)
+    output, letters = broker.read_all(sink), broker.read_all(dead)
+    ids = sorted(str(json.loads(record.value or b"")["id"]) for record in output)
     assert ids == sorted(["1", "2", "ahead", "fill", *(["late"] if policy == "Emit" else [])])
     [future] = [letter for letter in letters if letter.value and b"2099" in letter.value]
     assert split_headers(future)[1]["dedup-event-time"] == "2099-01-01T00:00:00.000Z"
     if policy == "Emit":
-        [emitted] = [record for record in out if record.value == late.value]
+        [emitted] = [record for record in output if record.value == late.value]
         assert emitted.headers == (*late.headers, ("dedup-late", b"true"))
     if policy == "DeadLetter":
         [letter] = [letter for letter in letters if letter.value == late.value]
@@ -146,12 +142,12 @@ def test_late_records(broker: Broker, topics: tuple[str, str, str], start_driver
 
 
 def test_an_invalid_record_stops_the_job_and_nothing_of_its_batch_is_written(
-    broker: Broker, topics: tuple[str, str, str], start_driver: Start
+    broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
 ) -> None:
     source, sink, dead = topics
     good, bad = event(1, "2024-05-06T12:00:00Z"), Record(b"k", b'{"id":"secret","at":"nonsense"}')
     broker.send(source, [good, bad, Record(b"k", b"secret")])
-    with start_driver(build_job(broker, topics, onInvalid="Fail")) as driver:
+    with start_in_shared_jvm(build_job(broker, topics, onInvalid="Fail")) as driver:
         assert driver.wait_for_end() == ExitCode.INVALID_RECORD, driver.read_output()
         message = driver.read_termination_message()
         output = driver.read_output()
@@ -160,45 +156,57 @@ def test_an_invalid_record_stops_the_job_and_nothing_of_its_batch_is_written(
         f"the record at offset 1 of partition 0 of the topic {source} is invalid, and 1 more in its batch: TimeUnreadable"
         in message.message
     )
-    assert "secret" not in output, "payloads are not for logs"
+    assert "secret" not in output, "the driver must not log the content of records"
     assert broker.read_all(sink) == broker.read_all(dead) == []
-    with start_driver(build_job(broker, topics)) as driver:
+    with start_in_shared_jvm(build_job(broker, topics)) as driver:
         status = driver.wait_for_rows(3)
     assert (status.progress.unique, status.progress.dead_letters) == (1, 2)
     assert (broker.read_all(sink), len(broker.read_all(dead))) == ([good], 2)
 
 
-def test_a_timestamp_that_no_calendar_holds_stops_the_job_with_its_remedy(
-    broker: Broker, topics: tuple[str, str, str], start_driver: Start
+def test_a_timestamp_beyond_all_calendars_stops_the_job_and_the_message_names_the_remedy(
+    broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
 ) -> None:
-    """Spark's source fails before the record can be looked at: all that can be done is to say so."""
+    """Spark's source fails before the driver sees the record. The driver can only name the setting that prevents it."""
     source, _, _ = topics
     broker.configure(source, {"message.timestamp.after.max.ms": str(2**63 - 1)})
-    producer = Producer({"bootstrap.servers": broker.bootstrap})
-    producer.produce(source, b'{"id":1,"at":"2024-05-06T12:00:00Z"}', timestamp=1_715_000_000_000_000_000)
-    assert producer.flush(60) == 0
-    with start_driver(build_job(broker, topics)) as driver:
+    send_with_timestamp(broker, source, b'{"id":1,"at":"2024-05-06T12:00:00Z"}', 1_715_000_000_000_000_000)
+    with start_in_shared_jvm(build_job(broker, topics)) as driver:
         assert driver.wait_for_end() == ExitCode.INVALID_RECORD, driver.read_output()
         message = driver.read_termination_message()
     assert message.reason is Reason.INVALID_RECORD and "message.timestamp.after.max.ms" in message.message
 
 
-def test_at_least_once_writes_dead_letters_too(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+def send_with_timestamp(broker: Broker, topic: str, value: bytes, timestamp: int) -> None:
+    """The broker may answer that it has changed a setting, and apply the old one for a moment longer."""
+    producer, deadline = Producer({"bootstrap.servers": broker.bootstrap}), time.monotonic() + 60
+    errors: list[KafkaError | None] = []
+    while not errors or errors[-1] is not None:
+        assert time.monotonic() < deadline, f"the broker refuses the timestamp for 60 s: {errors[-1]}"
+        producer.produce(topic, value, timestamp=timestamp, on_delivery=lambda error, _: errors.append(error))
+        assert producer.flush(60) == 0
+
+
+def test_with_at_least_once_dead_letters_are_written_too(
+    broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
+) -> None:
     source, sink, dead = topics
     good, bad = event(1, "2024-05-06T12:00:00Z"), Record(None, b"\xff", (("own", b"1"),))
     broker.send(source, [good, bad, good])
     config = build_job(broker, topics, sink={"kafka": {"topic": sink, "delivery": "AtLeastOnce"}})
-    with start_driver(config) as driver:
+    with start_in_shared_jvm(config) as driver:
         driver.wait_for_rows(3)
     [letter] = broker.read_all(dead)
     assert broker.read_all(sink) == [good]
     assert (letter.key, letter.value, split_headers(letter)[1]["dedup-reason"]) == (None, b"\xff", "NotUtf8")
 
 
-def test_a_missing_dead_letter_topic_is_waited_for(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+def test_the_driver_waits_for_a_missing_dead_letter_topic(
+    broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
+) -> None:
     source, _, dead = topics
     broker.delete(dead)
-    with start_driver(build_job(broker, topics)) as driver:
+    with start_in_shared_jvm(build_job(broker, topics)) as driver:
         status = driver.wait_until(lambda status: status.blocked_by is not None)
         assert status.blocked_by is not None and status.blocked_by.reason is Reason.DEAD_LETTER_TOPIC_MISSING
         broker.create(dead, 1)
@@ -206,8 +214,10 @@ def test_a_missing_dead_letter_topic_is_waited_for(broker: Broker, topics: tuple
         assert driver.wait_for_rows(1).progress.dead_letters == 1
 
 
-def test_compressed_aborted_and_compacted_batches(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
-    """What is not visible to a read-committed consumer is not read: no gap, marker or aborted record is counted as anything."""
+def test_compressed_records_are_read_and_aborted_ones_are_not(
+    broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
+) -> None:
+    """The driver reads what a read-committed consumer sees. It counts no aborted record, no transaction marker and no gap."""
     source, sink, _ = topics
     expected: list[Record] = []
     for number, compression in enumerate(("none", "gzip", "snappy", "lz4", "zstd")):
@@ -221,42 +231,64 @@ def test_compressed_aborted_and_compacted_batches(broker: Broker, topics: tuple[
                 producer.produce(source, record.value, record.key, headers=list(record.headers))
             (producer.commit_transaction if commit else producer.abort_transaction)(60)
             expected += [kept] if commit else []
-    with start_driver(build_job(broker, topics, onInvalid="Fail")) as driver:
+    with start_in_shared_jvm(build_job(broker, topics, onInvalid="Fail")) as driver:
         status = driver.wait_for_rows(15)
         status = driver.wait_until(lambda status: status.progress.lag_records == 0)
     assert (status.progress.rows_in, status.progress.unique, status.progress.duplicates) == (15, 5, 10), status.progress
     assert sorted(broker.read_all(sink), key=str) == sorted(expected, key=str)
 
 
-def test_tombstones_of_a_compacted_topic_pass(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
+def test_tombstones_come_out_when_the_kafka_key_is_the_key(
+    broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
+) -> None:
     source, sink, _ = topics
     records = [Record(b"a", b"{}"), Record(b"a", b"{}"), Record(b"a", None), Record(b"a", None), Record(b"b", b"{}")]
     broker.send(source, records)
     config = build_job(broker, topics, key={"from": "KafkaKey"}, eventTime={"from": "KafkaTimestamp"}, onInvalid="Fail")
-    with start_driver(config) as driver:
+    with start_in_shared_jvm(config) as driver:
         status = driver.wait_for_rows(5)
     assert (status.progress.unique, status.progress.duplicates) == (3, 2)
-    out = broker.read_all(sink)
-    assert [record for record in out if record.key == b"a"] == [Record(b"a", b"{}"), Record(b"a", None)], "in their order"
-    assert Record(b"b", b"{}") in out
+    output = broker.read_all(sink)
+    of_one_key = [record for record in output if record.key == b"a"]
+    assert of_one_key == [Record(b"a", b"{}"), Record(b"a", None)], "records of one key must keep their order"
+    assert Record(b"b", b"{}") in output
 
 
-def test_with_arrival_keys_of_a_quiet_topic_are_forgotten(broker: Broker, topics: tuple[str, str, str], start_driver: Start) -> None:
-    """Batches without data remove what has expired, and end when nothing is left."""
+def test_with_arrival_time_keys_expire_while_no_records_come(
+    broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
+) -> None:
+    """The driver plans batches without data, which remove expired keys, and plans no more when no key is left."""
     source, sink, _ = topics
     again = Record(b"k", b"the same")
     config = build_job(
         broker, topics, format="Raw", key={"from": "ValueHash"}, eventTime={"from": "Arrival"}, watermark="6s", onInvalid="Fail"
     )
-    with start_driver(config) as driver:
+    with start_in_shared_jvm(config) as driver:
         feed(broker, driver, source, None, again, again)
         driver.wait_until(lambda status: status.progress.state_rows == 0, seconds=120)
         batch = driver.wait_until(lambda status: status.progress.batch is not None).progress.batch
-        time.sleep(8)  # longer than a watermark: ticks would have come
+        time.sleep(8)  # longer than the watermark, so that batches without data would have come
         after = driver.wait_until(lambda status: True).progress.batch
-        assert batch is not None and after is not None and after <= batch + 1, "an empty state needs no ticks but one that was on its way"
+        assert batch is not None and after is not None and after <= batch + 1, (
+            "without keys in its state, the driver must plan no batch except one that was already due"
+        )
         broker.send(source, [again])
         status = driver.wait_for_rows(3)
         assert driver.stop() == ExitCode.DONE, driver.read_output()
     assert (status.progress.unique, status.progress.duplicates, status.progress.late) == (2, 1, 0), status.progress
     assert broker.read_all(sink) == [again, again]
+
+
+def test_late_records_are_counted_when_they_are_dropped(broker: Broker, start_in_shared_jvm: StartDriver) -> None:
+    """A record is late by the watermark of the batch before its own."""
+    with use_topics(broker, 1, 1) as (source, sink):
+        with start_in_shared_jvm(build_config(broker.bootstrap, source, sink, watermark="10m")) as driver:
+            status = feed(broker, driver, source, None, event(1, "2024-05-06T12:00:00Z"))
+            status = feed(broker, driver, source, status, event(4, "2024-05-06T12:00:00Z"))
+            late, in_time, copy = event(2, "2024-05-06T11:49:00Z"), event(3, "2024-05-06T11:51:00Z"), event(1, "2024-05-06T12:00:00Z")
+            status = feed(broker, driver, source, status, late, in_time, copy)
+            assert driver.stop() == ExitCode.DONE
+        output = broker.read_all(sink)
+    progress = status.progress
+    assert (progress.rows_out, progress.duplicates, progress.late, progress.invalid) == (3, 1, 1, 0), progress
+    assert {json.loads(record.value or b"")["id"] for record in output} == {1, 3, 4}

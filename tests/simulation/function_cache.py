@@ -125,7 +125,7 @@ def cached_functions() -> Iterator[None]:
 
     observe_pod = _by_identity(state_module.observe_pod)
     replaced: dict[tuple[Any, str], Any] = {
-        (changes_module, "_state"): _by_identity(changes_module._state),
+        (changes_module, "_collect_state_settings"): _by_identity(changes_module._collect_state_settings),
         (status_module, "state_identity"): _by_identity(status_module.state_identity),
         (fetch_module, "_with_kind"): add_kind,
         (owned_module, "observe_pod"): observe_pod,

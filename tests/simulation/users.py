@@ -239,7 +239,6 @@ class User:
         self._edit(lambda spec: spec.setdefault("checkpoint", {}).update(reclaimPolicy=policy))
 
     def change_trigger(self) -> None:
-
         trigger = draw_trigger(self.simulation.rng)
         self._edit(lambda spec: spec.update(trigger=trigger))
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_LINES = 500
+MAX_LINES = 400
 
 
 def test_no_folder_named_operator_is_a_package() -> None:

@@ -31,7 +31,7 @@ default
 {{- end -}}
 {{- end -}}
 
-{{/* Reference of an image: (dict "image" .Values.image "root" $) */}}
+{{/* The reference of an image. Arguments: (dict "image" .Values.image "root" $) */}}
 {{- define "dedup-operator.image" -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" .image.repository .image.digest -}}
@@ -40,7 +40,7 @@ default
 {{- end -}}
 {{- end -}}
 
-{{/* What the operator may do where it watches. No Secrets; pods are made by the StatefulSet controller, never by the operator. */}}
+{{/* The operator's rights in each namespace that it watches. It reads no Secrets and creates no pods; controllers create them. */}}
 {{- define "dedup-operator.rules" -}}
 - apiGroups: [streamdedup.dev]
   resources: [dedupjobs]

@@ -30,7 +30,7 @@ _LOG = logging.getLogger("dedup_job.sink.transactions")
 
 
 class Transactions:
-    """One producer under one transactional id. A method that fails raises the JVM's exception: see `exits.decide_failure`."""
+    """One producer under one transactional id. Methods raise the JVM's exceptions: see `exits.decide_failure`."""
 
     def __init__(
         self,

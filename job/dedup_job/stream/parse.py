@@ -107,7 +107,10 @@ def _build_detail(config: JobConfig) -> Column:
         .when(reason == Fault.TIME_MISSING, F.lit("the record has no Kafka timestamp"))
         .when(
             reason == Fault.TIME_IN_FUTURE,
-            F.lit(f"the event time is more than {config.event_time.max_future_skew} ahead of the record's reading or Kafka timestamp"),
+            F.lit(
+                f"the event time is more than {config.event_time.max_future_skew} after the record's Kafka timestamp "
+                "or after the time at which the record was read"
+            ),
         )
         .when(reason == Fault.LATE, F.lit("the event time is behind the watermark"))
     )

@@ -1,1 +1,1 @@
-"""The edges: everything that talks to the API server, to a driver or to whoever watches the operator."""
+"""The adapters: everything that talks to the API server, to a driver, or to kubelet and Prometheus."""

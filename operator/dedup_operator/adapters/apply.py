@@ -96,7 +96,7 @@ async def apply_decision(kube: Kube, namespace: str, observed: ObservedState, ch
         case UpdateSchedule(stop_run=stop_run) if children is not None:
             await _create_missing(kube, observed, children)
             if stop_run:
-                # Before the new settings are written: afterwards the operator could no longer see that the run must stop.
+                # This comes first: after the write of the settings the operator could not see that the run must stop.
                 await _stop_runs(kube, observed)
             await _start(kube, observed.workload, children)
         case Keep() if children is not None:
@@ -172,8 +172,8 @@ async def _start(kube: Kube, workload: Workload | None, children: Children) -> N
 
 
 async def _scale(kube: Kube, observed: ObservedState, replicas: int, annotations: dict[str, str] | None = None) -> None:
-    """At 0 it also stops the runs of a schedule: a suspended CronJob starts no new run, but leaves the present one
-    alone."""
+    """At 0 it also stops the runs of a schedule: a suspended
+    CronJob starts no new run, but leaves the present one alone."""
     workload = observed.workload
     if workload is None:
         return
@@ -198,8 +198,8 @@ async def _stop_runs(kube: Kube, observed: ObservedState) -> None:
 
 
 async def _remove(kube: Kube, namespace: str, workload: Workload) -> None:
-    """Names the version too: the deletion fails when something has scaled the workload up since the operator read
-    it."""
+    """Names the version too: the deletion fails when something
+    has scaled the workload up since the operator read it."""
     metadata = workload.raw["metadata"]
     await kube.delete(
         RESOURCES[workload.kind],

@@ -29,8 +29,10 @@ class Recorder:
     kube: Kube
 
     async def record(self, resource: Json, notes: list[EventNote], now: datetime) -> None:
-        """Drops an event that cannot be written. The status says the same, and the DedupJob must not wait for an
-        event."""
+        """Drops an event that cannot be written.
+
+        The status says the same, and the DedupJob must not wait for an event.
+        """
         for note in notes:
             try:
                 await self.kube.create(Resource.EVENTS, resource["metadata"]["namespace"], build_event(resource, note, now))

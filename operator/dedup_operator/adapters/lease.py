@@ -19,11 +19,11 @@ from dedup_operator.domain.errors import ApiConflict, ApiUnavailable, DedupOpera
 from dedup_operator.domain.types import Json
 
 DURATION_SECONDS = 15
-"""A standby takes over when the Lease has not changed for this long by its own clock. The replicas' clocks need not
-agree."""
+"""A standby takes over when the Lease has not changed for this
+long by its own clock. The replicas' clocks need not agree."""
 OVERDUE_SECONDS = 10.0
-"""After this time without a renewal the replica stops writing. It leaves time for one request before a standby takes
-over."""
+"""After this time without a renewal the replica stops writing.
+It leaves time for one request before a standby takes over."""
 RENEW_SECONDS = 3.0
 
 logger = logging.getLogger(__name__)
@@ -54,8 +54,10 @@ class Lease:
             raise ApiUnavailable("this replica has not renewed its Lease in time, so another replica may be active")
 
     async def run(self) -> None:
-        """Renews the Lease until cancelled. Then it releases the Lease, so that a standby need not wait until it
-        expires."""
+        """Renews the Lease until cancelled.
+
+        Then it releases the Lease, so that a standby need not wait until it expires.
+        """
         try:
             while True:
                 try:

@@ -15,8 +15,8 @@ from dedup_api.status import DriverExit
 from dedup_operator.domain.types import Json
 
 APPLIED_SPEC = f"{names.GROUP}/applied-spec"
-"""On the workload, and on each run of a schedule: the part of the spec from which the operator built the pod
-template."""
+"""On the workload, and on each run of a schedule: the part of
+the spec from which the operator built the pod template."""
 APPLIED_GENERATION = f"{names.GROUP}/applied-generation"
 """On the workload: its metadata.generation after the operator's last write. A different metadata.generation means that
 something else changed its spec. The operator never compares the workload with its own builders, so a new version or
@@ -27,11 +27,11 @@ compare it, field by field, with a later DedupJob of the same name."""
 CHECKPOINT_IDENTITY = f"{names.GROUP}/checkpoint-identity"
 """On the claim: the hash that status.checkpoint.identity shows."""
 CHECKPOINT_BEGUN = f"{names.GROUP}/checkpoint-begun"
-"""On the claim: the checkpoint has state, that is, a driver may have stored keys in it. Before that, every field may
-change."""
+"""On the claim: the checkpoint has state, that is, a driver may
+have stored keys in it. Before that, every field may change."""
 CLAIM_UID = f"{names.GROUP}/claim-uid"
-"""On the record of a shared claim: the UID of the claim that holds the keys. Another claim of the same name holds none
-of them."""
+"""On the record of a shared claim: the UID of the claim that holds
+the keys. Another claim of the same name holds none of them."""
 ROLLING = f"{names.GROUP}/rolling"
 """On the workload: the operator scaled it to 0 for a restart, and scales it to 1 when its pod is gone."""
 GIVEN_UP = f"{names.GROUP}/given-up"

@@ -18,8 +18,10 @@ SHARED = "Several pods can mount the claim at the same time. The driver's own lo
 
 
 def build_conditions(given: DiagnosisInput, verdict: Verdict, generation: int, note: str = "") -> list[Condition]:
-    """All conditions, in the order of ConditionType. `note`: what the API server refused to change in the claim, such
-    as its size."""
+    """All conditions, in the order of ConditionType.
+
+    `note`: what the API server refused to change in the claim, such as its size.
+    """
     found: list[tuple[ConditionType, Verdict]] = [(ConditionType.READY, verdict)]
     if verdict.stalled:
         found.append((ConditionType.STALLED, build_true(verdict.reason, verdict.message)))

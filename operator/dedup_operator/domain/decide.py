@@ -59,8 +59,10 @@ def decide(job: ValidJob | Invalid, observed: ObservedState, desired: DriverSett
 
 
 def resume_interrupted_restart(observed: ObservedState, refusal: Refuse) -> Refuse:
-    """A refused edit never stops a healthy driver. If it came during a restart, the driver resumes with its old
-    settings."""
+    """A refused edit never stops a healthy driver.
+
+    If it came during a restart, the driver resumes with its old settings.
+    """
     workload = observed.workload
     restarting = workload is not None and workload.restarting and workload.replicas == 0 and not workload.ended and observed.pod is None
     is_about_edit = refusal.reason in {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
@@ -120,8 +122,8 @@ def _explain_taken(owner: str) -> str:
 
 
 def refuse_lost_checkpoint(given: DecisionInput) -> Decision | None:
-    """The operator never replaces a lost checkpoint with an empty one, because the driver would emit all old records
-    again."""
+    """The operator never replaces a lost checkpoint with an empty
+    one, because the driver would emit all old records again."""
     claim, checkpoint = given.observed.claim, given.job.spec.checkpoint
     name, stop = find_claim_name(given.job.name, checkpoint), given.job.spec.suspend
     if claim is None and checkpoint.existing is not None and given.observed.workload is None and not given.observed.claim_was_recorded:
@@ -214,8 +216,10 @@ def _run_cannot_succeed(observed: ObservedState) -> bool:
 
 
 def _run_cannot_start(observed: ObservedState) -> bool:
-    """Whether the run makes no progress with its settings. A run that is only starting continues, because it is not
-    repeated."""
+    """Whether the run makes no progress with its settings.
+
+    A run that is only starting continues, because it is not repeated.
+    """
     pod = observed.pod
     if pod is None or pod.started_at is not None:
         return False
@@ -269,8 +273,10 @@ def give_up_permanent_failure(given: DecisionInput) -> Decision | None:
 
 
 def _driver_makes_progress(observed: ObservedState) -> bool:
-    """The cause of the last exit was removed before the operator saw the exit. The operator never stops a driver that
-    commits batches."""
+    """Whether the driver commits batches.
+
+    Then a person has removed the cause of the last exit, and the operator must not stop the driver for it.
+    """
     return isinstance(observed.driver_status, DriverStatus) and observed.driver_status.committed_in_this_run
 
 

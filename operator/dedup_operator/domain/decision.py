@@ -1,5 +1,7 @@
-"""The decisions that `decide` can make, and what it decides from. The rules are in `decide.py`; `adapters/apply.py`
-executes decisions."""
+"""The decisions that `decide` can make, and what it decides from.
+
+The rules are in `decide.py`; `adapters/apply.py` executes decisions.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Keep:
-    """Leave the driver as it is. Either it runs with the present settings, or Kubernetes is about to start or replace
-    its pod."""
+    """Leave the driver as it is.
+
+    Either it runs with the present settings, or Kubernetes is about to start or replace its pod.
+    """
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,10 @@ class ScaleDownForRestart:
 
 @dataclass(frozen=True)
 class UpdateSchedule:
-    """Write the new settings into the CronJob for its next run. A run that processes records continues with the old
-    settings."""
+    """Write the new settings into the CronJob for its next run.
+
+    A run that processes records continues with the old settings.
+    """
 
     message: str
     stop_run: bool
@@ -52,8 +58,10 @@ class RepairDrift:
 
 @dataclass(frozen=True)
 class RemoveWorkload:
-    """Delete a workload that has no driver and cannot run the next one. The operator creates nothing before its pods
-    are gone."""
+    """Delete a workload that has no driver and cannot run the next one.
+
+    The operator creates nothing before its pods are gone.
+    """
 
     workload: Workload
 
@@ -84,8 +92,8 @@ class Refuse:
     message: str
     stop: bool = False
     resume: bool = False
-    """The refused edit came in the middle of a restart. Start the driver again with the settings that it had before the
-    edit."""
+    """The refused edit came in the middle of a restart. Start the
+    driver again with the settings that it had before the edit."""
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,11 @@ SCHEDULING_GRACE = timedelta(seconds=15)
 PROVISIONING_GRACE = timedelta(seconds=90)
 """A cloud disk is created within a minute."""
 MOUNT_GRACE = timedelta(seconds=90)
-"""Attaching a volume to another node takes about a minute. Until then kubelet reports failures that pass without
-help."""
+"""Attaching a volume to another node takes about a minute.
+Until then kubelet reports failures that pass without help."""
 UNREACHABLE_GRACE = timedelta(seconds=60)
-"""A long garbage collection or a busy node delays answers. When no answers come at all, kubelet's own probe restarts
-the driver."""
+"""A long garbage collection or a busy node delays answers. When no
+answers come at all, kubelet's own probe restarts the driver."""
 STARTUP_GRACE = timedelta(seconds=STARTUP_SECONDS)
 MIN_PROGRESS_TIMEOUT = timedelta(minutes=10)
 PROGRESS_TIMEOUT_TRIGGERS = 20
@@ -247,8 +247,10 @@ def find_progress_timeout(spec: DedupJobSpec) -> timedelta:
 
 
 def find_no_commit_since(driver_status: DriverStatus, started_at: datetime) -> datetime | None:
-    """Since when the driver has had records to process and has committed no batch. None when it has nothing to
-    process."""
+    """Since when the driver has had records to process and has committed no batch.
+
+    None when it has nothing to process.
+    """
     if driver_status.batch_running_since is not None:
         return parse_time(driver_status.batch_running_since)
     return max(parse_time(driver_status.pending_since), started_at) if driver_status.pending_since is not None else None

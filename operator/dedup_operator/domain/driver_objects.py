@@ -13,8 +13,8 @@ from dedup_operator.domain.types import Json
 CONFIG_KEY = PurePath(names.CONFIG_FILE).name
 """The key of the ConfigMap under which the driver finds its settings."""
 TERMINATION_GRACE_SECONDS = 120
-"""Time for the driver to finish its micro-batch and to commit. A micro-batch takes seconds, but a slow broker can make
-it minutes."""
+"""Time for the driver to finish its micro-batch and to commit. A
+micro-batch takes seconds, but a slow broker can make it minutes."""
 STARTUP_SECONDS = 300
 """Time for the driver to answer its startup probe. The JVM and the Spark session start in about 10 s. On a machine
 under load they take many times as long, and a restart would only add load."""

@@ -59,8 +59,10 @@ def list_settings_changes(before: DriverSettings, after: DriverSettings) -> list
 
 
 def _effective(settings: DriverSettings) -> tuple[object, ...]:
-    """What the driver notices of a spec. Two specs can be equal in this, for example when one of them writes out a
-    default."""
+    """What the driver notices of a spec.
+
+    Two specs can be equal in this, for example when one of them writes out a default.
+    """
     return settings.config, settings.resources, settings.schedule, settings.spec.restart_nonce
 
 
@@ -70,8 +72,10 @@ def render_spec(spec: DedupJobSpec) -> str:
 
 
 def parse_spec(text: str | None) -> DedupJobSpec | None:
-    """Parses what `render_spec` wrote. None when `text` is missing or unreadable. Fields that it lacks get their
-    defaults."""
+    """Parses what `render_spec` wrote.
+
+    None when `text` is missing or unreadable. Fields that it lacks get their defaults.
+    """
     try:
         return DedupJobSpec.model_validate_json(text) if text else None
     except ValidationError:

@@ -21,8 +21,10 @@ class ApiConflict(DedupOperatorError):
 
 
 class ApiRefused(DedupOperatorError):
-    """The API server refuses a request because of a quota, a policy, a webhook or missing rights. The message is its
-    answer."""
+    """The API server refuses a request because of a quota, a policy, a webhook or missing rights.
+
+    The message is its answer.
+    """
 
     kind: str = ""
     """The kind of the object that the operator wanted to write."""
@@ -33,5 +35,7 @@ class CheckpointTaken(DedupOperatorError):
 
 
 class NameTaken(DedupOperatorError):
-    """An object that does not belong to the DedupJob has a name that the operator needs. The message is its kind and
-    name."""
+    """An object that does not belong to the DedupJob has a name that the operator needs.
+
+    The message is its kind and name.
+    """

@@ -17,8 +17,8 @@ class EventNote:
 
 
 def list_event_notes(before: DedupJobStatus, after: DedupJobStatus) -> list[EventNote]:
-    """One note for each new exit of the driver, then one when the condition Ready has changed its status or its
-    reason."""
+    """One note for each new exit of the driver, then one when
+    the condition Ready has changed its status or its reason."""
     notes = [EventNote(exit.reason, f"Exit code {exit.exit_code}: {exit.message}", warning=True) for exit in list_new_exits(before, after)]
     old, new = find_ready(before), find_ready(after)
     if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):

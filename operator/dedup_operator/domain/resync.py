@@ -9,8 +9,8 @@ from dedup_operator.domain.status import find_ready
 from dedup_operator.domain.times import parse_time
 
 STARTING_SECONDS = 2.0
-"""The pause while a driver starts. The watches report most steps of a start, but not what the driver says about
-itself."""
+"""The pause while a driver starts. The watches report most
+steps of a start, but not what the driver says about itself."""
 STARTING_PERIOD = timedelta(minutes=3)
 """A start takes less time. When it takes longer, the operator returns to its usual pause."""
 

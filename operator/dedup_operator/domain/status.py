@@ -84,8 +84,10 @@ class LastProgressWrite:
 
 
 def choose_status(before: DedupJobStatus, after: DedupJobStatus, last_write: LastProgressWrite, now: datetime) -> DedupJobStatus | None:
-    """The status to write, or None. When only status.progress has changed, the operator writes it once per
-    `PROGRESS_INTERVAL`."""
+    """The status to write, or None.
+
+    When only status.progress has changed, the operator writes it once per `PROGRESS_INTERVAL`.
+    """
     if before == after:
         return None
     if before.model_copy(update={"progress": None}) != after.model_copy(update={"progress": None}):

@@ -57,7 +57,7 @@ def validate(resource: Json) -> ValidJob | Invalid:
 
 
 def _describe(error: ValidationError) -> str:
-    problems = (f"{'.'.join(['spec', *map(str, entry['loc'])])}: {entry['msg']}" for entry in error.errors()[:3])
+    problems = (f"Correct {'.'.join(['spec', *map(str, entry['loc'])])}: {entry['msg']}" for entry in error.errors()[:3])
     return "; ".join(problems)
 
 
@@ -107,10 +107,10 @@ def _find_unreadable_value(spec: DedupJobSpec) -> str | None:
         try:
             parse_duration(duration)
         except ValueError as error:
-            return f"{field}: {error}"
+            return f"Correct {field}: {error}"
     for field, quantity in quantities.items():
         try:
             parse_quantity(quantity)
         except ValueError as error:
-            return f"{field}: {error}"
+            return f"Correct {field}: {error}"
     return None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from demo.access import Access, parse_version
+from demo.access import Access
 from demo.client import Report
 from demo.client_pod import PROGRAM, build_pod, parse_log
 from demo.cluster import find_problem, image_values
@@ -95,20 +95,6 @@ def test_an_image_is_loaded_into_the_cluster_of_the_context(loader: Loader, cont
 )
 def test_the_chart_gets_the_image_as_the_user_wrote_it(reference: str, expected: dict[str, str]) -> None:
     assert image_values("image", reference, "Never") == {**expected, "image.pullPolicy": "Never"}
-
-
-@pytest.mark.parametrize(
-    ("program", "output", "version"),
-    [
-        ("kubectl", json.dumps({"clientVersion": {"gitVersion": "v1.32.4-dispatcher"}}), (1, 32)),
-        ("kubectl", "error: unknown flag", None),
-        ("helm", "v3.17.0", (3, 17)),
-        ("helm", "v4.1.4+g05fa379", (4, 1)),
-        ("helm", "", None),
-    ],
-)
-def test_versions_are_read_from_what_the_programs_print(program: str, output: str, version: tuple[int, int] | None) -> None:
-    assert parse_version(program, output) == version
 
 
 def storage_class(name: str, default: str | None = None) -> dict[str, Any]:

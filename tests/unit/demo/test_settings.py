@@ -28,7 +28,7 @@ def make(*arguments: str, **environment: str) -> str:
 
 @pytest.mark.parametrize("target", ["demo", "test-cluster"])
 def test_make_starts_the_test_bed_only_when_no_cluster_is_named(target: str) -> None:
-    assert "-m testbed up" in make("-n", target, KUBECONFIG="/production", REGISTRY="registry.example.com")
+    assert "-m testbed ready" in make("-n", target, KUBECONFIG="/production", REGISTRY="registry.example.com")
     assert "-m testbed" not in make("-n", target, "KUBECONFIG=~/.kube/config", "REGISTRY=registry.example.com")
     assert "-m testbed" not in make("-n", target, DEDUP_KUBECONFIG="/named/on/purpose")
 

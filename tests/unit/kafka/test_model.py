@@ -1,4 +1,4 @@
-"""The model that drivers are compared with: its rules by hand, and that the comparison can say no."""
+"""The rules of the model, with outcomes worked out by hand, and the comparison of a job with the model, which must find mistakes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from dedup_api.faults import Fault
 from dedup_api.status import Progress
-from kafka.model import Batch, Model, Observed, Outcome, Record, Rules, Verdict, build_dead_letter, compare, read_record
+from kafka.comparison import Observed, build_dead_letter, compare
+from kafka.model import Batch, Model, Outcome, Record, Rules, Verdict, read_record
 
 DELAY, HOUR, MOST = 10_000, 3_600_000, 8
 RULES = Rules(("id",), "at", "EpochMillis", DELAY, skew=HOUR)
 NOW = 100_000_000
-"""Milliseconds: event times of these tests lie around it."""
+"""Milliseconds. The event times of these tests are near it."""
 READ = NOW + 1000 * HOUR
 
 
@@ -24,7 +25,7 @@ def make(offset: int, event: str, time: int, partition: int = 0, stamp: int | No
 
 
 class Job:
-    """A model that is fed record by record, in batches that begin where the last one ended."""
+    """Gives the model records in batches, each of which starts where the one before ended."""
 
     def __init__(self) -> None:
         self.model, self.source, self.batches, self.outcomes = Model(RULES), list[Record](), list[Batch](), list[Outcome]()
@@ -56,12 +57,12 @@ def test_records_are_late_by_the_watermark_of_the_batch_before() -> None:
     assert job.take(("c", NOW - DELAY), ("d", NOW - DELAY + 1)).faults == {(0, 2): Fault.LATE}
 
 
-def test_before_there_is_a_watermark_1970_is_late() -> None:
+def test_without_a_watermark_times_up_to_1970_are_late() -> None:
     assert Job().take(("a", 0), ("b", 1)).faults == {(0, 0): Fault.LATE}
 
 
 @pytest.mark.parametrize(("edge", "verdict"), [(-1, "duplicate"), (0, "unique"), (1, "unique")])
-def test_a_key_is_forgotten_behind_the_batch_whose_watermark_has_come_to_its_expiry(edge: int, verdict: str) -> None:
+def test_a_key_is_forgotten_after_the_batch_whose_watermark_reaches_its_expiry(edge: int, verdict: str) -> None:
     job = Job()
     job.take(("a", NOW))
     job.take(("b", NOW + 2 * DELAY + edge))
@@ -69,7 +70,7 @@ def test_a_key_is_forgotten_behind_the_batch_whose_watermark_has_come_to_its_exp
     assert verdicts(job.take(("a", NOW + 2 * DELAY))) == [verdict]
 
 
-def test_of_copies_in_one_batch_the_one_that_came_out_is_remembered() -> None:
+def test_the_copy_that_came_out_decides_how_long_the_key_is_remembered() -> None:
     job = Job()
     starts, ends = {0: 0, 1: 0}, {0: 1, 1: 1}
     copies = [make(0, "a", NOW), make(0, "a", NOW + 5, partition=1)]
@@ -78,15 +79,15 @@ def test_of_copies_in_one_batch_the_one_that_came_out_is_remembered() -> None:
     assert job.model._expiries == {read_record(copies[0], RULES).key: (NOW + 5 + DELAY) * 1000}
 
 
-def test_a_batch_that_is_full_waits_for_the_slowest_partition() -> None:
+def test_after_a_full_batch_the_slowest_partition_decides_the_watermark() -> None:
     job = Job()
     full = [("a", NOW + 1, 0), ("b", NOW + 2, 0), ("c", NOW + HOUR, 0), ("d", NOW + 50, 1), ("e", NOW + 60, 1), ("f", NOW + 70, 1)]
     assert job.take_all(full).watermark == NOW + 2 - DELAY
-    assert job.take(("g", NOW + 80), partition=1).watermark == NOW + 80 - DELAY, "the newest, where all was read"
+    assert job.take(("g", NOW + 80), partition=1).watermark == NOW + 80 - DELAY, "after a batch that is not full, the newest time decides"
 
 
 @pytest.mark.parametrize(("first", "middle"), [(False, 4), (True, 101)])
-def test_to_the_middle_counts_what_the_same_process_has_read_before(first: bool, middle: int) -> None:
+def test_the_middle_time_counts_earlier_batches_of_the_same_process(first: bool, middle: int) -> None:
     job = Job()
     job.take_all([(f"a{index}", NOW + index, 0) for index in range(7)])
     full = [(f"b{index}", NOW + 100 + index, 0) for index in range(3)] + [(f"c{index}", NOW + 1000, 1) for index in range(4)]
@@ -94,19 +95,19 @@ def test_to_the_middle_counts_what_the_same_process_has_read_before(first: bool,
 
 
 def test_the_first_batch_of_a_process_counts_as_full() -> None:
-    """It may have been planned by another, which took fewer at a time."""
+    """Another process may have planned it, with a smaller limit."""
     events = ("a", NOW), ("b", NOW + 5), ("c", NOW + 9)
     assert [Job().take(*events, first=first).watermark for first in (False, True)] == [NOW + 9 - DELAY, NOW + 5 - DELAY]
 
 
-def test_a_time_counts_up_to_when_it_was_stored_and_too_far_behind_that_it_is_a_fault() -> None:
+def test_a_time_after_the_kafka_timestamp_counts_as_the_timestamp_and_far_after_it_is_a_fault() -> None:
     job = Job()
     outcome = job.take(("a", NOW + HOUR), ("b", NOW + HOUR + 1), stamp=NOW)
     assert (outcome.faults, outcome.watermark) == ({(0, 1): Fault.TIME_IN_FUTURE}, NOW - DELAY)
     assert job.take(("c", READ + HOUR), ("d", READ + HOUR + 1), stamp=2 * READ).faults == {(0, 3): Fault.TIME_IN_FUTURE}
 
 
-def test_a_full_batch_without_a_valid_record_of_a_partition_changes_nothing() -> None:
+def test_a_full_batch_without_a_valid_record_of_a_partition_does_not_move_the_watermark() -> None:
     job = Job()
     job.take(("a", NOW))
     full = [("b", NOW + HOUR, 0)] * 6 + [("", NOW, 1)]
@@ -128,7 +129,7 @@ def test_a_full_batch_without_a_valid_record_of_a_partition_changes_nothing() ->
         (b'{"id":1,"at":1.5}', None),
     ],
 )
-def test_the_first_fault(value: bytes | None, fault: Fault | None) -> None:
+def test_a_record_gets_its_first_fault(value: bytes | None, fault: Fault | None) -> None:
     assert read_record(Record(0, 0, NOW, None, value), RULES).fault == fault
 
 
@@ -142,12 +143,12 @@ def test_the_first_fault(value: bytes | None, fault: Fault | None) -> None:
         ("Iso8601", '"2024-05-06"', 1714953600000000),
     ],
 )
-def test_times(form: str, text: str, micros: int) -> None:
+def test_event_times_are_read(form: str, text: str, micros: int) -> None:
     assert read_record(Record(0, 0, NOW, None, f'{{"id":1,"at":{text}}}'.encode()), replace(RULES, time_format=form)).time == micros
 
 
-def perform() -> Observed:
-    """What a perfect job does with a stream that has something of everything."""
+def observe_correct_job() -> Observed:
+    """A job without mistakes, and a stream with unique, duplicate, late and invalid records."""
     job = Job()
     job.take(("a", NOW), ("b", NOW), ("a", NOW))
     job.take(("b", NOW + 1), ("", NOW))
@@ -174,8 +175,8 @@ def perform() -> Observed:
     return Observed("topic", job.source, output, letters, job.batches, watermarks, [progress])
 
 
-def test_a_perfect_job_agrees() -> None:
-    assert compare(perform(), RULES) == []
+def test_a_job_without_mistakes_agrees_with_the_model() -> None:
+    assert compare(observe_correct_job(), RULES) == []
 
 
 def change(record: Record, name: str, value: bytes | None) -> Record:
@@ -183,17 +184,23 @@ def change(record: Record, name: str, value: bytes | None) -> Record:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (lambda job: replace(job, output=job.output[1:]), "did not come out"),
         (lambda job: replace(job, output=[*job.output, job.output[0]]), "came out 2 times"),
         (lambda job: replace(job, output=[*job.output, job.source[3]]), "a copy of it is remembered"),
         (lambda job: replace(job, output=[*job.output, job.source[5]]), "is late (Late)"),
         (lambda job: replace(job, output=[replace(job.output[0], stamp=1), *job.output[1:]]), "came out changed"),
-        (lambda job: replace(job, dead_letters=job.dead_letters[1:]), "no dead letter"),
-        (lambda job: replace(job, dead_letters=job.dead_letters * 2), "dead letter too many"),
-        (lambda job: replace(job, dead_letters=[change(one, "dedup-reason", b"NotJson") for one in job.dead_letters]), "no dead letter"),
-        (lambda job: replace(job, dead_letters=[change(one, "dedup-detail", b"") for one in job.dead_letters]), "no dead letter"),
+        (lambda job: replace(job, dead_letters=job.dead_letters[1:]), "the dead letter is missing"),
+        (lambda job: replace(job, dead_letters=job.dead_letters * 2), "the dead letter is unexpected"),
+        (
+            lambda job: replace(job, dead_letters=[change(one, "dedup-reason", b"NotJson") for one in job.dead_letters]),
+            "the dead letter is missing",
+        ),
+        (
+            lambda job: replace(job, dead_letters=[change(one, "dedup-detail", b"") for one in job.dead_letters]),
+            "the dead letter is missing",
+        ),
         (lambda job: replace(job, watermarks={**job.watermarks, 1: NOW}), "committed with the watermark"),
         (lambda job: replace(job, batches=[*job.batches[:2], replace(job.batches[2], watermark=NOW)]), "planned with the watermark"),
         (lambda job: replace(job, progress=[job.progress[0].model_copy(update={"duplicates": 3})]), "duplicates is 3, not 2"),
@@ -201,5 +208,6 @@ def change(record: Record, name: str, value: bytes | None) -> Record:
         (lambda job: replace(job, source=[*job.source, make(9, "z", NOW)]), "7 records of 8 were read"),
     ],
 )
-def test_a_job_that_is_not_is_found_out(spoil: Callable[[Observed], Observed], words: str) -> None:
-    assert any(words in said for said in compare(spoil(perform()), RULES))
+def test_each_mistake_of_a_job_is_found(spoil: Callable[[Observed], Observed], message: str) -> None:
+    found = compare(spoil(observe_correct_job()), RULES)
+    assert any(message in sentence for sentence in found), found

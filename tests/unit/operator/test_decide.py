@@ -1,9 +1,8 @@
-"""Decisions: a table of situations, and laws that hold for all of them."""
+"""Decisions about a DedupJob: single situations, and laws that hold in all situations."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,9 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_api.reasons import Reason
-from dedup_api.spec import DedupJobSpec
-from dedup_api.status import DriverExit
-from dedup_operator.domain import decide as rules
 from dedup_operator.domain.annotations import GivenUp, parse_given_up
 from dedup_operator.domain.decision import (
     Decision,
@@ -29,165 +25,103 @@ from dedup_operator.domain.decision import (
     Wait,
 )
 from dedup_operator.domain.driver_objects import Kind
-from dedup_operator.domain.driver_settings import DriverSettings, build_driver_settings
-from dedup_operator.domain.manifests import Children, JobImage, build_children
-from dedup_operator.domain.observe.checkpoint import CheckpointClaim
 from dedup_operator.domain.observe.pod import DriverPod
 from dedup_operator.domain.observe.state import ObservedState
-from dedup_operator.domain.observe.workload import Run, Workload
+from dedup_operator.domain.observe.workload import Run
 from dedup_operator.domain.validate import Invalid, ValidJob
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-IMAGE = JobImage("job:1")
-SPEC: dict[str, Any] = {
-    "source": {"bootstrapServers": "kafka:9092", "topic": "in"},
-    "key": {"fields": ["id"]},
-    "eventTime": {"field": "ts"},
-    "watermark": "10m",
-    "sink": {"kafka": {"topic": "out"}},
-}
-
-
-def make_job(generation: int = 1, **changes: Any) -> ValidJob:
-    return ValidJob(namespace="ns", name="demo", uid="uid", generation=generation, spec=DedupJobSpec.model_validate({**SPEC, **changes}))
-
-
-def make_children(job: ValidJob, claim: CheckpointClaim | None = None) -> tuple[DriverSettings, Children]:
-    inputs = build_driver_settings(job.namespace, job.name, job.spec, claim.config if claim and claim.may_hold_keys else None)
-    return inputs, build_children(job, inputs, IMAGE)
-
-
-JOB = make_job()
-INPUTS, CHILDREN = make_children(JOB)
-CONFIG_MAP = CHILDREN.config_map["metadata"]["name"]
-CLAIM = CheckpointClaim(
-    phase="Bound",
-    deleting=False,
-    config=INPUTS.config,
-    annotated=True,
-    has_state=True,
-    state_unknown=False,
-    owned=False,
-    size="10Gi",
-    raw={},
+from unit.operator.samples import (
+    CLAIM,
+    CONFIG_MAP,
+    CRASHED,
+    JOB,
+    NOW,
+    POD,
+    REFUSED,
+    RUNNING,
+    SET,
+    SETTINGS,
+    STOPPED,
+    decide_on,
+    make_children,
+    make_job,
 )
-SET = Workload(
-    kind=Kind.STATEFUL_SET,
-    uid="set",
-    replicas=1,
-    applied=JOB.spec,
-    given_up=None,
-    restarting=False,
-    image="job:1",
-    config_map=CONFIG_MAP,
-    raw={},
-)
-POD = DriverPod(
-    name="demo-driver-0",
-    uid="pod",
-    address="10.0.0.1",
-    deleting=False,
-    created_at=NOW,
-    scheduled=True,
-    unschedulable=None,
-    waiting=None,
-    waiting_message="",
-    started_at=NOW,
-    ready=True,
-    restarts=0,
-    exits=(),
-)
-RUNNING = ObservedState(
-    workload=SET, pod=POD, claim=CLAIM, has_service=True, config_map_uids=((CONFIG_MAP, "cm"),), claim_was_recorded=True
-)
-STOPPED = replace(RUNNING, workload=replace(SET, replicas=0), pod=None)
-REFUSED = DriverExit(exit_code=64, reason="ConfigurationRefused", message="no", finished_at="2026-01-01T00:00:00Z")
-CRASHED = DriverExit(exit_code=70, reason="DriverFailed", message="oops", finished_at="2026-01-01T00:00:00Z")
-
-
-def ask(job: ValidJob | Invalid, observed: ObservedState) -> Decision:
-    if isinstance(job, Invalid):
-        return rules.decide(job, observed, None, None)
-    return rules.decide(job, observed, *make_children(job, observed.claim))
 
 
 def test_a_new_job_starts() -> None:
-    assert ask(JOB, ObservedState()) == Start(first=True)
+    assert decide_on(JOB, ObservedState()) == Start(first=True)
 
 
-def test_a_settled_job_is_kept() -> None:
-    assert ask(JOB, RUNNING) == Keep()
+def test_a_driver_with_the_present_settings_is_kept() -> None:
+    assert decide_on(JOB, RUNNING) == Keep()
 
 
 @pytest.mark.parametrize("changes", [{"suspend": False}, {"parallelism": 2}, {"driver": {"resources": {}}}])
-def test_a_default_that_is_written_out_is_no_edit(changes: dict[str, Any]) -> None:
+def test_writing_out_a_default_is_no_edit(changes: dict[str, Any]) -> None:
     """The default of parallelism is the CPU limit."""
-    assert ask(make_job(2, **changes), RUNNING) == Keep()
+    assert decide_on(make_job(2, **changes), RUNNING) == Keep()
 
 
 @pytest.mark.parametrize("observed", [STOPPED, ObservedState(claim=CLAIM)])
-def test_keys_that_do_not_fit_block_the_start_too(observed: ObservedState) -> None:
-    decision = ask(make_job(2, key={"fields": ["id", "more"]}), observed)
+def test_an_edit_that_the_stored_keys_do_not_fit_blocks_the_next_start(observed: ObservedState) -> None:
+    decision = decide_on(make_job(2, key={"fields": ["id", "more"]}), observed)
     assert isinstance(decision, Refuse) and not decision.stop
     assert decision.reason is Reason.CHANGE_BLOCKED and "spec.key.fields" in decision.message
 
 
-def test_a_driver_that_does_not_answer_is_left_alone() -> None:
-    doubtful = replace(RUNNING, claim=replace(CLAIM, has_state=False, state_unknown=True))
-    decision = ask(make_job(2, key={"fields": ["other"]}), doubtful)
+def test_an_incompatible_edit_does_not_stop_a_driver_that_does_not_answer() -> None:
+    unknown = replace(RUNNING, claim=replace(CLAIM, has_state=False, state_unknown=True))
+    decision = decide_on(make_job(2, key={"fields": ["other"]}), unknown)
     assert isinstance(decision, Refuse) and not decision.stop
 
 
 @pytest.mark.parametrize("phase", ["Bound", "Pending"])
-def test_while_no_key_is_stored_the_same_change_rolls(phase: str) -> None:
+def test_while_no_keys_are_stored_an_incompatible_edit_restarts_the_driver(phase: str) -> None:
     fresh = replace(RUNNING, claim=replace(CLAIM, phase=phase, has_state=False))
-    assert isinstance(ask(make_job(2, source={"bootstrapServers": "k:9092", "topic": "corrected"}), fresh), ScaleDownForRestart)
+    assert isinstance(decide_on(make_job(2, source={"bootstrapServers": "k:9092", "topic": "corrected"}), fresh), ScaleDownForRestart)
 
 
 @pytest.mark.parametrize(
-    ("rolling", "pod", "suspend", "resume"),
+    ("restarting", "pod", "suspend", "resume"),
     [(True, None, False, True), (True, POD, False, False), (False, None, False, False), (True, None, True, False)],
 )
-def test_a_blocked_edit_in_the_middle_of_a_restart_brings_the_driver_back(
-    rolling: bool, pod: DriverPod | None, suspend: bool, resume: bool
-) -> None:
-    observed = replace(STOPPED, workload=replace(SET, replicas=0, restarting=rolling), pod=pod)
-    blocked = ask(make_job(2, key={"fields": ["other"]}, suspend=suspend), observed)
-    invalid = ask(Invalid("uid-1", "spec.watermark: no", suspend), observed)
+def test_a_refused_edit_during_a_restart_resumes_the_driver(restarting: bool, pod: DriverPod | None, suspend: bool, resume: bool) -> None:
+    observed = replace(STOPPED, workload=replace(SET, replicas=0, restarting=restarting), pod=pod)
+    blocked = decide_on(make_job(2, key={"fields": ["other"]}, suspend=suspend), observed)
+    invalid = decide_on(Invalid("uid-1", "spec.watermark: no", suspend), observed)
     for decision in (blocked, invalid):
         assert isinstance(decision, Refuse)
         assert decision.resume is resume
 
 
-def test_a_lost_checkpoint_brings_no_driver_back() -> None:
+def test_a_lost_checkpoint_resumes_no_driver() -> None:
     observed = replace(STOPPED, workload=replace(SET, replicas=0, restarting=True), claim=None)
-    decision = ask(JOB, observed)
+    decision = decide_on(JOB, observed)
     assert isinstance(decision, Refuse) and not decision.resume
 
 
 def test_a_larger_cpu_limit_keeps_the_parallelism_of_the_checkpoint() -> None:
     job = make_job(2, driver={"resources": {"limits": {"cpu": "8"}}})
-    inputs, _ = make_children(job, CLAIM)
-    assert (inputs.config.cpus, inputs.config.parallelism) == (8, INPUTS.config.parallelism)
+    settings, _ = make_children(job, CLAIM)
+    assert (settings.config.cpus, settings.config.parallelism) == (8, SETTINGS.config.parallelism)
 
 
-def test_what_somebody_has_changed_is_mended_without_a_restart() -> None:
+def test_drift_is_repaired_without_a_restart() -> None:
     drifted = replace(RUNNING, workload=replace(SET, drifted=True))
-    assert ask(JOB, drifted) == RepairDrift()
-    assert isinstance(ask(make_job(2, watermark="1h"), drifted), ScaleDownForRestart), "an edit restarts it all the same"
-    assert ask(JOB, replace(STOPPED, workload=replace(SET, replicas=0, drifted=True))) == Start(first=False)
+    assert decide_on(JOB, drifted) == RepairDrift()
+    assert isinstance(decide_on(make_job(2, watermark="1h"), drifted), ScaleDownForRestart), "an edit still restarts the driver"
+    assert decide_on(JOB, replace(STOPPED, workload=replace(SET, replicas=0, drifted=True))) == Start(first=False)
 
 
-def test_what_goes_beside_a_driver_at_work_does_not_concern_it() -> None:
-    leaving = replace(RUNNING, terminating=("Pod demo-driver-of-an-earlier-job",))
-    assert ask(JOB, leaving) == Keep()
-    assert isinstance(ask(JOB, replace(STOPPED, terminating=("Pod demo-driver-1",))), Wait)
+def test_a_running_driver_continues_while_an_old_object_is_deleted() -> None:
+    with_old_pod = replace(RUNNING, terminating=("Pod demo-driver-of-an-earlier-job",))
+    assert decide_on(JOB, with_old_pod) == Keep()
+    assert isinstance(decide_on(JOB, replace(STOPPED, terminating=("Pod demo-driver-1",))), Wait)
 
 
-def test_a_missing_image_is_replaced_by_the_present_one() -> None:
+def test_an_image_that_cannot_be_pulled_is_replaced_by_the_present_image() -> None:
     stuck = replace(POD, started_at=None, waiting="ImagePullBackOff")
-    assert ask(JOB, replace(RUNNING, pod=stuck)) == Keep()
-    assert isinstance(ask(JOB, replace(RUNNING, pod=stuck, workload=replace(SET, image="job:0"))), ScaleDownForRestart)
+    assert decide_on(JOB, replace(RUNNING, pod=stuck)) == Keep()
+    assert isinstance(decide_on(JOB, replace(RUNNING, pod=stuck, workload=replace(SET, image="job:0"))), ScaleDownForRestart)
 
 
 @pytest.mark.parametrize(
@@ -199,33 +133,33 @@ def test_a_missing_image_is_replaced_by_the_present_one() -> None:
         (ObservedState(), Suspended()),
     ],
 )
-def test_suspend(observed: ObservedState, expected: Decision) -> None:
-    assert ask(make_job(2, suspend=True), observed) == expected
+def test_a_suspended_job_has_no_driver(observed: ObservedState, expected: Decision) -> None:
+    assert decide_on(make_job(2, suspend=True), observed) == expected
 
 
-def test_a_blocked_or_invalid_edit_can_still_be_suspended() -> None:
-    blocked = ask(make_job(2, suspend=True, key={"fields": ["other"]}), RUNNING)
+def test_a_job_with_a_refused_edit_can_be_suspended() -> None:
+    blocked = decide_on(make_job(2, suspend=True, key={"fields": ["other"]}), RUNNING)
     assert isinstance(blocked, Refuse) and blocked.stop
-    invalid = ask(Invalid("uid-1", "spec.watermark: no", suspend=True), RUNNING)
+    invalid = decide_on(Invalid("uid-1", "spec.watermark: no", suspend=True), RUNNING)
     assert isinstance(invalid, Refuse) and invalid.stop
 
 
-def test_after_a_stop_the_driver_starts_only_when_its_pod_is_gone() -> None:
-    assert isinstance(ask(JOB, replace(STOPPED, pod=replace(POD, deleting=True))), Wait)
-    assert ask(JOB, STOPPED) == Start(first=False)
+def test_the_driver_starts_only_when_the_old_pod_is_gone() -> None:
+    assert isinstance(decide_on(JOB, replace(STOPPED, pod=replace(POD, deleting=True))), Wait)
+    assert decide_on(JOB, STOPPED) == Start(first=False)
 
 
-def test_a_permanent_exit_is_given_up_until_the_spec_changes() -> None:
+def test_the_operator_gives_up_after_a_permanent_exit_until_the_spec_changes() -> None:
     failed = replace(RUNNING, pod=replace(POD, exits=(REFUSED,)))
     expected = GivenUp(1, Reason.CONFIGURATION_REFUSED, "no", REFUSED)
     assert parse_given_up(expected.render()) == expected
     assert parse_given_up('{"generation": 1, "reason": "DriverFailed", "message": "x"}') == GivenUp(1, Reason.DRIVER_FAILED, "x")
-    assert ask(JOB, failed) == GiveUp(expected)
-    assert ask(JOB, replace(RUNNING, pod=replace(POD, exits=(CRASHED, REFUSED)))) == Keep()
+    assert decide_on(JOB, failed) == GiveUp(expected)
+    assert decide_on(JOB, replace(RUNNING, pod=replace(POD, exits=(CRASHED, REFUSED)))) == Keep()
     stopped = replace(STOPPED, workload=replace(SET, replicas=0, given_up=expected))
-    assert ask(JOB, stopped) == GiveUp(expected)
-    assert ask(make_job(2), stopped) == Start(first=False)
-    assert isinstance(ask(make_job(2, watermark="1h"), failed), ScaleDownForRestart)
+    assert decide_on(JOB, stopped) == GiveUp(expected)
+    assert decide_on(make_job(2), stopped) == Start(first=False)
+    assert isinstance(decide_on(make_job(2, watermark="1h"), failed), ScaleDownForRestart)
 
 
 @pytest.mark.parametrize(
@@ -239,19 +173,19 @@ def test_a_permanent_exit_is_given_up_until_the_spec_changes() -> None:
         (ObservedState(claim=replace(CLAIM, config=None)), Reason.CHANGE_BLOCKED),
     ],
 )
-def test_what_does_not_fit_is_refused(observed: ObservedState, reason: Reason) -> None:
-    decision = ask(JOB, observed)
+def test_a_start_that_would_do_harm_is_refused(observed: ObservedState, reason: Reason) -> None:
+    decision = decide_on(JOB, observed)
     assert isinstance(decision, Refuse) and decision.reason is reason
 
 
-def test_the_children_of_an_earlier_job_go_first() -> None:
-    assert isinstance(ask(JOB, ObservedState(terminating=("StatefulSet demo-driver",))), Wait)
+def test_the_operator_waits_until_the_children_of_an_earlier_job_are_deleted() -> None:
+    assert isinstance(decide_on(JOB, ObservedState(terminating=("StatefulSet demo-driver",))), Wait)
 
 
-def test_lost_settings_are_made_again_or_roll() -> None:
-    assert ask(JOB, replace(RUNNING, config_map_uids=())) == Keep()
+def test_a_lost_config_map_is_recreated_or_the_driver_restarts() -> None:
+    assert decide_on(JOB, replace(RUNNING, config_map_uids=())) == Keep()
     lost = replace(RUNNING, workload=replace(SET, config_map="demo-job-older"), config_map_uids=())
-    assert isinstance(ask(JOB, lost), ScaleDownForRestart)
+    assert isinstance(decide_on(JOB, lost), ScaleDownForRestart)
 
 
 pods = st.none() | st.builds(
@@ -280,7 +214,7 @@ claims = st.none() | st.builds(
     st.just(CLAIM),
     deleting=st.booleans(),
     phase=st.sampled_from(["Bound", "Pending", "Lost"]),
-    config=st.sampled_from([None, INPUTS.config, make_children(make_job(key={"fields": ["b"]}))[0].config]),
+    config=st.sampled_from([None, SETTINGS.config, make_children(make_job(key={"fields": ["b"]}))[0].config]),
 )
 states = st.builds(
     ObservedState,
@@ -304,8 +238,8 @@ jobs = st.builds(
 
 
 @given(jobs, states)
-def test_nothing_starts_beside_a_pod_or_on_a_checkpoint_that_does_not_fit(job: ValidJob, observed: ObservedState) -> None:
-    decision = ask(job, observed)
+def test_no_driver_starts_beside_a_pod_or_on_a_checkpoint_that_does_not_fit(job: ValidJob, observed: ObservedState) -> None:
+    decision = decide_on(job, observed)
     if isinstance(decision, Start):
         assert observed.pod is None and not observed.conflicting_objects and not observed.terminating and not job.spec.suspend
         assert observed.workload is None or observed.workload.replicas == 0
@@ -316,8 +250,8 @@ def test_nothing_starts_beside_a_pod_or_on_a_checkpoint_that_does_not_fit(job: V
 
 
 @given(jobs, states)
-def test_a_refusal_never_stops_a_driver_that_nobody_asked_to_stop(job: ValidJob, observed: ObservedState) -> None:
-    decision = ask(job, observed)
+def test_a_refusal_stops_a_driver_only_when_the_job_is_suspended(job: ValidJob, observed: ObservedState) -> None:
+    decision = decide_on(job, observed)
     if isinstance(decision, Refuse):
         assert decision.stop == job.spec.suspend
     if isinstance(decision, ScaleDownForRestart | Keep):
@@ -325,5 +259,5 @@ def test_a_refusal_never_stops_a_driver_that_nobody_asked_to_stop(job: ValidJob,
 
 
 @given(jobs, states)
-def test_the_same_situation_gives_the_same_decision(job: ValidJob, observed: ObservedState) -> None:
-    assert ask(job, observed) == ask(job, observed)
+def test_decisions_are_deterministic(job: ValidJob, observed: ObservedState) -> None:
+    assert decide_on(job, observed) == decide_on(job, observed)

@@ -1,4 +1,4 @@
-"""Which of two replicas works, with a clock that the test moves and an API server that keeps one object."""
+"""Which of two replicas is active, with a clock that the test moves and an API server that stores one object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class OneObject(Kube):
-    """The API server, as far as a Lease needs it."""
+    """The part of the API server that a Lease needs."""
 
     def __init__(self) -> None:
         self.stored: dict[str, Any] | None = None
@@ -35,7 +35,7 @@ class OneObject(Kube):
 
     async def create(self, resource: Resource, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
         if self.stored is not None:
-            raise AlreadyExists("there is one")
+            raise AlreadyExists("lease")
         return self._store(body)
 
     async def replace(self, resource: Resource, body: dict[str, Any], subresource: str = "") -> dict[str, Any]:
@@ -54,7 +54,15 @@ class Replicas:
         def clock() -> datetime:
             return START + timedelta(seconds=self.now + clock_error)
 
-        return Lease(self.server, "ns", "lease", identity, clock, lambda: self.now, lambda: self.started.append(identity))
+        return Lease(
+            kube=self.server,
+            namespace="ns",
+            name="lease",
+            identity=identity,
+            clock=clock,
+            monotonic=lambda: self.now,
+            on_start=lambda: self.started.append(identity),
+        )
 
 
 @pytest.fixture
@@ -62,7 +70,7 @@ def replicas() -> Replicas:
     return Replicas()
 
 
-async def test_one_works_and_the_other_stands_by(replicas: Replicas) -> None:
+async def test_one_replica_is_active_and_the_other_is_a_standby(replicas: Replicas) -> None:
     one, two = replicas.make("one"), replicas.make("two")
     for _ in range(20):
         await one.renew()
@@ -75,7 +83,7 @@ async def test_one_works_and_the_other_stands_by(replicas: Replicas) -> None:
 
 
 @pytest.mark.parametrize("clock_error", [0, -3600, 3600])
-async def test_a_holder_that_is_frozen_sends_nothing_before_the_other_takes_over(replicas: Replicas, clock_error: float) -> None:
+async def test_a_frozen_replica_stops_writing_before_the_other_takes_over(replicas: Replicas, clock_error: float) -> None:
     one, two = replicas.make("one"), replicas.make("two", clock_error=clock_error)
     await one.renew()
     await two.renew()
@@ -92,8 +100,11 @@ async def test_a_holder_that_is_frozen_sends_nothing_before_the_other_takes_over
 
 
 @pytest.mark.parametrize("phase", [0.0, 0.1, 1.5, 2.9])
-async def test_a_dead_holder_is_missed_for_its_lease_and_two_pauses_at_the_most(replicas: Replicas, phase: float) -> None:
-    """By what the standby's looks are behind the holder's last renewal, and it comes to no more than docs/operations.md says."""
+async def test_a_standby_takes_over_from_a_dead_replica_within_the_lease_duration_and_two_renewals(
+    replicas: Replicas, phase: float
+) -> None:
+    """`phase`: the time between the last renewal and the next read
+    by the standby. docs/operations.md promises half a minute."""
     one, two = replicas.make("one"), replicas.make("two")
     await one.renew()
     replicas.now = phase
@@ -104,7 +115,7 @@ async def test_a_dead_holder_is_missed_for_its_lease_and_two_pauses_at_the_most(
     assert replicas.now <= DURATION_SECONDS + 2 * RENEW_SECONDS < 30
 
 
-async def test_a_holder_that_cannot_reach_the_server_stops_and_goes_on(replicas: Replicas) -> None:
+async def test_a_replica_that_cannot_renew_its_lease_stops_and_becomes_active_again(replicas: Replicas) -> None:
     one = replicas.make("one")
     await one.renew()
     replicas.server.away = True
@@ -116,10 +127,10 @@ async def test_a_holder_that_cannot_reach_the_server_stops_and_goes_on(replicas:
     replicas.server.away = False
     await one.renew()
     assert one.is_held()
-    assert replicas.started == ["one", "one"], "it lists all jobs again: meanwhile it has forgotten those that came up"
+    assert replicas.started == ["one", "one"], "it must list all DedupJobs again, because it has dropped some from its queue meanwhile"
 
 
-async def test_a_lease_that_is_given_back_is_taken_at_once(replicas: Replicas) -> None:
+async def test_a_released_lease_is_taken_at_once(replicas: Replicas) -> None:
     one, two = replicas.make("one"), replicas.make("two")
     await one.renew()
     await two.renew()
@@ -129,7 +140,7 @@ async def test_a_lease_that_is_given_back_is_taken_at_once(replicas: Replicas) -
     assert two.is_held()
 
 
-async def test_of_two_that_take_it_at_once_one_has_it(replicas: Replicas) -> None:
+async def test_of_two_replicas_that_take_the_lease_at_the_same_time_one_gets_it(replicas: Replicas) -> None:
     one, two = replicas.make("one"), replicas.make("two")
     seen = await replicas.server.get(Resource.LEASES, "ns", "lease")
     await one.renew()

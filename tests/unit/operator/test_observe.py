@@ -1,4 +1,4 @@
-"""From raw objects to facts: whose an object is, and what a pod says about its driver."""
+"""From raw objects to the observed state: who owns an object, and what a pod says about its driver."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import Progress
-from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, GivenUp, parse_given_up
+from dedup_operator.domain.annotations import CHECKPOINT_BEGUN
 from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.manifests import JobImage, build_children
 from dedup_operator.domain.observe.pod import DriverUnreachable, is_permanent, observe_pod
 from dedup_operator.domain.observe.snapshot import Snapshot
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.validate import ValidJob
-from dedup_operator.settings import parse_settings
 from unit.operator.samples import observe
 
 SPEC: dict[str, Any] = {
@@ -46,9 +45,7 @@ def owner(uid: str, kind: str = "DedupJob", name: str = "demo") -> list[dict[str
 
 SET = stored(CHILDREN.workload, "s1")
 POD_OWNERS = owner("s1", "StatefulSet", "demo-driver")
-
-
-LEAVING_OWNERS = owner("earlier", "StatefulSet", "demo-driver")
+EARLIER_OWNERS = owner("earlier", "StatefulSet", "demo-driver")
 
 
 def make_pod(owners: list[dict[str, Any]] = POD_OWNERS, status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
@@ -56,7 +53,7 @@ def make_pod(owners: list[dict[str, Any]] = POD_OWNERS, status: dict[str, Any] |
     return {"kind": "Pod", "metadata": {**base, **metadata}, "status": status or {}}
 
 
-def test_all_of_ours_is_seen() -> None:
+def test_all_objects_of_the_job_are_observed() -> None:
     snapshot = Snapshot(
         job=JOB,
         stateful_set=SET,
@@ -78,7 +75,7 @@ def test_all_of_ours_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "foreign", "leaving"),
+    ("changes", "conflicting", "terminating"),
     [
         ({"stateful_set": stored(CHILDREN.workload, "s2", ownerReferences=[])}, "StatefulSet", None),
         ({"stateful_set": stored(CHILDREN.workload, "s2", ownerReferences=owner("u0"))}, None, "StatefulSet"),
@@ -95,14 +92,14 @@ def test_all_of_ours_is_seen() -> None:
         ({"claim": stored(CHILDREN.claim, "c2", ownerReferences=owner("u7", "Backup", "b"))}, "PersistentVolumeClaim", None),
     ],
 )
-def test_what_is_not_ours_is_never_taken_for_ours(changes: dict[str, Any], foreign: str | None, leaving: str | None) -> None:
+def test_objects_of_others_are_never_used(changes: dict[str, Any], conflicting: str | None, terminating: str | None) -> None:
     observed = observe(Snapshot(job=JOB, **changes))
     assert (observed.workload, observed.claim, observed.pod, observed.has_service) == (None, None, None, False)
-    assert [item.split()[0] for item in observed.conflicting_objects] == ([foreign] if foreign else [])
-    assert [item.split()[0] for item in observed.terminating] == ([leaving] if leaving else [])
+    assert [item.split()[0] for item in observed.conflicting_objects] == ([conflicting] if conflicting else [])
+    assert [item.split()[0] for item in observed.terminating] == ([terminating] if terminating else [])
 
 
-def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> None:
+def test_a_claim_without_annotation_belongs_to_the_settings_of_the_driver() -> None:
     claim = stored(CHILDREN.claim, "c1", annotations={})
     observed = observe(Snapshot(job=JOB, stateful_set=SET, claim=claim, config_maps=(stored(CHILDREN.config_map, "m1"),)))
     assert observed.claim is not None and not observed.claim.annotated
@@ -110,41 +107,45 @@ def test_a_claim_that_lost_its_mark_is_known_by_the_settings_of_the_driver() -> 
 
 
 @pytest.mark.parametrize(
-    ("pod", "answer", "progress", "begun", "doubtful"),
+    ("pod", "driver_status", "progress", "has_state", "state_unknown"),
     [
         (make_pod(), DriverStatus(phase=Phase.WAITING), {}, False, False),
         (make_pod(), DriverStatus(phase=Phase.RUNNING, progress=Progress(batch=9)), {}, True, False),
         (make_pod(), DriverStatus(phase=Phase.STARTING), {"batch": 9}, True, False),
         (make_pod(), DriverUnreachable(parse_time("2026-01-01T00:00:00Z"), "refused"), {}, False, True),
-        (make_pod(LEAVING_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True), {}, False, False),
+        (make_pod(EARLIER_OWNERS), DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True), {}, False, False),
         (None, None, {}, False, False),
     ],
-    ids=["waits", "has committed", "had committed", "does not answer", "a pod of an earlier job", "no pod"],
+    ids=["waits", "has committed", "an earlier run has committed", "does not answer", "a pod of an earlier job", "no pod"],
 )
-def test_whether_keys_are_stored(pod: Any, answer: Any, progress: dict[str, Any], begun: bool, doubtful: bool) -> None:
+def test_when_the_checkpoint_may_hold_keys(
+    pod: Any, driver_status: Any, progress: dict[str, Any], has_state: bool, state_unknown: bool
+) -> None:
     job = {**JOB, "status": {"observedGeneration": 1, "progress": progress}}
-    snapshot = Snapshot(job=job, stateful_set=SET, pods=(pod,) if pod else (), claim=stored(CHILDREN.claim, "c1"), driver_status=answer)
+    snapshot = Snapshot(
+        job=job, stateful_set=SET, pods=(pod,) if pod else (), claim=stored(CHILDREN.claim, "c1"), driver_status=driver_status
+    )
     claim = observe(snapshot).claim
-    assert claim is not None and (claim.has_state, claim.state_unknown) == (begun, doubtful)
+    assert claim is not None and (claim.has_state, claim.state_unknown) == (has_state, state_unknown)
 
 
-def test_a_state_that_has_just_begun_belongs_to_what_the_driver_runs_on() -> None:
-    """Not to an edit that was noted on the claim while the driver began."""
+def test_the_first_keys_belong_to_the_settings_of_the_driver() -> None:
+    """They do not belong to an edit that the operator recorded on the claim while the driver stored them."""
     edited = DedupJobSpec.model_validate({**SPEC, "key": {"fields": ["other"]}})
-    inputs = build_driver_settings("ns", "demo", edited, None)
-    claim = stored(build_children(VALID, inputs, JobImage("job:1")).claim, "c1")
-    answer = DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True)
+    settings = build_driver_settings("ns", "demo", edited, None)
+    claim = stored(build_children(VALID, settings, JobImage("job:1")).claim, "c1")
+    driver_status = DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True)
     config_maps = (stored(CHILDREN.config_map, "m1"),)
-    snapshot = Snapshot(job=JOB, stateful_set=SET, pods=(make_pod(),), claim=claim, config_maps=config_maps, driver_status=answer)
+    snapshot = Snapshot(job=JOB, stateful_set=SET, pods=(make_pod(),), claim=claim, config_maps=config_maps, driver_status=driver_status)
     seen = observe(snapshot).claim
     assert seen is not None and seen.has_state and not seen.annotated
     assert seen.config is not None and seen.config.key.fields == ["id"]
     claim["metadata"]["annotations"][CHECKPOINT_BEGUN] = "true"
     later = observe(snapshot).claim
-    assert later is not None and later.annotated and later.config == inputs.config, "what was written once is believed"
+    assert later is not None and later.annotated and later.config == settings.config, "afterwards the annotation is trusted"
 
 
-def test_the_newest_event_explains() -> None:
+def test_the_newest_event_explains_a_problem() -> None:
     def event(kind: str, reason: str, message: str, at: str) -> dict[str, Any]:
         return {"involvedObject": {"kind": kind}, "reason": reason, "message": message, "lastTimestamp": at, "metadata": {}}
 
@@ -179,20 +180,22 @@ def end(code: int, reason: str = "Error", message: str | None = None) -> dict[st
         (end(255, message='{"reason": "NewWord", "message": "x"}'), Reason.DRIVER_FAILED, False, "NewWord"),
     ],
 )
-def test_how_a_run_ended(terminated: dict[str, Any], reason: Reason, permanent: bool, message: str) -> None:
+def test_the_reason_of_an_exit_comes_from_message_code_or_kubelet(
+    terminated: dict[str, Any], reason: Reason, permanent: bool, message: str
+) -> None:
     for place in ("state", "lastState"):
         (exit,) = observe_pod(make_pod(status=make_status(**{place: terminated}))).exits
         assert (exit.reason, is_permanent(exit)) == (reason, permanent) and message in exit.message
 
 
-def test_being_asked_to_stop_is_no_failure() -> None:
+def test_a_stop_on_request_is_no_failure() -> None:
     stopping: dict[str, Any] = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
     for code in (0, 143):
         assert observe_pod(make_pod(status=make_status(state=end(code)), **stopping)).exits == ()
     assert len(observe_pod(make_pod(status=make_status(state=end(70)), **stopping)).exits) == 1
 
 
-def test_one_wording_for_an_image_that_cannot_be_had() -> None:
+def test_the_message_about_a_missing_image_does_not_alternate() -> None:
     def waiting(reason: str, message: str) -> str:
         pod = observe_pod(make_pod(status=make_status(state={"waiting": {"reason": reason, "message": message}})))
         assert pod.image_problem
@@ -202,24 +205,6 @@ def test_one_wording_for_an_image_that_cannot_be_had() -> None:
     assert waiting("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: failed to resolve x: not found') == failed
 
 
-def test_a_pod_without_any_status_yet() -> None:
+def test_a_new_pod_has_no_status() -> None:
     pod = observe_pod(make_pod())
     assert (pod.scheduled, pod.unschedulable, pod.started_at, pod.exits, pod.address) == (False, None, None, (), None)
-
-
-def test_given_up_survives_the_round_trip() -> None:
-    kept = GivenUp(3, Reason.CONFIGURATION_REFUSED, "no")
-    assert parse_given_up(kept.render()) == kept
-    for text in (None, "", "nonsense", "{}", '{"generation": 1, "reason": "Unheard"}', "[]"):
-        assert parse_given_up(text) is None
-
-
-def test_settings_from_flags_and_environment() -> None:
-    environment = {"DEDUP_OPERATOR_JOB_IMAGE": "job:env", "DEDUP_OPERATOR_NAMESPACE": "a, b", "DEDUP_OPERATOR_PORT": "9000"}
-    settings = parse_settings([], environment)
-    assert (settings.job_image.reference, settings.namespaces, settings.port) == ("job:env", ("a", "b"), 9000)
-    flags = ["--job-image", "job:flag", "--job-image-pull-secret", "one", "--job-image-pull-policy", "Never", "--log-format", "json"]
-    settings = parse_settings(flags, {})
-    assert settings.job_image == JobImage("job:flag", "Never", ("one",)) and settings.namespaces == () and settings.log_format == "json"
-    with pytest.raises(SystemExit):
-        parse_settings([], {})

@@ -1,4 +1,4 @@
-"""The work queue, with real tasks and pauses of milliseconds."""
+"""The work queue, with real tasks and with pauses of milliseconds."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ async def running(work: Callable[[Key], Awaitable[float | None]], workers: int =
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_job_comes_up_again_by_itself_until_it_is_gone() -> None:
-    looks, gone = 0, asyncio.Event()
+async def test_a_job_is_reconciled_repeatedly_until_it_is_gone() -> None:
+    count, gone = 0, asyncio.Event()
 
     async def work(_: Key) -> float | None:
-        nonlocal looks
-        looks += 1
-        if looks < 3:
+        nonlocal count
+        count += 1
+        if count < 3:
             return 0.01
         gone.set()
         return None
@@ -44,44 +44,44 @@ async def test_a_job_comes_up_again_by_itself_until_it_is_gone() -> None:
         work_queue.add(ONE)
         await gone.wait()
         await asyncio.sleep(0.05)
-        assert looks == 3 and not work_queue.known
+        assert count == 3 and not work_queue.known
 
 
-async def test_many_events_make_one_look_and_events_during_a_look_make_one_more() -> None:
-    looks, begun, proceed = 0, asyncio.Event(), asyncio.Event()
+async def test_many_events_cause_one_reconciliation_and_events_during_it_cause_one_more() -> None:
+    count, started, proceed = 0, asyncio.Event(), asyncio.Event()
 
     async def work(_: Key) -> float | None:
-        nonlocal looks
-        looks += 1
-        begun.set()
+        nonlocal count
+        count += 1
+        started.set()
         await proceed.wait()
         return 60.0
 
     async with running(work) as work_queue:
         for _ in range(5):
             work_queue.add(ONE)
-        await begun.wait()
+        await started.wait()
         for _ in range(5):
             work_queue.add(ONE)
         proceed.set()
         await asyncio.sleep(0.1)
-        assert looks == 2
+        assert count == 2
 
 
-async def test_a_job_is_never_looked_at_twice_at_once_and_workers_are_limited() -> None:
+async def test_a_job_is_never_reconciled_twice_at_the_same_time_and_the_workers_are_limited() -> None:
     inside: list[Key] = []
     most, done = 0, asyncio.Event()
-    looks = 0
+    count = 0
 
     async def work(key: Key) -> float | None:
-        nonlocal most, looks
+        nonlocal most, count
         assert key not in inside
         inside.append(key)
         most = max(most, len(inside))
         await asyncio.sleep(0.002)
         inside.remove(key)
-        looks += 1
-        if looks > 60:
+        count += 1
+        if count > 60:
             done.set()
         return 0.0
 
@@ -93,7 +93,7 @@ async def test_a_job_is_never_looked_at_twice_at_once_and_workers_are_limited() 
     assert most == 2
 
 
-async def test_a_failure_is_repeated_with_growing_pauses_and_a_success_forgets_them(
+async def test_a_failed_reconciliation_is_repeated_with_growing_pauses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(queue, "FIRST_BACKOFF_SECONDS", 0.02)
@@ -117,7 +117,7 @@ async def test_a_failure_is_repeated_with_growing_pauses_and_a_success_forgets_t
     assert len(caplog.records) == 3
 
 
-async def test_the_server_may_ask_for_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_api_server_can_ask_for_a_longer_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "JITTER", 0.0)
     times: list[float] = []
     done = asyncio.Event()
@@ -135,7 +135,7 @@ async def test_the_server_may_ask_for_patience(monkeypatch: pytest.MonkeyPatch) 
     assert 0.1 <= times[1] - times[0] < 0.9
 
 
-async def test_a_look_that_hangs_is_cut_off_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reconciliation_that_hangs_is_cancelled_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "RECONCILE_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(queue, "FIRST_BACKOFF_SECONDS", 0.01)
     hung, other = 0, asyncio.Event()

@@ -25,8 +25,8 @@ class Children:
 
     claim: Json | None
     record: Json | None
-    """For a claim of the user, which the operator does not create: the ConfigMap that records who uses the folder on
-    it."""
+    """For a claim of the user, which the operator does not create:
+    the ConfigMap that records who uses the folder on it."""
     config_map: Json
     service: Json
     workload: Json

@@ -25,8 +25,10 @@ def build_claim_annotations(config: JobConfig) -> dict[str, str]:
 
 
 def build_claim(job: ValidJob, settings: DriverSettings) -> Json | None:
-    """With `reclaimPolicy: Retain` the claim has no owner, so it outlives the DedupJob. None when the user provides the
-    claim."""
+    """With `reclaimPolicy: Retain` the claim has no owner, so it outlives the DedupJob.
+
+    None when the user provides the claim.
+    """
     claim = job.spec.checkpoint.own_claim
     if claim is None:
         return None

@@ -18,8 +18,10 @@ def build_labels(job_name: str) -> dict[str, str]:
 
 
 def build_owner_reference(job: ValidJob) -> Json:
-    """With it the garbage collector deletes a child together with its DedupJob. There is no finalizer, and nothing
-    blocks the deletion."""
+    """With it the garbage collector deletes a child together with its DedupJob.
+
+    There is no finalizer, and nothing blocks the deletion.
+    """
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,

@@ -64,8 +64,10 @@ def observe_checkpoint(
     *,
     shared: bool = False,
 ) -> CheckpointClaim:
-    """`uid`: of the DedupJob. `applied`: the driver's configuration. `batch_recorded`: status.progress names a
-    batch."""
+    """The claim as the DedupJob with this `uid` sees it.
+
+    `applied`: the configuration with which the driver runs. `batch_recorded`: status.progress names a batch.
+    """
     metadata = claim["metadata"]
     annotated_object = (record or {"metadata": {}}) if shared else claim
     annotations = annotated_object["metadata"].get("annotations", {})
@@ -115,8 +117,10 @@ def find_applied_config(users: Iterable[Json], config_maps: Iterable[Json]) -> J
 
 
 def find_checkpoint_owner(claim: Json | None, record: Json | None, name: str) -> str | None:
-    """What else owns the checkpoint on a shared claim that the DedupJob `name` wants. None when it is free or already
-    ours."""
+    """What else owns the checkpoint on a shared claim that the DedupJob `name` wants.
+
+    None when it is free or already ours.
+    """
     if record is not None:
         owner = record["metadata"].get("labels", {}).get(names.LABEL_JOB)
         if owner != name:

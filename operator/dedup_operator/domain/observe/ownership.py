@@ -14,8 +14,8 @@ from dedup_operator.domain.types import Json
 class Ownership(Enum):
     OURS = "ours"
     TERMINATING = "terminating"
-    """Kubernetes is deleting it, or will delete it together with an earlier DedupJob of this name. The operator waits
-    for that."""
+    """Kubernetes is deleting it, or will delete it together with an
+    earlier DedupJob of this name. The operator waits for that."""
     CONFLICTING = "conflicting"
     """It has a name that the operator needs, and it belongs to something else."""
     ORPHANED = "orphaned"
@@ -62,8 +62,10 @@ def observe_pod_ownership(pod: Json, controllers: Collection[str], name: str) ->
 
 
 def observe_claim_ownership(claim: Json, started: bool, uid: str, name: str) -> Ownership:
-    """A retained claim has no owner, so its labels and annotations identify it. `started`: a workload exists that uses
-    the claim."""
+    """A retained claim has no owner, so its labels and annotations identify it.
+
+    `started`: a workload exists that uses the claim.
+    """
     metadata = claim["metadata"]
     owners = metadata.get("ownerReferences", [])
     if owners and not any(owner["uid"] == uid for owner in owners):

@@ -19,8 +19,8 @@ IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "Inva
 CONTAINER_PROBLEMS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
 OUT_OF_MEMORY = "OOMKilled"
 ENDED_WITH_ERROR = "Error"
-"""kubelet's reason when it saw the exit code itself. For a container that it lost track of, kubelet invents the exit
-code 137."""
+"""kubelet's reason when it saw the exit code itself. For a container
+that it lost track of, kubelet invents the exit code 137."""
 KILLED = 137
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """The largest difference between the clocks of a node and of the API server."""
@@ -107,8 +107,10 @@ def _find_container(status: Json) -> Json:
 
 
 def _normalize_waiting_message(message: str) -> str:
-    """kubelet alternates between the error alone and the error after `Back-off …: ErrImagePull:`. The status must not
-    alternate."""
+    """kubelet alternates between the error alone and the error after `Back-off …: ErrImagePull:`.
+
+    The status must not alternate.
+    """
     return message.split("ErrImagePull: ")[-1]
 
 

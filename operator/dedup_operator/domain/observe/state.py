@@ -21,8 +21,8 @@ from dedup_operator.domain.types import Json
 
 @dataclass(frozen=True)
 class ObservedState:
-    """Only objects of this DedupJob, except in `conflicting_objects`, `terminating` and `orphaned_pods`, which hold
-    "kind name"."""
+    """Only objects of this DedupJob, except in `conflicting_objects`,
+    `terminating` and `orphaned_pods`, which hold "kind name"."""
 
     workload: Workload | None = None
     surplus_workload: Workload | None = None
@@ -104,8 +104,10 @@ def observe_state(snapshot: Snapshot, owned: OwnedObjects) -> ObservedState:
 
 
 def _choose_workload(snapshot: Snapshot, owned: OwnedObjects) -> tuple[Workload | None, Workload | None]:
-    """The workload that stays, and the surplus one. A workload with replicas stays before one without, then the wanted
-    kind."""
+    """The workload that stays, and the surplus one.
+
+    A workload with replicas stays before one without, then the wanted kind.
+    """
     wanted = find_wanted_kind(snapshot.job.get("spec") or {})
     workloads = sorted(
         (observe_workload(raw, list_controlled_runs(snapshot.runs, raw)) for raw in owned.workloads),
@@ -115,8 +117,10 @@ def _choose_workload(snapshot: Snapshot, owned: OwnedObjects) -> tuple[Workload 
 
 
 def _find_report(ended: Iterable[Json], status: Json) -> DriverStatus | None:
-    """The report that the newest driver left when it completed its run. None when a later driver, which was stopped,
-    has started since."""
+    """The report that the newest driver left when it completed its run.
+
+    None when a later driver, which was stopped, has started since.
+    """
     reports = (observe_pod(pod).report for pod in reversed(list(ended)))
     known = (status.get("checkpoint") or {}).get("attempt") or 0
     return next((report for report in reports if report is not None and (report.attempt or 0) >= known), None)

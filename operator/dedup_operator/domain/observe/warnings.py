@@ -12,8 +12,8 @@ from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.types import Json
 
 NORMAL_DELAY = timedelta(seconds=3)
-"""A controller creates a pod within a second. After this time the operator reads the events to find out why the pod is
-missing."""
+"""A controller creates a pod within a second. After this time the
+operator reads the events to find out why the pod is missing."""
 
 
 def list_pod_creators(stateful_set: Json | None, runs: Iterable[Json]) -> list[Json]:

@@ -1,2 +1,2 @@
-"""How existing objects must change: pure functions from an object as it was read to the object that the operator writes
-back."""
+"""How existing objects must change: pure functions from an object
+as it was read to the object that the operator writes back."""

@@ -1,5 +1,5 @@
-"""Changes to the object that records a checkpoint: the operator's own claim, or the record of a folder on a user's
-claim."""
+"""Changes to the object that records a checkpoint: the operator's
+own claim, or the record of a folder on a user's claim."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ def build_updated_claim(job: ValidJob, observed: ObservedState, claim: Checkpoin
 
 
 def build_grown_claim(claim: Json, observed: CheckpointClaim, children: Children) -> Json | None:
-    """The claim with the larger size that the spec asks for. None when it need not or cannot grow. A claim never
-    shrinks."""
+    """The claim with the larger size that the spec asks for.
+
+    None when it need not or cannot grow. A claim never shrinks.
+    """
     if children.claim is None or observed.phase != "Bound":
         return None
     wanted = children.claim["spec"]["resources"]["requests"]["storage"]
@@ -53,8 +55,10 @@ def build_grown_claim(claim: Json, observed: CheckpointClaim, children: Children
 
 
 def build_updated_record(observed: ObservedState, claim: CheckpointClaim, children: Children) -> Json | None:
-    """The record with annotations that say which claim and which settings its keys belong to. None when there is
-    nothing to change."""
+    """The record with annotations that say which claim and which settings its keys belong to.
+
+    None when there is nothing to change.
+    """
     if claim.record is None or not _may_annotate(observed, claim):
         return None
     body = deepcopy(claim.record)
@@ -71,8 +75,10 @@ def _may_annotate(observed: ObservedState, claim: CheckpointClaim) -> bool:
 
 
 def _set_annotations(body: Json, claim: CheckpointClaim, children: Children) -> None:
-    """Without state, the checkpoint belongs to the present settings. With state, it always belongs to the settings that
-    made it."""
+    """Without state, the checkpoint belongs to the present settings.
+
+    With state, it always belongs to the settings that made it.
+    """
     annotations = body["metadata"].setdefault("annotations", {})
     if claim.has_state:
         annotations[CHECKPOINT_BEGUN] = "true"
@@ -83,8 +89,8 @@ def _set_annotations(body: Json, claim: CheckpointClaim, children: Children) -> 
 
 
 def set_owner(body: Json, job: ValidJob, claim: CheckpointClaim) -> None:
-    """Makes the DedupJob the owner only with `reclaimPolicy: Delete`: the garbage collector deletes a claim together
-    with its owner."""
+    """Makes the DedupJob the owner only with `reclaimPolicy: Delete`:
+    the garbage collector deletes a claim together with its owner."""
     owned = job.spec.checkpoint.reclaim_policy is ReclaimPolicy.DELETE
     if owned == claim.owned:
         return

@@ -21,8 +21,10 @@ _CLEARED_BY_START = {GIVEN_UP, ROLLING}
 
 
 def build_started_workload(workload: Workload, wanted: Json) -> Json:
-    """The workload with the present template and one replica. One write sets both, so that no pod comes from an old
-    template."""
+    """The workload with the present template and one replica.
+
+    One write sets both, so that no pod comes from an old template.
+    """
     body = deepcopy(workload.raw)
     kept = {key: value for key, value in body["metadata"].get("annotations", {}).items() if key not in _CLEARED_BY_START}
     body["metadata"]["annotations"] = {**kept, **wanted["metadata"]["annotations"]}

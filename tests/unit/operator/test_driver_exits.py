@@ -1,4 +1,4 @@
-"""How a driver ended, from the container's status to the decision and the condition: every code and reason of the table."""
+"""How a driver ended: from the container's status to the decision and the condition, for every exit code and reason."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SPEC: dict[str, Any] = {
     "sink": {"kafka": {"topic": "out"}},
 }
 JOB = ValidJob(namespace="ns", name="demo", uid="u1", generation=3, spec=DedupJobSpec.model_validate(SPEC))
-INPUTS = build_driver_settings("ns", "demo", JOB.spec, None)
-CHILDREN = build_children(JOB, INPUTS, JobImage("job:1"))
+SETTINGS = build_driver_settings("ns", "demo", JOB.spec, None)
+CHILDREN = build_children(JOB, SETTINGS, JobImage("job:1"))
 OWNED = {"uid": "u1", "kind": "DedupJob", "name": "demo", "controller": True}
 CASES = [(code, meaning.reason, meaning.permanent) for code, meanings in EXITS.items() for meaning in meanings]
 IDS = [f"{code.value}-{reason.value}" for code, reason, _ in CASES]
@@ -78,7 +78,7 @@ def store(body: dict[str, Any] | None, uid: str) -> dict[str, Any]:
 
 
 def observe(
-    pod: dict[str, Any] | None, answer: DriverStatus | None = None, last_deleted_pod: dict[str, Any] | None = None
+    pod: dict[str, Any] | None, driver_status: DriverStatus | None = None, last_deleted_pod: dict[str, Any] | None = None
 ) -> ObservedState:
     job = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 3}, "spec": SPEC}
     claim = {**store(CHILDREN.claim, "c1"), "status": {"phase": "Bound"}}
@@ -87,13 +87,20 @@ def observe(
     pods = (pod,) if pod else ()
     service = store(CHILDREN.service, "v1")
     found = Snapshot(
-        job, workload, pods=pods, claim=claim, service=service, config_maps=maps, driver_status=answer, last_deleted_pod=last_deleted_pod
+        job,
+        workload,
+        pods=pods,
+        claim=claim,
+        service=service,
+        config_maps=maps,
+        driver_status=driver_status,
+        last_deleted_pod=last_deleted_pod,
     )
     return observe_snapshot(found)
 
 
 def decide(observed: ObservedState) -> Decision:
-    return rules.decide(JOB, observed, INPUTS, CHILDREN)
+    return rules.decide(JOB, observed, SETTINGS, CHILDREN)
 
 
 def judge(observed: ObservedState, decision: Decision | None = None, before: DedupJobStatus | None = None) -> Verdict:
@@ -101,13 +108,17 @@ def judge(observed: ObservedState, decision: Decision | None = None, before: Ded
     return diagnose(DiagnosisInput(spec=JOB.spec, decision=decision or decide(observed), observed=observed, before=status, now=NOW))
 
 
-def test_what_is_permanent_is_decided_here_and_nowhere_by_accident() -> None:
-    assert {(code.value, reason.value) for code, reason, permanent in CASES if permanent} == PERMANENT
-    assert {code for code, _, _ in CASES} == set(ExitCode) - {ExitCode.DONE}
+def test_the_permanent_exits_are_exactly_these() -> None:
+    assert {(code.value, reason.value) for code, reason, permanent in CASES if permanent} == PERMANENT, (
+        "After a permanent exit the operator starts no driver until a person changes the spec. If that is intended, change PERMANENT "
+        "in this file and say so in CHANGELOG.md."
+    )
+    without_meaning = set(ExitCode) - {ExitCode.DONE} - {code for code, _, _ in CASES}
+    assert not without_meaning, f"give {sorted(without_meaning)} a reason in EXITS of crds/dedup_api/exits.py"
 
 
 @pytest.mark.parametrize(("code", "reason", "permanent"), CASES, ids=IDS)
-def test_an_exit_is_given_up_or_started_again(code: ExitCode, reason: Reason, permanent: bool) -> None:
+def test_after_an_exit_the_operator_gives_up_or_kubelet_restarts_the_driver(code: ExitCode, reason: Reason, permanent: bool) -> None:
     observed = observe(
         make_pod({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end(code, -5, say(reason))})
     )
@@ -125,7 +136,7 @@ def test_an_exit_is_given_up_or_started_again(code: ExitCode, reason: Reason, pe
 
 
 @pytest.mark.parametrize(("code", "reason", "permanent"), CASES, ids=IDS)
-def test_a_loop_is_told_with_its_own_reason_and_remedy(code: ExitCode, reason: Reason, permanent: bool) -> None:
+def test_a_crash_loop_is_reported_with_the_reason_and_remedy_of_its_exits(code: ExitCode, reason: Reason, permanent: bool) -> None:
     observed = observe(make_pod({"restartCount": 2, "state": end(code, -5, say(reason)), "lastState": end(code, -60, say(reason))}))
     verdict = judge(observed)
     assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.FALSE, reason, permanent)
@@ -133,36 +144,36 @@ def test_a_loop_is_told_with_its_own_reason_and_remedy(code: ExitCode, reason: R
 
 
 @pytest.mark.parametrize("code", sorted(set(EXITS)))
-def test_without_a_message_the_code_alone_means_the_first_of_its_reasons(code: ExitCode) -> None:
+def test_an_exit_without_a_message_has_the_first_reason_of_its_code(code: ExitCode) -> None:
     (seen,) = observe_pod(make_pod({"state": end(code, -5)})).exits
     assert (seen.reason, is_permanent(seen)) == (EXITS[code][0].reason, EXITS[code][0].permanent)
 
 
-def test_a_driver_at_work_is_not_stopped_for_an_end_that_went_unseen() -> None:
+def test_a_driver_that_commits_is_not_stopped_for_an_earlier_exit() -> None:
     container = {"state": {"running": {"startedAt": at(-60)}}, "lastState": end(74, -65, say("CheckpointDamaged")), "ready": True}
-    at_work = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_has_state=True, progress=Progress(batch=7))
-    assert decide(observe(make_pod(container), at_work)) == Keep()
-    starting = at_work.model_copy(update={"committed_in_this_run": False})
+    working = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_has_state=True, progress=Progress(batch=7))
+    assert decide(observe(make_pod(container), working)) == Keep()
+    starting = working.model_copy(update={"committed_in_this_run": False})
     assert isinstance(decide(observe(make_pod(container), starting)), GiveUp)
 
 
-def test_a_newcomer_that_waits_for_the_lock_says_so_and_no_edit_is_let_in() -> None:
+def test_a_driver_that_waits_for_the_lock_is_reported_and_blocks_incompatible_edits() -> None:
     running = {"state": {"running": {"startedAt": at(-60)}}, "ready": False}
     message = "another process holds the lock of the checkpoint"
-    answer = DriverStatus(phase=Phase.WAITING, blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message=message))
-    observed = observe(make_pod(running), answer)
+    driver_status = DriverStatus(phase=Phase.WAITING, blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message=message))
+    observed = observe(make_pod(running), driver_status)
     verdict = judge(observed)
     assert (verdict.status, verdict.reason, verdict.stalled) == (ConditionStatus.FALSE, Reason.CHECKPOINT_LOCKED, False)
     assert message in verdict.message and EXPLANATIONS[Reason.CHECKPOINT_LOCKED].remedy in verdict.message
-    assert observed.claim is not None and observed.claim.may_hold_keys, "who holds the lock may have stored keys"
-    after_a_loop = observe(make_pod({**running, "lastState": end(75, -70, say("CheckpointLocked"))}), answer)
-    assert judge(after_a_loop).reason is Reason.CHECKPOINT_LOCKED
+    assert observed.claim is not None and observed.claim.may_hold_keys, "the process that holds the lock may have stored keys"
+    after_a_crash_loop = observe(make_pod({**running, "lastState": end(75, -70, say("CheckpointLocked"))}), driver_status)
+    assert judge(after_a_crash_loop).reason is Reason.CHECKPOINT_LOCKED
 
 
 GRACE = 120
 ASKED: dict[str, Any] = {"deletionTimestamp": at(0), "deletionGracePeriodSeconds": GRACE}
 REMOVED: dict[str, Any] = {"deletionTimestamp": at(40), "deletionGracePeriodSeconds": 0}
-"""How kubelet leaves the metadata with its last write."""
+"""The metadata after kubelet's last write."""
 
 
 @pytest.mark.parametrize(
@@ -187,30 +198,30 @@ REMOVED: dict[str, Any] = {"deletionTimestamp": at(40), "deletionGracePeriodSeco
         "at the end of its grace period",
         "the node was slow",
         "the node's clock is behind",
-        "seen with the last write only",
-        "killed by somebody else while it stopped",
+        "only kubelet's last write was seen",
+        "killed by something else while it stopped",
         "out of memory while it stopped",
-        "kubelet lost track of it",
-        "killed, and nobody had asked it to stop",
+        "kubelet lost track of the container",
+        "killed without a request to stop",
         "stopped in time",
         "stopped by the signal",
         "failed while it stopped",
         "failed before it was asked to stop",
-        "killed before, and now for its grace period",
+        "killed once before, and now after its grace period",
         "deleted by force",
     ],
 )
-def test_a_stop_that_took_too_long(container: dict[str, Any], metadata: dict[str, Any], reasons: list[str]) -> None:
+def test_an_exit_after_the_grace_period_has_its_own_reason(container: dict[str, Any], metadata: dict[str, Any], reasons: list[str]) -> None:
     exits = observe_pod(make_pod(container, **metadata)).exits
     assert [seen.reason for seen in exits] == reasons
     assert not any(is_permanent(seen) for seen in exits if seen.reason == "GracePeriodExceeded")
 
 
-def test_the_end_of_the_grace_period_is_the_one_that_was_seen_first() -> None:
+def test_the_first_deletion_timestamp_is_the_end_of_the_grace_period() -> None:
     first = merge_deleted_pod(None, make_pod({"state": {"running": {"startedAt": at(-60)}}}, **ASKED))
     assert "managedFields" not in first["metadata"]
     last = merge_deleted_pod(first, make_pod({"state": end(137, -60)}, **REMOVED))
-    assert [seen.reason for seen in observe_pod(last).exits] == ["DriverFailed"], "killed a minute before the end"
+    assert [seen.reason for seen in observe_pod(last).exits] == ["DriverFailed"], "killed a minute before the end of the grace period"
     late = merge_deleted_pod(first, make_pod({"state": end(137, 1)}, **REMOVED))
     assert [seen.reason for seen in observe_pod(late).exits] == ["GracePeriodExceeded"]
     another = merge_deleted_pod(first, make_pod({"state": end(137, -60)}, uid="p2", **REMOVED))
@@ -218,10 +229,10 @@ def test_the_end_of_the_grace_period_is_the_one_that_was_seen_first() -> None:
 
 
 @pytest.mark.parametrize("successor", [None, make_pod({"state": {"running": {"startedAt": at(2)}}}, uid="p2")], ids=["none", "a new pod"])
-def test_the_last_words_of_a_pod_that_is_gone_reach_status_and_events_once(successor: dict[str, Any] | None) -> None:
-    departed = merge_deleted_pod(None, make_pod({"state": end(137, 0)}, **ASKED))
+def test_the_exit_of_a_deleted_pod_is_reported_once(successor: dict[str, Any] | None) -> None:
+    deleted = merge_deleted_pod(None, make_pod({"state": end(137, 0)}, **ASKED))
     before = DedupJobStatus(observed_generation=3, driver=DriverState(pod="demo-driver-0"))
-    observed = observe(successor, last_deleted_pod=departed)
+    observed = observe(successor, last_deleted_pod=deleted)
     after = build_status(before, observed, 3, [])
     assert after.driver is not None
     assert [(seen.exit_code, seen.reason, seen.finished_at) for seen in after.driver.last_exits] == [(137, "GracePeriodExceeded", at(0))]
@@ -231,15 +242,15 @@ def test_the_last_words_of_a_pod_that_is_gone_reach_status_and_events_once(succe
     assert again == after and list_event_notes(after, again) == []
 
 
-def test_the_pod_of_an_earlier_set_has_no_say() -> None:
+def test_a_deleted_pod_of_an_earlier_stateful_set_is_ignored() -> None:
     assert observe(None, last_deleted_pod=make_pod({"state": end(137, 0)}, set_uid="s0", **ASKED)).last_pod_exits == ()
 
 
-def test_a_stop_that_took_too_long_is_no_part_of_a_crash_loop() -> None:
-    overrun = DriverExit(exit_code=137, reason=Reason.GRACE_PERIOD_EXCEEDED, message="slow", finished_at=at(-100))
-    before = DedupJobStatus(observed_generation=3, driver=DriverState(last_exits=[overrun]))
+def test_an_exit_after_the_grace_period_is_not_part_of_a_crash_loop() -> None:
+    after_grace_period = DriverExit(exit_code=137, reason=Reason.GRACE_PERIOD_EXCEEDED, message="slow", finished_at=at(-100))
+    before = DedupJobStatus(observed_generation=3, driver=DriverState(last_exits=[after_grace_period]))
     observed = observe(make_pod({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end(70, -5)}))
     assert judge(observed, before=before).reason is Reason.RESTARTING
-    crashed = overrun.model_copy(update={"reason": Reason.DRIVER_FAILED})
+    crashed = after_grace_period.model_copy(update={"reason": Reason.DRIVER_FAILED})
     twice = before.model_copy(update={"driver": DriverState(last_exits=[crashed])})
     assert judge(observed, before=twice).reason is Reason.DRIVER_FAILED

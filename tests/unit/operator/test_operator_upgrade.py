@@ -1,8 +1,8 @@
-"""Another version of the operator meets a driver that an earlier one has started: it is left alone, and what is new comes with the next
-start.
+"""A new version of the operator does not restart the drivers of the previous version. The next start applies its
+changes.
 
-The earlier version is the code as it is. The later one is made of it: constants, defaults and what is derived from settings are replaced,
-and its job image is another one.
+The previous version is the present code. The new version is the same code with other constants, other defaults, other
+derived settings and another job image.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unit.operator.samples import observe
 from unit.operator.test_observe import JOB, SPEC, make_pod, stored
 
 Json = dict[str, Any]
-AT_WORK: Json = {
+RUNNING: Json = {
     "phase": "Running",
     "containerStatuses": [{"name": names.CONTAINER, "ready": True, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}],
 }
@@ -40,10 +40,10 @@ class Version:
     change: Callable[[pytest.MonkeyPatch], None]
     find: Callable[[Children], Any]
     expected: Any
-    """What `find` finds in that which the next start makes."""
+    """What `find` finds in the objects of the next start."""
     lacked: str = ""
-    """A field of `spec.source` that the earlier version did not have."""
-    begun: bool = True
+    """A field of `spec.source` that the previous version did not have."""
+    has_state: bool = True
     """Keys are stored."""
 
 
@@ -90,7 +90,7 @@ def change_pod(patch: pytest.MonkeyPatch) -> None:
 
 
 def change_settings(**update: Any) -> Callable[[pytest.MonkeyPatch], None]:
-    """What is derived from the spec is derived in another way."""
+    """The new version derives other settings from the same spec."""
 
     def derive(namespace: str, name: str, spec: DedupJobSpec) -> JobConfig:
         return build_job_config(namespace, name, spec).model_copy(update=update)
@@ -104,7 +104,7 @@ def change_default(patch: pytest.MonkeyPatch) -> None:
 
 
 def rebuild_models() -> None:
-    """pydantic has the defaults in its validators."""
+    """pydantic compiles the defaults into its validators."""
     for model in (Source, DedupJobSpec, JobConfig):
         model.model_rebuild(force=True)
 
@@ -122,14 +122,14 @@ VERSIONS = {
     "a probe": Version(change_probes, lambda made: find_probe(made, "livenessProbe")["timeoutSeconds"], 9),
     "a field of the pod": Version(change_pod, lambda made: find_pod_spec(made)["priorityClassName"], "streaming"),
     "memory": Version(change_settings(memory_bytes=5), lambda made: find_settings(made)["memoryBytes"], 5),
-    "parallelism where there are no keys": Version(
-        change_settings(parallelism=9), lambda made: find_settings(made)["parallelism"], 9, begun=False
+    "parallelism without stored keys": Version(
+        change_settings(parallelism=9), lambda made: find_settings(made)["parallelism"], 9, has_state=False
     ),
-    "parallelism, but that of the keys stays": Version(change_settings(parallelism=9), lambda made: find_settings(made)["parallelism"], 2),
+    "parallelism with stored keys stays": Version(change_settings(parallelism=9), lambda made: find_settings(made)["parallelism"], 2),
     "a field with a default": Version(
         change_default, lambda made: find_settings(made)["source"]["maxOffsetsPerTrigger"], 7, lacked="maxOffsetsPerTrigger"
     ),
-    "a default, but the API server has stored the earlier one": Version(
+    "a default that the API server has stored stays": Version(
         change_default, lambda made: find_settings(made)["source"]["maxOffsetsPerTrigger"], 200_000
     ),
 }
@@ -142,7 +142,7 @@ def without(text: str, field: str) -> str:
 
 
 def build_job(lacked: str) -> Json:
-    """As the API server has it, with the defaults of the CRD."""
+    """The DedupJob as the API server stores it, with the defaults of the CRD."""
     spec = DedupJobSpec.model_validate(SPEC).to_json_dict()
     spec["source"].pop(lacked, None)
     return {**JOB, "spec": spec}
@@ -157,14 +157,14 @@ def decide(snapshot: Snapshot, image: str) -> tuple[Decision, Children]:
 
 
 def start_driver(version: Version) -> Snapshot:
-    """By the earlier version."""
+    """The objects after the previous version has started the driver."""
     job = build_job(version.lacked)
     _, children = decide(Snapshot(job=job), "job:1")
     claim, config_map, workload = (
         stored(body, uid) for body, uid in ((children.claim, "c1"), (children.config_map, "m1"), (children.workload, "s1"))
     )
     claim["status"] = {"phase": "Bound"}
-    if version.begun:
+    if version.has_state:
         claim["metadata"]["annotations"][CHECKPOINT_BEGUN] = "true"
     for texts in (claim["metadata"]["annotations"], config_map["data"], workload["metadata"]["annotations"]):
         for key in texts.keys() & {CHECKPOINT_CONFIG, APPLIED_SPEC, *config_map["data"]}:
@@ -172,27 +172,37 @@ def start_driver(version: Version) -> Snapshot:
     workload["metadata"]["generation"] = 1
     workload["status"] = {"observedGeneration": 1}
     service = stored(children.service, "v1")
-    return Snapshot(job, workload, pods=(make_pod(status=AT_WORK),), claim=claim, service=service, config_maps=(config_map,))
+    return Snapshot(
+        job=job,
+        stateful_set=workload,
+        pods=(make_pod(status=RUNNING),),
+        claim=claim,
+        service=service,
+        config_maps=(config_map,),
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS.keys())
-def test_another_version_restarts_nothing_and_comes_with_the_next_start(version: Version, patch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_restarts_no_driver_and_its_changes_come_with_the_next_start(version: Version, patch: pytest.MonkeyPatch) -> None:
     running = start_driver(version)
     assert decide(running, "job:1")[0] == Keep()
     version.change(patch)
-    assert decide(running, "job:2")[0] == Keep()
+    assert decide(running, "job:2")[0] == Keep(), (
+        "An upgrade would restart all running drivers. Decide about an edit only from settings that the present code derives "
+        "from both specs (list_settings_changes in domain/driver_settings.py), never from manifests or rendered texts."
+    )
     assert running.stateful_set is not None
-    at_rest = {**running.stateful_set, "spec": {**running.stateful_set["spec"], "replicas": 0}}
-    decision, made = decide(replace(running, stateful_set=at_rest, pods=()), "job:2")
+    stopped = {**running.stateful_set, "spec": {**running.stateful_set["spec"], "replicas": 0}}
+    decision, made = decide(replace(running, stateful_set=stopped, pods=()), "job:2")
     assert decision == Start(first=False)
     assert find_pod_spec(made)["containers"][0]["image"] == "job:2"
     assert version.find(made) == version.expected
 
 
-def test_an_edit_under_another_version_still_restarts(patch: pytest.MonkeyPatch) -> None:
+def test_an_edit_after_an_upgrade_restarts_the_driver(patch: pytest.MonkeyPatch) -> None:
     version = VERSIONS["a grace period"]
     running = start_driver(version)
     version.change(patch)
     edited = {**running.job, "spec": {**running.job["spec"], "watermark": "20m"}}
     decision, _ = decide(replace(running, job=edited), "job:2")
-    assert isinstance(decision, ScaleDownForRestart) and "for spec.watermark." in decision.message
+    assert isinstance(decision, ScaleDownForRestart) and "to apply spec.watermark." in decision.message

@@ -1,4 +1,5 @@
-"""Whole rounds of the reconciler against an API server that only keeps objects: what is written, and above all what is not."""
+"""Whole reconciliations against an API server that only stores
+objects: what the operator writes, and what it must not write."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from dedup_operator.domain.observe.pod import DriverUnreachable
 from dedup_operator.domain.times import render_time
 from dedup_operator.domain.types import Key
 from dedup_operator.reconcile import Reconciler
-from unit.operator.test_decide import SPEC
+from unit.operator.samples import SPEC
 
 Json = dict[str, Any]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,14 +35,14 @@ SHARED: Json = {"checkpoint": {"existing": {"claimName": "shared", "subPath": "o
 COUNT = itertools.count(1)
 
 
-class Shelf(Kube):
-    """Keeps what it is given, and counts the writes. No controller is at work on it."""
+class StoredObjects(Kube):
+    """Stores objects and lists the writes. There are no controllers."""
 
     def __init__(self) -> None:
         self.items: dict[tuple[Resource, str], Json] = {}
         self.writes: list[tuple[str, Resource, str]] = []
-        self.late: dict[tuple[Resource, str], Json] = {}
-        """What somebody else makes a moment before the operator does."""
+        self.created_first: dict[tuple[Resource, str], Json] = {}
+        """Objects that something else creates a moment before the operator does."""
 
     def put(self, resource: Resource, body: Json) -> Json:
         version = next(COUNT)
@@ -65,8 +66,8 @@ class Shelf(Kube):
         name = body["metadata"]["name"]
         if resource is Resource.EVENTS:
             return body
-        if (resource, name) in self.late:
-            self.put(resource, self.late.pop((resource, name)))
+        if (resource, name) in self.created_first:
+            self.put(resource, self.created_first.pop((resource, name)))
         if (resource, name) in self.items:
             raise AlreadyExists(name)
         self.writes.append(("create", resource, name))
@@ -81,8 +82,8 @@ class Shelf(Kube):
         return self.put(resource, {**stored, "status": body["status"]} if subresource else body)
 
 
-class Asked(Drivers):
-    """Answers as one driver would, and remembers who was asked."""
+class OneDriver(Drivers):
+    """Answers as one driver would, and lists the addresses of all requests."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
@@ -96,7 +97,7 @@ class Asked(Drivers):
 class Bench:
     def __init__(self) -> None:
         self.now = START
-        self.kube, self.drivers = Shelf(), Asked()
+        self.kube, self.drivers = StoredObjects(), OneDriver()
         self.reconciler = Reconciler(
             kube=self.kube,
             drivers=self.drivers,
@@ -110,8 +111,8 @@ class Bench:
     def make_job(self, name: str = "demo", **changes: Any) -> Json:
         return self.kube.put(Resource.DEDUP_JOBS, {"kind": names.KIND, "metadata": {"name": name}, "spec": {**deepcopy(SPEC), **changes}})
 
-    async def look(self, *jobs: str) -> list[tuple[str, Resource, str]]:
-        """The writes of one round for each."""
+    async def reconcile(self, *jobs: str) -> list[tuple[str, Resource, str]]:
+        """Reconciles each DedupJob once. Returns the writes."""
         self.kube.writes = []
         for job in jobs or ("demo",):
             await self.reconciler.reconcile(Key("ns", job))
@@ -123,12 +124,12 @@ class Bench:
         return found
 
     def add_pod(self, name: str, owner: Json | None, age: int, address: str, job: str = "demo") -> Json:
-        """One that runs. `owner`: what controls it."""
-        of_owner = {"apiVersion": "x/v1", "kind": owner["kind"], "controller": True} if owner else {}
-        owners = [{**of_owner, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}] if owner else []
-        began = render_time(self.now - timedelta(seconds=age))
-        metadata = {"name": name, "labels": build_labels(job), "ownerReferences": owners, "creationTimestamp": began}
-        container = {"name": names.CONTAINER, "ready": True, "restartCount": 0, "state": {"running": {"startedAt": began}}}
+        """Adds a running pod. `owner`: its controller."""
+        controller = {"apiVersion": "x/v1", "kind": owner["kind"], "controller": True} if owner else {}
+        owners = [{**controller, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}] if owner else []
+        started = render_time(self.now - timedelta(seconds=age))
+        metadata = {"name": name, "labels": build_labels(job), "ownerReferences": owners, "creationTimestamp": started}
+        container = {"name": names.CONTAINER, "ready": True, "restartCount": 0, "state": {"running": {"startedAt": started}}}
         status = {"phase": "Running", "podIP": address, "containerStatuses": [container]}
         return self.kube.put(Resource.PODS, {"kind": "Pod", "metadata": metadata, "spec": {}, "status": status})
 
@@ -139,21 +140,21 @@ def bench() -> Bench:
 
 
 def start_driver(bench: Bench) -> Json:
-    """The StatefulSet's pod, as its controller makes it."""
+    """Creates the pod of the StatefulSet, as its controller does."""
     bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["status"] = {"phase": "Bound"}
     stateful_set = bench.kube.items[Resource.STATEFUL_SETS, "demo-driver"]
     return bench.add_pod("demo-driver-0", stateful_set, 60, "10.0.0.1")
 
 
-@pytest.mark.parametrize("labels", [build_labels("other"), {}], ids=["of another job", "of somebody else"])
-async def test_the_record_of_another_folder_holder_is_never_written(bench: Bench, labels: dict[str, str]) -> None:
+@pytest.mark.parametrize("labels", [build_labels("other"), {}], ids=["of another job", "of an unknown owner"])
+async def test_the_record_of_another_owner_is_never_written(bench: Bench, labels: dict[str, str]) -> None:
     bench.kube.put(Resource.CLAIMS, {"kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}, "spec": CLAIM, "status": BOUND})
     name = names.record_name("shared", "orders")
     record = bench.kube.put(Resource.CONFIG_MAPS, {"kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": {}})
     bench.make_job(**SHARED)
-    assert await bench.look() == [("status", Resource.DEDUP_JOBS, "demo")]
+    assert await bench.reconcile() == [("status", Resource.DEDUP_JOBS, "demo")]
     assert bench.find_ready()["reason"] == Reason.CHECKPOINT_TAKEN
-    assert await bench.look() == [], "and it rests"
+    assert await bench.reconcile() == [], "the second reconciliation writes nothing"
     assert bench.kube.find(Resource.CONFIG_MAPS, name) == record
 
 
@@ -161,119 +162,120 @@ CLAIM: Json = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"sto
 BOUND = {"phase": "Bound"}
 
 
-async def test_two_jobs_that_want_one_folder_come_to_rest_before_any_key_is_stored(bench: Bench) -> None:
+async def test_of_two_jobs_that_want_one_folder_only_one_gets_it(bench: Bench) -> None:
     bench.kube.put(Resource.CLAIMS, {"kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}, "spec": CLAIM, "status": BOUND})
     for job, watermark in (("first", "10m"), ("second", "20m")):
         bench.make_job(job, watermark=watermark, **SHARED)
     for _ in range(3):
-        await bench.look("first", "second")
+        await bench.reconcile("first", "second")
     assert bench.find_ready("second")["reason"] == Reason.CHECKPOINT_TAKEN
-    assert await bench.look("first", "second") == []
+    assert await bench.reconcile("first", "second") == []
 
 
 def make_claim(**metadata: Any) -> Json:
     return {"kind": "PersistentVolumeClaim", "metadata": {"name": "demo-checkpoint", **metadata}, "spec": CLAIM}
 
 
-async def test_a_claim_of_somebody_else_that_comes_before_ours_is_left_alone(bench: Bench) -> None:
+async def test_a_conflicting_claim_that_was_created_first_is_not_used(bench: Bench) -> None:
     bench.make_job()
-    bench.kube.late[Resource.CLAIMS, "demo-checkpoint"] = make_claim()
-    assert await bench.look() == [("status", Resource.DEDUP_JOBS, "demo")]
+    bench.kube.created_first[Resource.CLAIMS, "demo-checkpoint"] = make_claim()
+    assert await bench.reconcile() == [("status", Resource.DEDUP_JOBS, "demo")]
     assert bench.find_ready()["reason"] == Reason.NAME_CONFLICT
     assert bench.kube.find(Resource.STATEFUL_SETS, "demo-driver") is None
 
 
-async def test_a_retained_claim_that_comes_before_ours_is_read_before_a_driver_gets_it(bench: Bench) -> None:
+async def test_a_retained_claim_that_appears_during_the_start_is_read_before_a_driver_starts(bench: Bench) -> None:
     bench.make_job()
     kept = make_claim(labels=build_labels("demo"), annotations={CHECKPOINT_CONFIG: "{}"})
-    bench.kube.late[Resource.CLAIMS, "demo-checkpoint"] = kept
+    bench.kube.created_first[Resource.CLAIMS, "demo-checkpoint"] = kept
     with pytest.raises(ApiConflict):
-        await bench.look()
+        await bench.reconcile()
     assert bench.kube.writes == []
 
 
-async def test_our_claim_of_an_instant_ago_is_gone_on_with(bench: Bench) -> None:
+async def test_the_start_continues_when_the_claim_was_created_by_an_earlier_request(bench: Bench) -> None:
     bench.make_job()
-    await bench.look()
+    await bench.reconcile()
     made = bench.kube.items.pop((Resource.CLAIMS, "demo-checkpoint"))
     del bench.kube.items[Resource.STATEFUL_SETS, "demo-driver"], bench.kube.items[Resource.DEDUP_JOBS, "demo"]["status"]
-    bench.kube.late[Resource.CLAIMS, "demo-checkpoint"] = made
-    await bench.look()
+    bench.kube.created_first[Resource.CLAIMS, "demo-checkpoint"] = made
+    await bench.reconcile()
     assert bench.kube.find(Resource.STATEFUL_SETS, "demo-driver") is not None
 
 
-async def test_progress_is_written_once_a_minute_whatever_the_clock_does(bench: Bench) -> None:
+async def test_status_progress_is_written_once_a_minute_also_when_the_clock_jumps_back(bench: Bench) -> None:
     bench.make_job()
-    await bench.look()
+    await bench.reconcile()
     start_driver(bench)
     times: list[int] = []
     for second in range(0, 600, 2):
         bench.now += timedelta(seconds=2) if second != 300 else -timedelta(days=1)
         progress = Progress(batch=second, rows_in=second * 1000)
         bench.drivers.driver_status = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=progress, attempt=1)
-        if await bench.look():
+        if await bench.reconcile():
             times.append(second)
-    settled = [second for second in times if second > 4]
-    assert 8 <= len(settled) <= 11, settled
-    assert all(after - before >= 60 for before, after in itertools.pairwise(settled) if not before < 300 <= after), settled
+    writes = [second for second in times if second > 4]
+    assert 8 <= len(writes) <= 11, writes
+    assert all(after - before >= 60 for before, after in itertools.pairwise(writes) if not before < 300 <= after), writes
 
 
-async def test_only_the_driver_of_the_job_is_asked(bench: Bench) -> None:
-    """Not an older pod that bears the job's label."""
+async def test_only_the_driver_of_the_job_is_asked_for_its_status(bench: Bench) -> None:
+    """An older pod with the label of the DedupJob is not asked."""
     bench.make_job()
-    await bench.look()
+    await bench.reconcile()
     start_driver(bench)
     bench.add_pod("a-copy", None, 600, "10.0.0.9")
-    await bench.look()
+    await bench.reconcile()
     assert bench.drivers.addresses == ["10.0.0.1"]
-    assert bench.find_ready()["reason"] != Reason.NAME_CONFLICT, "a driver at work is not troubled by it"
+    assert bench.find_ready()["reason"] != Reason.NAME_CONFLICT, "an orphaned pod does not disturb a running driver"
 
 
-async def test_a_pod_that_nobody_owns_is_named_and_waited_for(bench: Bench) -> None:
+async def test_an_orphaned_pod_is_named_and_blocks_the_start(bench: Bench) -> None:
     bench.make_job()
     bench.add_pod("a-copy", None, 600, "10.0.0.9")
-    await bench.look()
+    await bench.reconcile()
     ready = bench.find_ready()
     assert ready["reason"] == Reason.NAME_CONFLICT and "Pod a-copy" in ready["message"] and "Delete it" in ready["message"]
     assert bench.kube.find(Resource.STATEFUL_SETS, "demo-driver") is None
     del bench.kube.items[Resource.PODS, "a-copy"]
-    await bench.look()
+    await bench.reconcile()
     assert bench.kube.find(Resource.STATEFUL_SETS, "demo-driver") is not None
 
 
-async def test_a_job_that_is_to_rest_needs_no_claim_for_it(bench: Bench) -> None:
+async def test_a_suspended_job_needs_no_claim(bench: Bench) -> None:
     bench.make_job(suspend=True, **SHARED)
-    await bench.look()
+    await bench.reconcile()
     assert (bench.find_ready()["status"], bench.find_ready()["reason"]) == ("True", Reason.SUSPENDED)
 
 
-async def test_a_job_is_not_at_rest_while_an_orphaned_driver_may_be_at_work(bench: Bench) -> None:
-    """Who waits for `Suspended` takes a copy of the checkpoint next. And an edit says nothing about the keys that such a driver stores."""
+async def test_a_job_is_not_suspended_while_an_orphaned_driver_may_run(bench: Bench) -> None:
+    """A person who waits for `Suspended` may copy the checkpoint next. The annotation must not change either, because
+    the orphaned driver stores keys for the old settings."""
     bench.make_job()
-    await bench.look()
+    await bench.reconcile()
     start_driver(bench)
     orphan = bench.kube.items.pop((Resource.PODS, "demo-driver-0"))
     orphan["metadata"] |= {"name": "orphan", "ownerReferences": []}
     bench.kube.put(Resource.PODS, orphan)
     job = bench.kube.items[Resource.DEDUP_JOBS, "demo"]
     job["spec"] |= {"suspend": True, "key": {"fields": ["other"]}}
-    mark = bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][CHECKPOINT_CONFIG]
+    annotation = bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][CHECKPOINT_CONFIG]
     for _ in range(2):
-        await bench.look()
+        await bench.reconcile()
     assert (bench.find_ready()["status"], bench.find_ready()["reason"]) == ("False", Reason.NAME_CONFLICT)
     assert bench.kube.items[Resource.STATEFUL_SETS, "demo-driver"]["spec"]["replicas"] == 0
-    assert bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][CHECKPOINT_CONFIG] == mark
+    assert bench.kube.items[Resource.CLAIMS, "demo-checkpoint"]["metadata"]["annotations"][CHECKPOINT_CONFIG] == annotation
 
 
-async def test_an_invalid_edit_takes_nothing_from_what_is_said_of_the_driver(bench: Bench) -> None:
+async def test_an_invalid_edit_does_not_change_the_conditions_of_the_driver(bench: Bench) -> None:
     bench.make_job()
-    await bench.look()
+    await bench.reconcile()
     start_driver(bench)
     bench.drivers.driver_status = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=Progress(batch=1), attempt=1)
-    await bench.look()
+    await bench.reconcile()
     bench.kube.items[Resource.DEDUP_JOBS, "demo"]["spec"]["watermark"] = "soon"
-    await bench.look()
+    await bench.reconcile()
     conditions = bench.kube.items[Resource.DEDUP_JOBS, "demo"]["status"]["conditions"]
-    told = {item["type"]: (item["status"], item["reason"]) for item in conditions}
-    assert told["Ready"] == ("False", "InvalidSpec") and told["Stalled"][0] == "True"
-    assert told["DriverRunning"] == ("True", "Running") and told["ProgressRecent"] == ("True", "ProgressRecent")
+    found = {item["type"]: (item["status"], item["reason"]) for item in conditions}
+    assert found["Ready"] == ("False", "InvalidSpec") and found["Stalled"][0] == "True"
+    assert found["DriverRunning"] == ("True", "Running") and found["ProgressRecent"] == ("True", "ProgressRecent")

@@ -1,0 +1,69 @@
+"""The status of a DedupJob: what it contains, when the operator writes it, and which events it causes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dedup_api.reasons import Reason
+from dedup_api.status import ConditionStatus, DedupJobStatus, DriverExit, DriverState, Progress
+from dedup_operator.domain.annotations import GivenUp, parse_given_up
+from dedup_operator.domain.conditions import build_conditions
+from dedup_operator.domain.event_notes import list_event_notes
+from dedup_operator.domain.exits import merge_exits
+from dedup_operator.domain.status import LastProgressWrite, build_status, choose_status
+from dedup_operator.domain.verdict import Verdict
+from unit.operator.test_diagnose import FRESH, NOW, RUNNING, answered, make_exit, make_input
+
+exits = st.lists(st.builds(make_exit, st.integers(0, 9)), max_size=6)
+
+
+@given(exits, exits)
+def test_the_status_keeps_the_last_five_exits_newest_first_without_repetition(known: list[DriverExit], seen: list[DriverExit]) -> None:
+    merged = merge_exits(known, seen)
+    times = [exit.finished_at for exit in merged]
+    assert times == sorted(set(times), reverse=True) and len(times) <= 5
+    assert merge_exits(merged, seen) == merged
+
+
+def make_status(**progress: Any) -> DedupJobStatus:
+    return DedupJobStatus(observed_generation=1, driver=DriverState(), progress=Progress(**progress))
+
+
+def test_status_progress_alone_is_written_once_a_minute() -> None:
+    before, after = make_status(batch=1, rows_in=1), make_status(batch=2, rows_in=2)
+    assert choose_status(before, after, LastProgressWrite(NOW - timedelta(seconds=59)), NOW) is None
+    assert choose_status(before, after, LastProgressWrite(NOW - timedelta(seconds=60)), NOW) == after
+    assert choose_status(before, after, LastProgressWrite(), NOW) == after
+    moved = after.model_copy(update={"observed_generation": 2})
+    assert choose_status(before, moved, LastProgressWrite(NOW), NOW) == moved
+    assert choose_status(make_status(), before, LastProgressWrite(NOW), NOW) == before, "the operator reports the first batch at once"
+
+
+def test_a_driver_that_is_reading_its_checkpoint_does_not_erase_status_progress() -> None:
+    before = make_status(batch=9, rows_in=100)
+    observed = answered(progress=Progress(), committed_in_this_run=False)
+    assert build_status(before, observed, 1, []).progress == before.progress
+
+
+def test_there_is_one_event_for_each_transition_and_each_exit() -> None:
+    def status(verdict: Verdict, ends: list[DriverExit]) -> DedupJobStatus:
+        found = build_conditions(make_input(RUNNING), verdict, 1)
+        return DedupJobStatus(observed_generation=1, conditions=found, driver=DriverState(last_exits=ends))
+
+    running = status(Verdict(ConditionStatus.TRUE, Reason.RUNNING, "fine"), [])
+    failed = status(Verdict(ConditionStatus.FALSE, Reason.DRIVER_FAILED, "oops"), [make_exit(1), make_exit(2)])
+    assert [(note.reason, note.warning) for note in list_event_notes(FRESH, running)] == [("Running", False)]
+    assert list_event_notes(running, running) == []
+    assert [note.reason for note in list_event_notes(running, failed)] == ["DriverFailed"] * 3
+    assert list_event_notes(failed, failed) == []
+
+
+def test_the_annotation_given_up_can_be_read_back_and_may_be_unreadable() -> None:
+    kept = GivenUp(3, Reason.CONFIGURATION_REFUSED, "no")
+    assert parse_given_up(kept.render()) == kept
+    for text in (None, "", "nonsense", "{}", '{"generation": 1, "reason": "Unheard"}', "[]"):
+        assert parse_given_up(text) is None
