@@ -12,6 +12,10 @@ index=$("$tools/pip" config get global.index-url 2>/dev/null || true)
 if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
 export UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never DIST_EXTRA_CONFIG="$here/wheel.cfg"
 python3 -m venv --without-pip "$venv"
-"$tools/uv" pip install --python "$venv/bin/python" --compile-bytecode --require-hashes \
-    --build-constraints "$here/build.txt" --require-build-hashes -r "$requirements"
+install() {
+    "$tools/uv" pip install "$@" --python "$venv/bin/python" --compile-bytecode --require-hashes \
+        --build-constraints "$here/build.txt" --require-build-hashes -r "$requirements"
+}
+# The cache first: where the registry does not say for how long an answer is valid, uv would fetch and build pyspark again.
+install --offline --quiet 2>/dev/null || install
 rm -rf "$here/tools"

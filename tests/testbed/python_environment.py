@@ -70,7 +70,12 @@ def _install_with_uv(log: Path) -> None:
     command: list[str | Path] = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", VENV / "bin" / "python"]
     hashed: list[str | Path] = ["--require-hashes", "--build-constraints", build, "--require-build-hashes"]
     settings = {**UV_SETTINGS, **WHEEL_SETTINGS, **_index_of_pip()}
-    run([*command, *hashed, "-r", REQUIREMENTS / "dev.txt"], log=log, env=settings, attempts=2)
+    install = [*command, *hashed, "-r", REQUIREMENTS / "dev.txt"]
+    try:
+        # The cache first: where the registry does not say for how long an answer is valid, uv would fetch and build pyspark again.
+        run([*install, "--offline"], log=log, env=settings)
+    except TestbedError:
+        run(install, log=log, env=settings, attempts=2)
     run([*command, "--no-build-isolation", "--no-deps", "--editable", CHECKOUT], log=log, env=settings)
 
 
