@@ -20,7 +20,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from demo.flights import KEY_FIELDS, Flight, read_events, write_events
-from faults.own_broker import OwnBroker, fetch_broker_jars
+from faults.own_broker import OwnBroker, ensure_broker_jars
 from kafka.driver import Driver, build_config
 from kafka.jars import ensure_class_archive, ensure_connector_jars
 from testbed.layout import Layout
@@ -115,7 +115,7 @@ def run_all(arguments: argparse.Namespace) -> Iterator[Run]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dedup-bench-")))
         ensure_class_archive(ensure_connector_jars())
-        broker = stack.enter_context(OwnBroker(folder / "broker", fetch_broker_jars(), {}))
+        broker = stack.enter_context(OwnBroker(folder / "broker", ensure_broker_jars(), {}))
         flights = load_flights(Layout.of_this_checkout().cache)
         broker.create(SOURCE, len(BEGINNINGS))
         counts = Counter(map(find_partition, flights))

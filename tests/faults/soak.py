@@ -23,7 +23,7 @@ from faults.check import check, check_totals
 from faults.commits import Commits, Outage, list_recoveries, make_checkpoint
 from faults.feed import Feeder
 from faults.letters import check_letters
-from faults.own_broker import OwnBroker, fetch_broker_jars
+from faults.own_broker import OwnBroker, ensure_broker_jars
 from faults.plan import FIRST_LATE, WATERMARK, Plan, Record, build_plan
 from faults.processes import TRANSACTION_SECONDS, FaultyDriver, Tag
 from faults.report import Progress, Report
@@ -104,7 +104,7 @@ class Soak:
             self.jars = ensure_connector_jars()
             archive = ensure_class_archive(self.jars)
             self.environment = {"DEDUP_CLASS_ARCHIVE": str(archive), "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
-            self.broker = stack.enter_context(OwnBroker(self.folder / "broker", fetch_broker_jars(), self.tag.environment))
+            self.broker = stack.enter_context(OwnBroker(self.folder / "broker", ensure_broker_jars(), self.tag.environment))
             self._prepare()
             self.feeder = stack.enter_context(Feeder(self.folder / "feed", self.broker.bootstrap, SOURCE, self.plan, self.tag.environment))
             for index, fault in enumerate(self.schedule):
