@@ -144,7 +144,8 @@ def use_topics(broker: Broker, *partitions: int, config: dict[str, str] | None =
     """Creates one topic for each number of partitions, and deletes it afterwards, with the progress topic of a job that
     reads it.
 
-    `config` applies from the first record on. A change of an existing topic may take a moment after the broker's answer.
+    `config` applies from the first record on. A change of an existing topic may take a moment after the broker's
+    answer.
     """
     names = [f"test-{uuid.uuid4().hex[:10]}" for _ in partitions]
     for name, count in zip(names, partitions, strict=True):

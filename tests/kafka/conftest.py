@@ -1,4 +1,5 @@
-"""What the tests with a real broker and a real Spark share: the jars, the broker, a JVM for drivers, and a Spark session."""
+"""What the tests with a real broker and a real Spark share: the jars, the broker, a JVM for drivers, and a Spark
+session."""
 
 from __future__ import annotations
 

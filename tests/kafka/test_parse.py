@@ -1,4 +1,5 @@
-"""Parsing on static frames: keys compared with the reference encoder, event times, and the corpus of unusual records."""
+"""Parsing on static frames: keys compared with the reference encoder, event times, and the corpus of unusual
+records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a broker refuses ends the driver with its reason, and the job continues when the broker's owner has corrected it."""
+"""What a broker refuses ends the driver with its reason, and the job continues when the broker's owner has corrected
+it."""
 
 from __future__ import annotations
 
