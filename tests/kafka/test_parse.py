@@ -24,6 +24,8 @@ from kafka.reference import encode_key, hash_text
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.xdist_group("spark-session")
+
 AT = "2024-05-06T07:08:09Z"
 
 
