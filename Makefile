@@ -58,10 +58,10 @@ lint: setup ## Style, types, layers, chart, stale generated files
 
 .PHONY: test-unit
 test-unit: setup ## Pure parts: no cluster, no Kafka, no Spark
-	$(PYTEST) tests/unit
+	$(PYTEST) -n 2 tests/unit
 
 .PHONY: test-kafka
-test-kafka: setup cluster ## The driver with real Kafka and Spark
+test-kafka: setup ## The driver with real Kafka and Spark; uses the test bed's broker if it runs, else one of its own
 	$(PYTEST) tests/kafka
 
 .PHONY: test-cluster
@@ -75,7 +75,7 @@ test-fault-injection: setup ## The operator against a real API server through a 
 
 .PHONY: test-simulation
 test-simulation: setup ## 5,000 seeds of the control plane in a simulated cluster; SEEDS=first:end plays others
-	$(PYTEST) -n 2 tests/simulation $(if $(SEEDS),--seeds $(SEEDS))
+	$(PYTEST) -n 2 --dist loadgroup tests/simulation $(if $(SEEDS),--seeds $(SEEDS))
 
 .PHONY: test-faults
 test-faults: setup ## Delivery while driver, JVM and broker are killed: the short form of soak
@@ -89,13 +89,17 @@ soak: setup ## Delivery of two million records while driver, JVM and broker are 
 bench-backlog: setup ## Late records, time and state of a year's backlog in uneven partitions, by both rules for the watermark
 	@$(PY) -m bench.backlog
 
+# The longest parts come first. The simulation comes last: it never waits, and fills the time in which the others do.
+TIMED_PARTS := tests/cluster tests/faults tests/fault_injection tests/kafka tests/simulation
+
 .PHONY: test
-test: setup ## Everything that CI runs
-	@$(MAKE) lint
-	@$(MAKE) test-unit
-	@$(MAKE) test-simulation
-	@$(MAKE) ready
-	$(PYTEST) -n 3 --dist loadscope --no-loadscope-reorder tests/cluster tests/faults tests/fault_injection tests/kafka
+test: python ## Everything that CI runs
+	@$(MAKE) -j2 ready checks
+	$(PYTEST) -n 4 --dist loadgroup --no-loadscope-reorder --durations=30 --durations-min=20 $(TIMED_PARTS)
+
+.PHONY: checks
+checks: ## lint and test-unit; their output comes at the end, in one piece
+	@output=$$($(MAKE) lint 2>&1 && $(MAKE) test-unit 2>&1) && echo "$$output" || { echo "$$output"; echo "lint or test-unit failed, see above" >&2; exit 1; }
 
 .PHONY: test-full
 test-full: test demo ## What does not fit into `make test`: the demo on the whole flight data, long tests

@@ -1,1 +1,1 @@
-"""Measurements that stand in docs/decisions: not tests, since a machine's speed is nobody's fault."""
+"""Measurements for docs/decisions. They are no tests, because their results depend on the machine."""

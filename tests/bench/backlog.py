@@ -1,12 +1,13 @@
-"""`python -m bench.backlog`: a year of flights in partitions of very different size, read from the beginning. How many are late?
+"""`python -m bench.backlog` reads a year of flights, in partitions of very different size, from the start of the topic.
 
-Prints a table: for each run the late records, the seconds of all batches, and the most keys and bytes that were remembered at once.
+It prints for each run the number of late records, the seconds of all batches, and the largest state in keys and bytes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -20,13 +21,14 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from demo.flights import KEY_FIELDS, Flight, read_events, write_events
-from faults.own_broker import OwnBroker, fetch_broker_jars
+from faults.own_broker import OwnBroker, ensure_broker_jars
 from kafka.driver import Driver, build_config
 from kafka.jars import ensure_class_archive, ensure_connector_jars
 from testbed.layout import Layout
 
-BEGINNINGS = (1, 1, 1, 1, 7, 7, 10, 10)
-"""By partition: the month in which it was added to the topic. From then on carriers, of very different size, are shared out anew."""
+START_MONTHS = (1, 1, 1, 1, 7, 7, 10, 10)
+"""By partition: the month in which it was added to the topic. Then the carriers are distributed among all partitions
+again."""
 SOURCE = "flights"
 
 
@@ -53,9 +55,9 @@ class Run:
 
 
 def find_partition(flight: Flight) -> int:
-    """As a producer's partitioner does it: by the key's hash, among the partitions that there are."""
-    there = [partition for partition, month in enumerate(BEGINNINGS) if month <= json.loads(flight.value)["month"]]
-    return there[zlib.crc32(flight.key[:2]) % len(there)]
+    """The hash of the key chooses among the partitions of that month, as a producer's partitioner does."""
+    existing = [partition for partition, month in enumerate(START_MONTHS) if month <= json.loads(flight.value)["month"]]
+    return existing[zlib.crc32(flight.key[:2]) % len(existing)]
 
 
 def load_flights(cache: Path) -> list[Flight]:
@@ -114,12 +116,12 @@ def measure(rule: str, folder: Path, bootstrap: str, sink: str, records: int, ar
 def run_all(arguments: argparse.Namespace) -> Iterator[Run]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dedup-bench-")))
-        ensure_class_archive(ensure_connector_jars())
-        broker = stack.enter_context(OwnBroker(folder / "broker", fetch_broker_jars(), {}))
+        os.environ["DEDUP_CLASS_ARCHIVE"] = str(ensure_class_archive(ensure_connector_jars()))
+        broker = stack.enter_context(OwnBroker(folder / "broker", ensure_broker_jars(), {}))
         flights = load_flights(Layout.of_this_checkout().cache)
-        broker.create(SOURCE, len(BEGINNINGS))
+        broker.create(SOURCE, len(START_MONTHS))
         counts = Counter(map(find_partition, flights))
-        print("flights by partition:", *(f"{counts[partition]:,}" for partition in range(len(BEGINNINGS))), flush=True)
+        print("flights by partition:", *(f"{counts[partition]:,}" for partition in range(len(START_MONTHS))), flush=True)
         send(broker.bootstrap, flights)
         print(f"{'rule':<12}{'late':>10}{'unique':>12}{'seconds':>10}{'most keys':>12}{'most MiB':>12}", flush=True)
         for number in range(arguments.rounds):
@@ -129,12 +131,12 @@ def run_all(arguments: argparse.Namespace) -> Iterator[Run]:
                 yield measure(rule, folder / sink, broker.bootstrap, sink, len(flights), arguments)
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench.backlog", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help="of both rules in turn; default 2")
+    parser.add_argument("--rounds", type=int, default=2, help="number of runs with each rule; default 2")
     parser.add_argument("--batch", type=int, default=20_000, help="maxOffsetsPerTrigger; default 20000")
     parser.add_argument("--watermark", default="2h", help="default 2h")
-    for run in run_all(parser.parse_args(words)):
+    for run in run_all(parser.parse_args(arguments)):
         print(run.describe(), flush=True)
     return 0
 

@@ -1,4 +1,5 @@
-"""The driver with Spark's own rule for the watermark: the newest event time of all partitions, also while it catches up."""
+"""The driver with Spark's own rule for the watermark, which uses the newest event time of all partitions, also in a
+backlog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checkpoint says about the run so far, read from outside while drivers come and go."""
+"""Reads from the checkpoint how far the run is, while drivers start and end."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from dedup_job.checkpoint.totals import Totals, TotalsFile
 
 @dataclass(frozen=True)
 class Outage:
-    """All times are seconds since 1970."""
+    """A kill of a driver or of the broker. All times are seconds since 1970."""
 
     at: float
     counts_from: float
-    """Commits before this are no sign of recovery: a JVM that outlives its Python process may still finish a batch."""
+    """Earlier commits are no sign of recovery, because the JVM of a killed Python process may still finish a batch."""
 
 
 @dataclass
 class Commits:
-    """Spark keeps the newest hundred entries of its commit log: look often."""
+    """The commits of the run. Spark deletes old entries of its commit log, so `update` must be called often."""
 
     checkpoint: CheckpointLayout
     topic: str
     times: dict[int, float] = field(default_factory=dict)
-    """By batch: when it was committed."""
+    """By batch: the time of its commit."""
 
-    def look(self) -> None:
+    def update(self) -> None:
         try:
             with os.scandir(self.checkpoint.spark / "commits") as entries:
                 for entry in entries:
@@ -44,7 +44,7 @@ class Commits:
         return max(self.times, default=-1)
 
     def count_read(self) -> int:
-        """Records of the source topic in committed batches."""
+        """How many records of the source topic are in committed batches."""
         commits = CommitLog(self.checkpoint)
         last = commits.read_newest()
         if last is None:
@@ -52,7 +52,7 @@ class Commits:
         try:
             return sum(commits.read(last, self.topic).end_offsets.values())
         except (OSError, ValueError):
-            return 0  # just being written, or just deleted
+            return 0  # Spark writes the entry at this moment, or has just deleted it
 
     def read_totals(self) -> Totals:
         return TotalsFile(self.checkpoint).read()
@@ -62,7 +62,8 @@ class Commits:
 
 
 def list_recoveries(outages: list[Outage], commits: list[float]) -> list[float]:
-    """Seconds from each outage to the next commit. Of several without a commit between them the last counts."""
+    """Seconds from each outage to the next commit. Of several outages without a commit between them only the last
+    counts."""
     found: dict[float, float] = {}
     for outage in outages:
         following = min((at for at in commits if at > outage.counts_from), default=None)
@@ -77,5 +78,5 @@ def describe_recoveries(seconds: list[float]) -> str:
     return f"median {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s, of {len(seconds)} measured"
 
 
-def make_checkpoint(folder: Path) -> CheckpointLayout:
+def build_layout(folder: Path) -> CheckpointLayout:
     return CheckpointLayout(folder / "checkpoint", 1)

@@ -1,8 +1,8 @@
-"""The driver, stopped at a named point: its own `main` with steps around which a trap lies.
+"""The driver with a fault at a named point: its own `main`, with some of its methods wrapped.
 
-`python -m faults.faulty_driver FOLDER [--fault JSON] [--transaction-seconds N] [--lock-seconds N] -- WORDS`. When the
-fault happens, `FOLDER/at-<point>` holds the time. For a fault of the broker the driver then waits until that file is
-gone, so that it meets a broker which is dead.
+`python -m faults.faulty_driver FOLDER [--fault JSON] [--transaction-seconds N] [--lock-seconds N] -- ARGUMENTS`. When
+the fault happens, the program writes the time to `FOLDER/at-<point>`. If the fault is one of the broker, the driver
+then waits until that file is deleted, which happens after the broker was killed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from faults.files import write_number
 from faults.schedule import Action, Fault, Point, Target, parse_fault
 
 HOLD_SECONDS = 300
-"""The longest wait for the broker's death."""
+"""How long the driver waits for the kill of the broker."""
 
 
 @dataclass(frozen=True)
 class Seam:
-    """A method of the driver, whose calls are visits of a point."""
+    """A method of the driver. Each of its calls is a visit of a point."""
 
     module: str
     owner: str
     method: str
     after: bool = False
-    """The point lies behind the call."""
+    """Whether the point is after the call, and not before it."""
 
 
 _RUN = Seam("dedup_job.stream.batch", "BatchRunner", "_run")
@@ -56,13 +56,13 @@ SEAMS: dict[Point, tuple[Seam, ...]] = {
 }
 
 SPANS = {Point.IN_COMMIT: 0.01, Point.RETURNED: 0.03, Point.STOPPING: 0.5, Point.RANDOM: 20.0}
-"""Seconds over which the fraction of a fault is spread, where it comes after the point and not at it."""
+"""A fault at these points happens within so many seconds after the point. The fault's fraction chooses the moment."""
 _FIRST_BATCH = 1.5
-"""Seconds: the length of the first batch, before there is one to go by."""
+"""Seconds. The length that is assumed for the first batch."""
 
 
-class Trap:
-    """Waits for the fault's visit, then does it."""
+class FaultInjector:
+    """Counts the visits of the fault's point, and carries the fault out at the visit that it names."""
 
     def __init__(self, fault: Fault, folder: Path) -> None:
         self._fault, self._folder = fault, folder
@@ -70,7 +70,7 @@ class Trap:
         self._entered = time.monotonic()
         self._last_batch = _FIRST_BATCH
 
-    def set(self) -> None:
+    def install(self) -> None:
         if self._fault.point is Point.RANDOM:
             self._later(SPANS[Point.RANDOM])
             return
@@ -121,7 +121,7 @@ class Trap:
         threading.Thread(target=watch, daemon=True).start()
 
     def _when_entry_comes(self, log: Path) -> None:
-        """Spark writes `.N.<random>.tmp` and renames it. Each number that comes is a visit."""
+        """Spark writes `.N.<random>.tmp` and renames it. Each new number is a visit."""
         seen = {_read_batch(name) for name in _list_names(log)}
 
         def watch() -> None:
@@ -150,7 +150,7 @@ class Trap:
                 pass
 
     def _signal(self, number: signal.Signals) -> None:
-        """Before there is a JVM, whatever is meant for it goes to Python."""
+        """As long as there is no JVM, Python gets the signals for it."""
         jvms = list_jvms(os.getpid())
         if self._fault.target is not Target.PYTHON:
             for jvm in jvms:
@@ -160,7 +160,7 @@ class Trap:
 
 
 def list_jvms(driver: int) -> list[int]:
-    """The children of the process that are Java."""
+    """The child processes that are Java."""
     children = [int(child) for file in Path(f"/proc/{driver}/task").glob("*/children") for child in file.read_text().split()]
     return [child for child in children if Path(f"/proc/{child}/comm").read_text().strip() == "java"]
 
@@ -170,17 +170,17 @@ def _list_names(folder: Path) -> list[str]:
 
 
 def _read_batch(name: str) -> str:
-    """Of an entry's file, its temporary one or the checksum of either."""
+    """The batch of a log entry, from the name of its file, of a temporary file or of a checksum file."""
     return name.strip(".").split(".")[0]
 
 
 def _list_state(state: Path) -> list[str]:
-    """Files of versions, also those still being written."""
+    """The files of state versions, also incomplete ones."""
     return [str(path) for path in state.glob("0/*/*[0-9a-z]") if "changelog" in path.name or "zip" in path.name]
 
 
 def wrap(seam: Seam, step: Callable[[Any], None]) -> None:
-    """Calls `step` with the object before or after each call of the method."""
+    """Makes each call of the method also call `step` with the object, before or after it."""
     owner = getattr(importlib.import_module(seam.module), seam.owner)
     original = getattr(owner, seam.method)
 
@@ -211,7 +211,7 @@ def set_transaction_timeout(seconds: int) -> None:
 
 
 def set_lock_seconds(seconds: float) -> None:
-    """How long the driver waits for the checkpoint's lock."""
+    """Sets how long the driver waits for the checkpoint's lock."""
     take_lock: Any = importlib.import_module("dedup_job.checkpoint.lock").take_lock
     take_lock.__defaults__ = (seconds,)
 
@@ -229,7 +229,7 @@ def main(arguments: list[str]) -> int:
     if found.lock_seconds is not None:
         set_lock_seconds(found.lock_seconds)
     if found.fault is not None:
-        Trap(found.fault, found.folder).set()
+        FaultInjector(found.fault, found.folder).install()
     from dedup_job.main import main as run_driver
 
     return run_driver(arguments[split + 1 :])

@@ -1,8 +1,8 @@
-"""The producer: a process of its own that sends the plan's records, no further than it is allowed to, through a broker that dies.
+"""The producer: a process of its own that sends the plan's records, while the broker is killed and starts again.
 
-`python -m faults.feed BOOTSTRAP TOPIC SEED RECORDS FOLDER`. It reads how many records it may send from `FOLDER/allowed`,
-and writes how many are stored to `FOLDER/fed`. An idempotent producer repeats what a dead broker did not answer, so that
-the topic holds each record of the plan once, and in order.
+`python -m faults.feed BOOTSTRAP TOPIC SEED RECORDS FOLDER` reads from `FOLDER/allowed` how many records it may send,
+and writes to `FOLDER/fed` how many the broker has stored. The producer is idempotent: it sends a record again when a
+killed broker has not answered, and the topic still holds each record once and in order.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from faults.files import build_environment, read_number, write_number
 from faults.plan import Plan, build_plan
 
 RECORDS_PER_SECOND = 15_000
-"""More than a driver takes, and little enough to leave it a core."""
+"""A driver reads fewer. A faster producer would take the driver's core."""
 _SLICE = 300
-"""Records between two looks at the clock and at what is allowed."""
+"""After so many records the producer checks the clock and reads how many it may send."""
 _STORED_SECONDS = 600
-"""Until a record must be stored, whatever happens to the broker meanwhile."""
+"""A record must be stored within this time, also if the broker is killed in the meantime."""
 
 
 class Feeder:
-    """The process, seen from the run."""
+    """The producer's process, seen from the run."""
 
     def __init__(self, folder: Path, bootstrap: str, topic: str, plan: Plan, tag: dict[str, str]) -> None:
         folder.mkdir(parents=True)
@@ -62,7 +62,7 @@ class _Sender:
             "bootstrap.servers": bootstrap,
             "enable.idempotence": True,
             "linger.ms": 5,
-            # Partitions that run apart in event time make records late: no more is on its way than a small part of a watermark.
+            # Partitions with different event times make records late, so few records may be unsent.
             "queue.buffering.max.messages": 2000,
             "message.timeout.ms": _STORED_SECONDS * 1000,
             "reconnect.backoff.max.ms": 1000,
@@ -89,10 +89,10 @@ class _Sender:
 
     def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:
-            raise RuntimeError(f"a record was not stored: {error}")
+            raise RuntimeError(f"the broker has not stored a record: {error}")
         self._stored += 1
 
-    def rest(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         self._producer.poll(seconds)
         if self._stored != self._written:
             self._written = self._stored
@@ -100,9 +100,9 @@ class _Sender:
 
     def finish(self) -> None:
         left = self._producer.flush(_STORED_SECONDS)
-        self.rest(0)
+        self.wait(0)
         if left:
-            raise RuntimeError(f"{left} records were not stored")
+            raise RuntimeError(f"the broker has not stored {left} records")
 
 
 def feed(bootstrap: str, topic: str, plan: Plan, folder: Path) -> None:
@@ -112,7 +112,7 @@ def feed(bootstrap: str, topic: str, plan: Plan, folder: Path) -> None:
         if index % _SLICE == 0:
             due = max(due + _SLICE / RECORDS_PER_SECOND, time.monotonic())
             while index >= allowed or time.monotonic() < due:
-                sender.rest(0.02)
+                sender.wait(0.02)
                 allowed = read_number(folder / "allowed")
         sender.send(plan, event, copy)
     sender.finish()

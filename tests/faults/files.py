@@ -1,4 +1,5 @@
-"""Numbers in files, by which the processes of a run tell each other how far they are, and how they are started."""
+"""Files with a number, by which the processes of a run tell each other how far they are; and the environment of a
+process."""
 
 from __future__ import annotations
 
@@ -9,14 +10,14 @@ from testbed.layout import CHECKOUT
 
 
 def write_number(path: Path, number: float) -> None:
-    """Whole or not at all."""
+    """Readers see the old number or the new one."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(repr(number))
     temporary.replace(path)
 
 
 def read_number(path: Path) -> int:
-    """0 where there is no such file yet."""
+    """0 as long as the file does not exist."""
     try:
         return int(float(path.read_text()))
     except FileNotFoundError:
@@ -24,7 +25,7 @@ def read_number(path: Path) -> int:
 
 
 def read_time(path: Path) -> float | None:
-    """Seconds since 1970; None where there is no such file."""
+    """Seconds since 1970; None as long as the file does not exist."""
     try:
         return float(path.read_text())
     except FileNotFoundError:
@@ -32,6 +33,6 @@ def read_time(path: Path) -> float | None:
 
 
 def build_environment(more: dict[str, str]) -> dict[str, str]:
-    """For our own modules, wherever the run was started from."""
+    """An environment in which Python finds this checkout's modules."""
     paths = os.pathsep.join(str(CHECKOUT / name) for name in ("crds", "job", "tests"))
     return {**os.environ, "PYTHONPATH": paths, **more}

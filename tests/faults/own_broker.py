@@ -1,4 +1,4 @@
-"""A Kafka broker of the run's own, so that it can be killed and started again on its data."""
+"""A Kafka broker that belongs to one test or run, which may kill it and start it again on its data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from kafka.broker import READER
 from testbed.layout import CHECKOUT, Layout
+from testbed.locks import file_lock
 from testbed.packages import JAVA_COMMANDS, ensure_system_packages
 from testbed.ports import find_free_ports
 
 ANSWER_SECONDS = 180
-"""Until the broker must answer: five on an idle machine."""
+"""The broker must answer within so many seconds. On an idle machine it takes five."""
 
 _POM = CHECKOUT / "tests" / "testbed" / "images" / "kafka" / "pom.xml"
 _CLUSTER_ID = "ZmF1bHRzLWthZmthLS0wMQ"
@@ -40,39 +42,35 @@ transaction.state.log.num.partitions=2
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
-# The plan's records are years old.
+# The records of a plan are years old.
 log.retention.ms=-1
-# A transaction that nobody ends is noticed soon after its time.
+# The broker aborts a transaction soon after its timeout.
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 """
 
 
-def fetch_broker_jars() -> Path:
-    """The folder with the broker's jars; whole or absent."""
+def ensure_broker_jars() -> Path:
+    """The folder of the broker's jars. It is complete or absent."""
     layout = Layout.of_this_checkout()
     ensure_system_packages(layout.log / "java.log", JAVA_COMMANDS)
     folder = layout.cache / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
-    if folder.is_dir():
-        return folder
-    layout.cache.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=layout.cache, prefix=".kafka-"))
-    try:
-        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-f", str(_POM), "-DincludeScope=runtime"]
-        subprocess.run([*command, f"-DoutputDirectory={partial}"], check=True, timeout=600)
-        partial.rename(folder)
-    except OSError:
+    with file_lock(layout.cache / ".kafka.lock", "the broker's jars, which are downloaded"):
         if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            partial = Path(tempfile.mkdtemp(dir=layout.cache, prefix=".kafka-"))
+            try:
+                command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-f", str(_POM), "-DincludeScope=runtime"]
+                subprocess.run([*command, f"-DoutputDirectory={partial}"], check=True, timeout=600)
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 class OwnBroker:
-    """Use it with `with`; the data stay in `folder`."""
+    """Use it with `with`. Its data stay in `folder`."""
 
     def __init__(self, folder: Path, jars: Path, environment: dict[str, str], settings: dict[str, str] | None = None) -> None:
-        """`settings`: of the broker, beside and over those above."""
+        """`settings` of the broker add to those above, or replace them."""
         self._folder, self._jars, self._environment = folder, jars, environment
         self._settings = settings or {}
         self._port, self._controller = find_free_ports(2)
@@ -98,13 +96,13 @@ class OwnBroker:
         self.kill()
 
     def _write_settings(self) -> None:
-        """Of two lines with one name the later counts."""
+        """Kafka uses the last of several lines with the same name."""
         settings = _SETTINGS.format(port=self._port, controller=self._controller, data=self._folder / "data")
         more = "".join(f"{name}={value}\n" for name, value in self._settings.items())
         (self._folder / "server.properties").write_text(settings + more)
 
     def configure(self, settings: dict[str, str]) -> None:
-        """Starts it again with these settings changed."""
+        """Restarts the broker with these settings changed."""
         self.kill()
         self._settings |= settings
         self._write_settings()
@@ -115,13 +113,14 @@ class OwnBroker:
         self._process = self._run_java("-Xmx512m", "kafka.Kafka")
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Sends SIGKILL, and waits for the end of the process."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def _run_java(self, heap: str, *words: str) -> subprocess.Popen[bytes]:
-        command = ["java", heap, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        command = ["java", heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
+        command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         command += ["-cp", f"{self._jars}/*", *words, str(self._folder / "server.properties")]
         environment = {**os.environ, **self._environment}
         with self.log.open("ab") as log:
@@ -130,7 +129,7 @@ class OwnBroker:
     def wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + ANSWER_SECONDS
         while not self.answers():
-            assert time.monotonic() < deadline, f"the broker does not answer:\n{self._read_log()}"
+            assert time.monotonic() < deadline, f"the broker does not answer after {ANSWER_SECONDS} s:\n{self._read_log()}"
 
     def answers(self) -> bool:
         assert self._process is not None and self._process.poll() is None, f"the broker has ended:\n{self._read_log()}"
@@ -148,13 +147,13 @@ class OwnBroker:
         admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(60)
 
     def open_reader(self, topic: str, isolation: str) -> tuple[Consumer, list[int]]:
-        """A consumer at the beginning of all partitions, and their numbers."""
-        settings = {**self._build_client(), "group.id": "faults", "isolation.level": isolation, "enable.partition.eof": True}
+        """A consumer at the start of all partitions, and the numbers of the partitions."""
+        settings = {**self._build_client(), **READER, "group.id": "faults", "isolation.level": isolation}
         consumer = Consumer({**settings, "enable.auto.commit": False})
         partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         return consumer, list(partitions)
 
     def _build_client(self) -> dict[str, Any]:
-        # librdkafka says on stderr that a broker is away, which is the purpose here.
+        # Without log_level librdkafka writes to stderr that the broker is away, which is intended here.
         return {"bootstrap.servers": self.bootstrap, "log_level": 0}

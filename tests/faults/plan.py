@@ -1,7 +1,8 @@
-"""What goes in: which events, in how many copies, in which order, down to the bytes. Pure, and the same for the same seed.
+"""The plan of a run: which events go in, in how many copies, in which order, with which bytes.
 
-Every record is a function of its event and its copy, so that millions of them are checked without being remembered. Some events are
-strays: late or invalid, each in one record, which is to be a dead letter.
+The module is pure: the same seed gives the same plan. A record is a function of its event and its copy, so the checks
+can build millions of records again and need not keep them. Some events are faulty: late or invalid. Each of them has
+one record, which must become a dead letter.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from dedup_api.faults import INVALID_FAULTS, Fault
-from faults.strays import SHIFTS, build_value
+from faults.faulty_records import SHIFTS, build_value
 
 Header = tuple[str, bytes | None]
 
 WATERMARK = timedelta(minutes=10)
 WATERMARKS = 6
-"""How many of them the event times span: keys also expire while the faults happen."""
+"""The event times span so many watermarks, so that keys also expire during the run."""
 COPIES_WITHIN = 25
-"""A copy comes at most 1/25 of all events after the first: closer than a watermark with much to spare, so none is late or forgotten."""
-MOST_COPIES = 3
-STRAYS_ONE_IN = 70
-"""One event in so many is invalid, and one in so many late: about one record in a hundred each."""
+"""A copy is at most 1/25 of all events behind the first. That is much less than a watermark, so no copy is late, and
+no key has expired."""
+MAX_COPIES = 3
+FAULTY_ONE_IN = 70
+"""One event in so many is invalid, and one in so many is late. Each of the two is about one record in a hundred."""
 FIRST_LATE = 5
-"""Late events stand behind this part of all: before a watermark has begun nothing is late."""
+"""Late events come only after the first fifth of all events, because nothing is late before the watermark moves."""
 
 _BEGIN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 _MASK = (1 << 64) - 1
@@ -58,7 +60,7 @@ _HEADERS: tuple[tuple[Header, ...], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """As Kafka holds it."""
+    """A record with everything that Kafka stores of it."""
 
     key: bytes | None
     value: bytes | None
@@ -68,7 +70,7 @@ class Record:
 
 
 def find_event(value: bytes | None) -> int | None:
-    """The event that a value says it is of; None for a value that no plan has made."""
+    """The event in the value; None when the value is not from a plan."""
     match = _ID.match(value or b"")
     return int(match.group(1)) if match else None
 
@@ -78,17 +80,17 @@ class Plan:
     seed: int
     events: int
     partitions: int = 4
-    """Of the source topic."""
+    """Partitions of the source topic."""
 
     def count_copies(self, event: int) -> int:
-        """One for most events, up to MOST_COPIES."""
-        if self._draw_stray(event) < 2:
+        """One for most events, and at most MAX_COPIES."""
+        if self._draw_faulty(event) < 2:
             return 1
         return (1, 1, 1, 1, 1, 1, 2, 3)[self._mix(event, 1) & 7]
 
     def find_fault(self, event: int) -> Fault | None:
-        """None for an event that is to be in the output."""
-        match self._draw_stray(event):
+        """None for an event that must come out."""
+        match self._draw_faulty(event):
             case 0:
                 return INVALID_FAULTS[self._mix(event, 6) % len(INVALID_FAULTS)]
             case 1 if event >= self.events // FIRST_LATE:
@@ -96,15 +98,15 @@ class Plan:
             case _:
                 return None
 
-    def _draw_stray(self, event: int) -> int:
-        return self._mix(event, 5) % STRAYS_ONE_IN
+    def _draw_faulty(self, event: int) -> int:
+        return self._mix(event, 5) % FAULTY_ONE_IN
 
     def find_time(self, event: int) -> datetime:
-        """The event time. Of an invalid event whose time cannot be read: what it would have been."""
+        """The event time. An invalid event without a readable time has the time that it would have as a valid one."""
         return _BEGIN + timedelta(microseconds=event * self._step) + SHIFTS.get(self.find_fault(event), timedelta())
 
     def build_record(self, event: int, copy: int) -> Record:
-        """Copies agree in key and value, and differ in timestamp and, mostly, in headers."""
+        """Copies have the same key and value. They differ in the timestamp and, mostly, in the headers."""
         headers = _HEADERS[self._mix(event, 16 + copy) % len(_HEADERS)]
         timestamp = self._begin_ms + event * self._step // 1000 + 1000 * copy
         return Record(self.find_key(event), self._build_value(event), headers, timestamp)
@@ -122,7 +124,7 @@ class Plan:
         return json.dumps(document, ensure_ascii=draw & 64 == 0).encode()
 
     def find_key(self, event: int) -> bytes | None:
-        """The Kafka key: none for one event in ten, and one in so many is empty."""
+        """The Kafka key. One event in ten has none, and a few have an empty one."""
         draw = self._mix(event, 3)
         if draw % 10 == 0:
             return None
@@ -130,17 +132,18 @@ class Plan:
         return f"ключ-{number}".encode() if number else b""
 
     def find_partition(self, event: int, copy: int) -> int:
-        """That of the key for most; records without a key, and every seventh, lie anywhere."""
+        """Most records are in the partition of their key. Records without a key, and every seventh, are in any
+        partition."""
         draw = self._mix(event, 3)
         scattered = draw % 10 == 0 or draw % 7 == 0
         return self._mix(event, 32 + copy) % self.partitions if scattered else ((draw >> 8) % self._keys) % self.partitions
 
     def find_position(self, event: int, copy: int) -> int:
-        """Grows in the order in which the records go in; has gaps."""
+        """A number that grows, with gaps, in the order in which the records go in."""
         return (self._find_slot(event, copy) << 36) | (event << 4) | copy
 
     def _find_slot(self, event: int, copy: int) -> int:
-        """The event before whose first copy this one goes in."""
+        """The event whose first copy follows this copy."""
         if copy == 0:
             return event
         draw = self._mix(event, 64 + copy)
@@ -149,7 +152,7 @@ class Plan:
         return event + 1 + (draw >> 8) % reach
 
     def list_all(self) -> Iterator[tuple[int, int]]:
-        """Every event and copy, in the order in which they go in."""
+        """All events and copies, in the order in which they go in."""
         waiting: list[tuple[int, int, int]] = []
         for event in range(self.events):
             for copy in range(1, self.count_copies(event)):
@@ -163,28 +166,28 @@ class Plan:
 
     @cached_property
     def records(self) -> int:
-        """How many go in."""
+        """The number of records that go in."""
         return sum(map(self.count_copies, range(self.events)))
 
     @cached_property
-    def strays(self) -> Counter[Fault]:
-        """How many records are to be dead letters."""
+    def faulty(self) -> Counter[Fault]:
+        """The number of records that must become dead letters, by fault."""
         faults = map(self.find_fault, range(self.events))
         return Counter(fault for fault in faults if fault is not None)
 
     @property
     def end(self) -> datetime:
-        """The event time behind the last one."""
+        """The event time of the event behind the last one."""
         return _BEGIN + timedelta(microseconds=self.events * self._step)
 
     @property
     def uniques(self) -> int:
-        """How many records are to be in the output."""
-        return self.events - self.strays.total()
+        """The number of records that must come out."""
+        return self.events - self.faulty.total()
 
     @cached_property
     def _step(self) -> int:
-        """Microseconds of event time from one event to the next."""
+        """Microseconds of event time between two events."""
         return max(1, int(WATERMARK.total_seconds() * 1_000_000) * WATERMARKS // self.events)
 
     @cached_property
@@ -196,7 +199,7 @@ class Plan:
         return max(3, self.events // 100)
 
     def _mix(self, number: int, purpose: int) -> int:
-        """64 bits that look random: the finalizer of SplitMix64."""
+        """64 pseudorandom bits, from the finalizer of SplitMix64."""
         x = (self.seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + purpose * 0xD1342543DE82EF95) & _MASK
         x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -204,7 +207,7 @@ class Plan:
 
 
 def build_plan(seed: int, records: int) -> Plan:
-    """At least so many records, and not three more."""
+    """A plan with at least so many records, and at most two more."""
     plan = Plan(seed, 1)
     events = count = 0
     while count < records:

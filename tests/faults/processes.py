@@ -1,4 +1,4 @@
-"""The processes of a run: drivers with a fault in them, and a way to find and end all that a run has started."""
+"""The processes of a run: drivers with a fault, and a tag by which the run finds and kills all its processes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from faults.schedule import Fault
 from kafka.driver import Driver
 
 TRANSACTION_SECONDS = 15
-"""How long a transaction may last in these runs: a process is frozen for longer."""
+"""A transaction may last so long in these runs. A frozen process stays frozen for longer."""
 _TAG = "DEDUP_FAULTS_RUN"
 _END_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Tag:
-    """A mark in the environment of every process of a run, which their children inherit."""
+    """A variable in the environment of every process of a run. Child processes inherit it."""
 
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -33,13 +33,13 @@ class Tag:
     def environment(self) -> dict[str, str]:
         return {_TAG: self.name}
 
-    def list_processes(self, more: str = "") -> list[int]:
-        """Those that bear the tag and have `more` in their environment."""
-        wanted = {f"{_TAG}={self.name}".encode(), *([more.encode()] if more else [])}
+    def list_processes(self, also: str = "") -> list[int]:
+        """The processes that have the tag, and the variable `also`, in their environment."""
+        wanted = {f"{_TAG}={self.name}".encode(), *([also.encode()] if also else [])}
         return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if wanted <= _read_environment(path)]
 
     def kill_all(self) -> None:
-        """SIGKILL until none is left."""
+        """Sends SIGKILL until no process is left."""
         deadline = time.monotonic() + _END_SECONDS
         while (left := self.list_processes()) and time.monotonic() < deadline:
             for process in left:
@@ -62,7 +62,8 @@ def _send(process: int, number: signal.Signals) -> None:
 
 
 class FaultyDriver(Driver):
-    """A driver whose `main` runs with a fault in it; `None` for a healthy one. The folder holds the checkpoint, as that of `Driver`."""
+    """A driver with a fault, or a healthy one if `fault` is None. The folder holds the checkpoint, as that of
+    `Driver` does."""
 
     def __init__(
         self, folder: Path, config: JobConfig, jars: Path, tag: Tag, environment: dict[str, str], fault: Fault | None, lock_seconds: float
@@ -94,11 +95,11 @@ class FaultyDriver(Driver):
         return self.folder / f"at-{self._fault.point}"
 
     def read_mark(self) -> float | None:
-        """When the fault happened, in seconds since 1970; None as long as it has not."""
+        """The time of the fault in seconds since 1970; None as long as it has not happened."""
         return read_time(self.mark)
 
     def poll(self) -> int | None:
-        """The exit code, if it has ended."""
+        """The exit code; None as long as the driver runs."""
         return self._process.poll()
 
     def thaw(self) -> None:
@@ -106,7 +107,7 @@ class FaultyDriver(Driver):
             _send(process, signal.SIGCONT)
 
     def find_reason(self) -> str | None:
-        """What the termination message says, if there is one."""
+        """The reason in the termination message; None without a message."""
         try:
             found = json.loads(self.termination_log.read_bytes())
         except (FileNotFoundError, ValueError):

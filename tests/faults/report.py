@@ -1,4 +1,4 @@
-"""What a run says, while it goes on and at its end. Pure."""
+"""What a run prints: its progress, and a report at the end. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from dedup_api.faults import Fault
 from dedup_api.spec import Delivery
 from dedup_job.checkpoint.totals import Totals
-from faults.check import Verdict
 from faults.commits import describe_recoveries
+from faults.output_check import Verdict
 from faults.plan import Plan
 
 
@@ -33,60 +33,60 @@ class Report:
     delivery: Delivery
     records: int
     events: int
-    """That are to be in the output."""
-    strays: Counter[Fault]
-    """That are to be dead letters."""
+    """Events that must come out."""
+    faulty: Counter[Fault]
+    """Records that must become dead letters, by fault."""
     batches: int
     max_offsets: int
     seconds: float
     recoveries: tuple[float, ...]
     totals: Totals
     verdict: Verdict
-    """On the output."""
-    letters: Verdict
-    """On the dead letters."""
+    """The result for the output."""
+    dead_letters: Verdict
+    """The result for the dead letters."""
     done: Counter[str] = field(default_factory=Counter)
-    """How often each fault happened, by names."""
+    """How often each fault happened."""
     ends: Counter[str] = field(default_factory=Counter)
-    """How drivers ended that were not killed."""
+    """Exit codes and reasons of the drivers that were not killed."""
     violations: tuple[str, ...] = ()
-    """What else must not be."""
+    """Other mistakes, a sentence each."""
 
     @property
     def failures(self) -> list[str]:
-        """What speaks against the run; empty when the promise held. AtLeastOnce may deliver twice."""
-        verdict, letters = (self._forgive(found).failures for found in (self.verdict, self.letters))
-        return [*verdict, *(f"{failure} of the dead letters" for failure in letters), *self.violations]
+        """All mistakes of the run. AtLeastOnce may repeat records."""
+        output, dead_letters = (self._allow_repeats(found).failures for found in (self.verdict, self.dead_letters))
+        return [*output, *(f"{failure} of the dead letters" for failure in dead_letters), *self.violations]
 
-    def _forgive(self, verdict: Verdict) -> Verdict:
-        return verdict if self.delivery is Delivery.EXACTLY_ONCE else replace(verdict, twice=0)
+    def _allow_repeats(self, verdict: Verdict) -> Verdict:
+        return verdict if self.delivery is Delivery.EXACTLY_ONCE else replace(verdict, repeated=0)
 
     @property
     def kills(self) -> int:
         return self.done["kill"]
 
     def describe(self) -> str:
-        late = self.strays[Fault.LATE]
-        invalid = self.strays.total() - late
+        late = self.faulty[Fault.LATE]
+        invalid = self.faulty.total() - late
         lines = [
             f"{self.delivery}, seed {self.seed}: {self.records:,} records of {self.events:,} events, {invalid:,} invalid and {late:,} late "
-            f"ones, in {self.batches} batches (maxOffsetsPerTrigger {self.max_offsets:,}), {self.seconds:.0f} s",
+            f"records, in {self.batches} batches (maxOffsetsPerTrigger {self.max_offsets:,}), {self.seconds:.0f} s",
             f"faults: {_list(self.done)}",
-            f"other ends of drivers: {_list(self.ends)}",
+            f"drivers that were not killed ended with: {_list(self.ends)}",
             f"from a kill to the next committed batch: {describe_recoveries(list(self.recoveries))}",
             f"the driver's own count: {self.totals.rows_in:,} in, {self.totals.rows_out:,} out, {self.totals.duplicates:,} duplicates, "
             f"{self.totals.late:,} late, {sum(self.totals.invalid.values()):,} invalid, {self.totals.dead_letters:,} dead letters",
-            f"out {_describe(self.verdict)}, out of order {self.verdict.disordered:,}",
+            f"out {_describe(self.verdict)}, out of order {self.verdict.out_of_order:,}",
             *self.verdict.examples,
-            f"dead letters {_describe(self.letters)}",
-            *self.letters.examples,
+            f"dead letters {_describe(self.dead_letters)}",
+            *self.dead_letters.examples,
             *self.violations,
         ]
         return "\n".join(lines)
 
 
 def _describe(verdict: Verdict) -> str:
-    counts = f"missing {verdict.missing:,}, twice {verdict.twice:,}, foreign {verdict.foreign:,}, changed {verdict.changed:,}"
+    counts = f"missing {verdict.missing:,}, repeated {verdict.repeated:,}, unexpected {verdict.unexpected:,}, changed {verdict.changed:,}"
     return f"{verdict.out:,}: {counts}"
 
 

@@ -1,4 +1,4 @@
-"""Which faults, where and in which order. Pure: a seed names the whole schedule, so a run can be repeated."""
+"""The schedule of a run: which faults happen, where and in which order. Pure: the same seed gives the same schedule."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Action(StrEnum):
     KILL = "kill"
     """SIGKILL of the target."""
     FREEZE = "freeze"
-    """SIGSTOP of the target for longer than a transaction may last, and a second driver meanwhile."""
+    """SIGSTOP of the target for longer than a transaction may last. A second driver starts during that time."""
     BROKER = "broker"
-    """SIGKILL of the broker, which comes back some seconds later. The target is unused."""
+    """SIGKILL of the broker, which starts again some seconds later. The target is unused."""
     SECOND = "second"
     """A second driver on the same checkpoint, beside a healthy one. The target is unused."""
 
@@ -28,38 +28,38 @@ class Target(StrEnum):
 
 
 class Point(StrEnum):
-    """Where in the life of a batch, in its order; each is reached in every batch."""
+    """Where in a batch the fault happens. Every batch reaches the points in this order."""
 
     BEFORE_OFFSETS = "before-offsets"
-    """Spark is about to put the offset log's entry into its place."""
+    """Spark is about to rename the offset log's entry to its final name."""
     PLANNED = "planned"
-    """foreachBatch is entered, nothing is written."""
+    """Spark has called foreachBatch, and nothing is written yet."""
     AFTER_OFFSETS = "after-offsets"
-    """The offset log is on disk, the transaction has not begun."""
+    """The offset log is on disk, and the transaction has not started."""
     MID_TASK = "mid-task"
-    """While tasks send rows."""
+    """Tasks are sending rows."""
     IN_STATE_UPLOAD = "in-state-upload"
     """The first state file of the batch has appeared on the volume."""
     IN_TRANSACTION = "in-transaction"
-    """All rows are sent, the marker is not."""
+    """All rows are sent, and the marker is not."""
     BEFORE_COMMIT = "before-commit"
-    """The marker is sent, the transaction is not committed."""
+    """The marker is sent, and the transaction is not committed."""
     IN_COMMIT = "in-commit"
-    """While the brokers commit."""
+    """The broker is committing the transaction."""
     AFTER_COMMIT = "after-commit"
-    """The rows are in the output, Spark has not heard of it."""
+    """The rows are in the output, and foreachBatch has not returned."""
     RETURNED = "returned"
-    """foreachBatch has returned, Spark is about to commit."""
+    """foreachBatch has returned, and Spark is about to commit."""
     STOPPING = "stopping"
-    """SIGTERM was sent a moment ago."""
+    """The driver got SIGTERM a moment ago."""
     RANDOM = "random"
-    """Some seconds after the start, wherever the driver is then."""
+    """Some seconds after the start of the driver, in any step."""
 
 
 ALL_POINTS = tuple(Point)
 _OF_TRANSACTIONS = (Point.AFTER_OFFSETS, Point.IN_TRANSACTION, Point.BEFORE_COMMIT, Point.IN_COMMIT)
 WITHOUT_TRANSACTION = tuple(point for point in Point if point not in _OF_TRANSACTIONS)
-MOST_VISITS = 4
+MAX_VISITS = 4
 _FROZEN = (Point.IN_TRANSACTION, Point.MID_TASK, Point.BEFORE_COMMIT, Point.PLANNED)
 _WITHOUT_BROKER = (
     Point.MID_TASK,
@@ -82,9 +82,10 @@ class Fault:
     point: Point
     target: Target
     visit: int
-    """Which time a run of the driver reaches the point, from 1: often that is in a batch which is repeated."""
+    """The fault happens when the driver reaches the point for this time; 1 is the first, which is often in a
+    repeated batch."""
     fraction: float
-    """From 0 to 1: how far into the point's span of time, and how long a broker stays away."""
+    """From 0 to 1. It chooses the moment after the point, and how long the broker stays dead."""
 
     def __str__(self) -> str:
         target = "" if self.action in (Action.BROKER, Action.SECOND) else f" {self.target}"
@@ -101,17 +102,17 @@ def parse_fault(text: str) -> Fault:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many of each."""
+    """How many faults of each kind."""
 
     kills: int
     broker_kills: int = 0
     freezes: int = 0
     second_drivers: int = 0
-    """Besides those that every freeze brings."""
+    """Without those that start during a freeze."""
 
 
 def build_schedule(seed: int, counts: Counts, points: tuple[Point, ...]) -> list[Fault]:
-    """Every point comes up before one comes up again, with every target in turn."""
+    """Every point is used before a point is used again, with every target in turn."""
     draw = random.Random(f"faults {seed}")
     frozen = tuple(point for point in _FROZEN if point in points)
     brokerless = tuple(point for point in _WITHOUT_BROKER if point in points)
@@ -130,7 +131,7 @@ def _build(draw: random.Random, action: Action, count: int, points: tuple[Point,
     targets, places = draw.sample(list(Target), len(Target)), draw.sample(points, len(points))
     for number in range(count):
         turn, place = divmod(number, len(places))
-        # A repeated batch is where mistakes show, so the first visit is twice as likely as another.
-        visit = draw.choice((1, 1, *range(2, MOST_VISITS + 1)))
+        # Mistakes show in repeated batches, so the first visit is twice as likely as another.
+        visit = draw.choice((1, 1, *range(2, MAX_VISITS + 1)))
         faults.append(Fault(action, places[place], targets[(turn + place) % len(targets)], visit, draw.random()))
     return faults

@@ -1,4 +1,5 @@
-"""The run: a broker, a producer, and drivers that are killed one after the other until the schedule is done. Then the verdict."""
+"""A fault run: a broker, a producer, and drivers that get the faults of the schedule one after the other; then the
+checks."""
 
 from __future__ import annotations
 
@@ -19,45 +20,48 @@ from confluent_kafka import Message
 from dedup_api.exits import ExitCode, find_meaning
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import Delivery
-from faults.check import check, check_totals
-from faults.commits import Commits, Outage, list_recoveries, make_checkpoint
+from faults.commits import Commits, Outage, build_layout, list_recoveries
+from faults.dead_letter_check import check_dead_letters
 from faults.feed import Feeder
-from faults.letters import check_letters
-from faults.own_broker import OwnBroker, fetch_broker_jars
+from faults.output_check import check_output, check_totals
+from faults.own_broker import OwnBroker, ensure_broker_jars
 from faults.plan import FIRST_LATE, WATERMARK, Plan, Record, build_plan
 from faults.processes import TRANSACTION_SECONDS, FaultyDriver, Tag
 from faults.report import Progress, Report
-from faults.schedule import MOST_VISITS, Action, Counts, Fault, Point, Target, build_schedule, list_points
+from faults.schedule import MAX_VISITS, Action, Counts, Fault, Point, Target, build_schedule, list_points
 from kafka.broker import read_messages
 from kafka.driver import build_config
 from kafka.jars import ensure_class_archive, ensure_connector_jars
 
-SOURCE, SINK, LETTERS = "faults-in", "faults-out", "faults-dead"
+SOURCE, SINK, DEAD_LETTERS = "faults-in", "faults-out", "faults-dead"
 SINK_PARTITIONS = 3
-LETTER_PARTITIONS = 2
+DEAD_LETTER_PARTITIONS = 2
 
 POLL = 0.1
 REPORT_SECONDS = 5.0
-STILL_SECONDS = 300.0
-"""Without a commit, a fault or an end of the driver: the run has failed. Ten on an idle machine."""
-MOST_ENDS = 10
-"""In a row, of drivers that end by themselves before anything else has happened."""
+NO_PROGRESS_SECONDS = 300.0
+"""The run fails after so long without a commit, a new record of the producer, or what it waits for. On an idle
+machine that takes ten seconds."""
+MAX_ENDS = 10
+"""The run fails when so many drivers in a row end before their fault could happen."""
 FROZEN_SECONDS = TRANSACTION_SECONDS + 5.0
 LOCK_SECONDS = 60.0
 SECOND_LOCK_SECONDS = 5.0
-"""The second driver gives up while the first one still holds the checkpoint."""
+"""A second driver waits for the lock for less time than the first one holds it."""
 OWN_COMMITS_AFTER = 2.0
-"""Seconds after its start: no driver commits sooner."""
+"""Seconds. No driver commits so soon after its start."""
 REST_FACTOR = 8
-"""How much larger batches are when no fault is to come: small ones are there to have many for each fault."""
+"""After the last fault the batches are so many times larger. Before it they are small, so that each fault sees
+several."""
 FIRST_BATCHES = 2
-"""Nothing in them is late: the watermark after the first one counts from the third on. They stay small, to end before late records come."""
-LONGEST_AWAY = 8.0
-"""Seconds that the broker stays away."""
+"""Nothing in these batches is late, because the watermark after the first one counts from the third batch on. They
+must be small, so that they end before the late records."""
+MAX_BROKER_OUTAGE = 8.0
+"""Seconds from the kill of the broker to its next start, at most."""
 
 
 class SoakFailed(Exception):
-    """The run could not go on: not a verdict, but as bad."""
+    """The run could not continue. That counts as a mistake of the driver, too."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class Settings:
     counts: Counts
     delivery: Delivery = Delivery.EXACTLY_ONCE
     points: tuple[Point, ...] | None = None
-    """Where drivers are killed; everywhere that the delivery knows if None."""
+    """The points of the kills; None means all points of the delivery."""
     keep: bool = False
-    """Leave the folder of the run where it is."""
+    """Whether to keep the folder of the run."""
 
 
 @dataclass
@@ -86,15 +90,15 @@ class Soak:
         self.plan: Plan = build_plan(settings.seed, settings.records)
         self.schedule = build_schedule(settings.seed, settings.counts, settings.points or list_points(settings.delivery))
         self.share = self.plan.records // (len(self.schedule) + 1)
-        self.batch = max(100, min(self.share // MOST_VISITS, self.plan.records // FIRST_LATE // FIRST_BATCHES // 2))
+        self.batch = max(100, min(self.share // MAX_VISITS, self.plan.records // FIRST_LATE // FIRST_BATCHES // 2))
         self.progress = Progress(self.plan, len(self.schedule))
         self.outages: list[Outage] = []
         self.kills: list[float] = []
-        """Times of those that no driver has followed yet."""
+        """The times of the kills after which no driver has started yet."""
         self.done: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.violations: list[str] = []
-        self._told = 0.0
+        self._printed_at = 0.0
 
     def run(self) -> Report:
         note(f"seed {self.settings.seed}: {self.plan.records:,} records of {self.plan.uniques:,} events, {len(self.schedule)} faults")
@@ -104,61 +108,62 @@ class Soak:
             self.jars = ensure_connector_jars()
             archive = ensure_class_archive(self.jars)
             self.environment = {"DEDUP_CLASS_ARCHIVE": str(archive), "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
-            self.broker = stack.enter_context(OwnBroker(self.folder / "broker", fetch_broker_jars(), self.tag.environment))
+            self.broker = stack.enter_context(OwnBroker(self.folder / "broker", ensure_broker_jars(), self.tag.environment))
             self._prepare()
             self.feeder = stack.enter_context(Feeder(self.folder / "feed", self.broker.bootstrap, SOURCE, self.plan, self.tag.environment))
             for index, fault in enumerate(self.schedule):
                 self.feeder.allow(self.share * (index + 1))
-                self._suffer(fault)
+                self._inject(fault)
                 self.progress.faults = index + 1
             self._finish()
-            return self._judge()
+            return self._build_report()
 
     def _prepare(self) -> None:
-        # The plan's records are years old, and the default would delete them.
+        # The plan's records are years old, and the broker would delete them by default.
         self.broker.create(SOURCE, self.plan.partitions, {"retention.ms": "-1"})
         self.broker.create(SINK, SINK_PARTITIONS, {"retention.ms": "-1"})
-        self.broker.create(LETTERS, LETTER_PARTITIONS, {"retention.ms": "-1"})
+        self.broker.create(DEAD_LETTERS, DEAD_LETTER_PARTITIONS, {"retention.ms": "-1"})
         self.config = self._build_config(self.batch)
         self.home = self.folder / "driver"
         self.home.mkdir()
-        self.commits = Commits(make_checkpoint(self.home), SOURCE)
+        self.commits = Commits(build_layout(self.home), SOURCE)
 
     def _build_config(self, max_offsets: int) -> JobConfig:
         source = {"bootstrapServers": self.broker.bootstrap, "topic": SOURCE, "maxOffsetsPerTrigger": max_offsets}
         sink = {"kafka": {"topic": SINK, "delivery": self.settings.delivery}}
-        strays = {"onInvalid": "DeadLetter", "onLate": "DeadLetter", "deadLetter": {"topic": LETTERS}}
+        dead_letters = {"onInvalid": "DeadLetter", "onLate": "DeadLetter", "deadLetter": {"topic": DEAD_LETTERS}}
         watermark = f"{int(WATERMARK.total_seconds())}s"
-        return build_config(self.broker.bootstrap, SOURCE, SINK, source=source, sink=sink, watermark=watermark, **strays)
+        return build_config(self.broker.bootstrap, SOURCE, SINK, source=source, sink=sink, watermark=watermark, **dead_letters)
 
     def _start(self, fault: Fault | None, folder: Path | None = None, lock_seconds: float = LOCK_SECONDS) -> FaultyDriver:
         return FaultyDriver(folder or self.home, self.config, self.jars, self.tag, self.environment, fault, lock_seconds)
 
-    def _suffer(self, fault: Fault) -> None:
-        """Starts drivers until one has met the fault, and leaves none running."""
+    def _inject(self, fault: Fault) -> None:
+        """Starts drivers until the fault has happened to one. Afterwards no driver runs."""
         self.progress.doing = str(fault)
-        for attempt in range(MOST_ENDS):
-            # A driver that stops before it can be killed is given less time for it.
+        for attempt in range(MAX_ENDS):
+            # A driver that stops before it can be killed gets less time in the next attempt.
             tried = replace(fault, fraction=fault.fraction / 2**attempt) if fault.point is Point.STOPPING else fault
             with self._start(tried) as driver:
                 self._count_from(driver)
                 if self._wait_for_fault(driver):
-                    self._act(fault, driver)
+                    self._carry_out(fault, driver)
                     return
                 self._note_end(driver, asked=fault.point is Point.STOPPING)
-        raise SoakFailed(f"{MOST_ENDS} drivers ended by themselves before this could happen: {fault}\n{driver.read_output()}")
+        raise SoakFailed(f"{MAX_ENDS} drivers ended before this fault could happen: {fault}\n{driver.read_output()}")
 
     def _count_from(self, driver: FaultyDriver) -> None:
-        """From when commits are this driver's own, and not those of a JVM that outlives the kill of its Python process."""
+        """Counts commits as this driver's own only some time after its start. Earlier ones may be of the JVM of a
+        killed driver."""
         self.outages += [Outage(at, driver.started + OWN_COMMITS_AFTER) for at in self.kills]
         self.kills.clear()
 
     def _wait_for_fault(self, driver: FaultyDriver) -> bool:
-        """False when the driver has ended without it."""
+        """False when the driver has ended before the fault."""
         self._wait(lambda: driver.read_mark() is not None or driver.poll() is not None, driver)
         return driver.read_mark() is not None
 
-    def _act(self, fault: Fault, driver: FaultyDriver) -> None:
+    def _carry_out(self, fault: Fault, driver: FaultyDriver) -> None:
         at = driver.read_mark() or time.time()
         self.done[str(fault.action)] += 1
         match fault.action:
@@ -176,7 +181,7 @@ class Soak:
                 self.broker.kill()
                 killed = time.time()
                 driver.mark.unlink()
-                self._wait(lambda: time.time() > killed + LONGEST_AWAY * fault.fraction)
+                self._wait(lambda: time.time() > killed + MAX_BROKER_OUTAGE * fault.fraction)
                 self.broker.start()
                 self._wait(self.broker.answers)
                 self.outages.append(Outage(killed, killed))
@@ -185,13 +190,13 @@ class Soak:
         self._stop_after_next_commit(driver)
 
     def _wait_for_end(self, driver: FaultyDriver, fault: Fault) -> None:
-        """A Python process whose JVM was killed ends by itself."""
+        """A driver whose JVM was killed must end without another signal."""
         self._wait(lambda: driver.poll() is not None, driver)
         if fault.target is Target.JVM:
             self._note_end(driver, asked=fault.point is Point.STOPPING)
 
     def _start_second(self, first: FaultyDriver) -> None:
-        """On the same checkpoint: it must end, and say why."""
+        """Starts a second driver on the same checkpoint. It must end with the right exit code."""
         folder = self.folder / f"second-{self.done['second driver']}"
         folder.mkdir()
         (folder / "checkpoint").symlink_to(first.checkpoint)
@@ -202,7 +207,8 @@ class Soak:
                 self.violations.append(f"a second driver on the checkpoint ended with {second.poll()}:\n{second.read_output()[-2000:]}")
 
     def _stop_after_next_commit(self, driver: FaultyDriver) -> None:
-        """What the fault has left alive must go on, or end in a way that the next start puts right; then it is stopped."""
+        """After the fault the driver must continue, or end with an error after which a restart helps. Stops it after
+        its next commit."""
         moment = time.time()
         self._wait(lambda: self.commits.has_committed_since(moment) or self._is_caught_up() or driver.poll() is not None, driver)
         if driver.poll() is None:
@@ -224,11 +230,11 @@ class Soak:
             raise SoakFailed(f"a driver ended with {code} {reason}:\n{driver.read_output()}")
 
     def _finish(self) -> None:
-        """A healthy driver reads the rest, and is stopped as a pod is."""
+        """Lets a healthy driver read the rest, and stops it as a pod is stopped."""
         self.feeder.allow(self.plan.records)
         self.config = self._build_config(self.batch * (REST_FACTOR if self.commits.last >= FIRST_BATCHES - 1 else 1))
         self.progress.doing = "reading the rest"
-        for _ in range(MOST_ENDS):
+        for _ in range(MAX_ENDS):
             with self._start(None) as driver:
                 self._count_from(driver)
                 self._wait(lambda: self.commits.count_read() >= self.plan.records or driver.poll() is not None, driver)
@@ -238,27 +244,30 @@ class Soak:
                     self._note_end(driver, asked=True)
                     return
                 self._note_end(driver, asked=False)
-        raise SoakFailed(f"no driver reads the rest:\n{driver.read_output()}")
+        raise SoakFailed(f"{MAX_ENDS} drivers ended before they had read the rest:\n{driver.read_output()}")
 
     def _wait(self, condition: Callable[[], bool], driver: FaultyDriver | None = None) -> None:
-        """Until the condition holds; SoakFailed when for long neither that nor a commit or a record of the producer has come."""
-        deadline, last = time.monotonic() + STILL_SECONDS, None
+        """Waits until the condition holds. Raises SoakFailed when the driver has committed nothing, and the producer
+        has sent nothing, for NO_PROGRESS_SECONDS."""
+        deadline, last = time.monotonic() + NO_PROGRESS_SECONDS, None
         while not condition():
-            self.commits.look()
+            self.commits.update()
             self.feeder.check()
-            self._tell()
+            self._print_progress()
             state = (self.commits.last, self.feeder.read_fed())
             if state != last:
-                deadline, last = time.monotonic() + STILL_SECONDS, state
+                deadline, last = time.monotonic() + NO_PROGRESS_SECONDS, state
             if time.monotonic() > deadline:
                 output = "" if driver is None else driver.read_output()
-                raise SoakFailed(f"nothing has happened for {STILL_SECONDS:.0f} s: {self.progress.doing}\n{output}")
+                raise SoakFailed(
+                    f"no commit and no new record for {NO_PROGRESS_SECONDS:.0f} s, at the fault: {self.progress.doing}\n{output}"
+                )
             time.sleep(POLL)
-        self.commits.look()
+        self.commits.update()
 
-    def _tell(self) -> None:
-        if time.monotonic() - self._told > REPORT_SECONDS:
-            self._told = time.monotonic()
+    def _print_progress(self) -> None:
+        if time.monotonic() - self._printed_at > REPORT_SECONDS:
+            self._printed_at = time.monotonic()
             totals = self.commits.read_totals()
             note(
                 self.progress.describe(
@@ -266,21 +275,21 @@ class Soak:
                 )
             )
 
-    def _judge(self) -> Report:
+    def _build_report(self) -> Report:
         note("comparing the output with the plan")
         keeps_timestamps = self.settings.delivery is Delivery.EXACTLY_ONCE
-        verdict = check(self.plan, read_output(self.broker, SINK), keeps_timestamps)
-        letters = check_letters(self.plan, read_output(self.broker, LETTERS), SOURCE, keeps_timestamps)
-        hanging = {topic: count_hanging(self.broker, topic) for topic in (SINK, LETTERS)}
+        verdict = check_output(self.plan, read_output(self.broker, SINK), keeps_timestamps)
+        dead_letters = check_dead_letters(self.plan, read_output(self.broker, DEAD_LETTERS), SOURCE, keeps_timestamps)
+        hanging = {topic: count_hanging(self.broker, topic) for topic in (SINK, DEAD_LETTERS)}
         totals = self.commits.read_totals()
         violations = [*self.violations, *check_totals(self.plan, totals)]
-        violations += [f"{count} records of {topic} lie behind an open transaction" for topic, count in hanging.items() if count]
+        violations += [f"{count} records of {topic} are behind an open transaction" for topic, count in hanging.items() if count]
         return Report(
             seed=self.settings.seed,
             delivery=self.settings.delivery,
             records=self.plan.records,
             events=self.plan.uniques,
-            strays=self.plan.strays,
+            faulty=self.plan.faulty,
             batches=self.commits.last + 1,
             max_offsets=self.batch,
             seconds=time.time() - self.began,
@@ -289,7 +298,7 @@ class Soak:
             recoveries=tuple(list_recoveries(self.outages, list(self.commits.times.values()))),
             totals=totals,
             verdict=verdict,
-            letters=letters,
+            dead_letters=dead_letters,
             violations=tuple(violations),
         )
 
@@ -309,7 +318,7 @@ def build_record(message: Message) -> Record:
 
 
 def count_hanging(broker: OwnBroker, topic: str) -> int:
-    """Offsets that a read-committed consumer cannot reach, because a transaction before them has not ended."""
+    """How many offsets a read-committed consumer cannot reach because a transaction before them is open."""
     left = 0
     consumers = {isolation: broker.open_reader(topic, isolation)[0] for isolation in ("read_committed", "read_uncommitted")}
     try:
@@ -328,7 +337,7 @@ def run_soak(settings: Settings) -> Report:
         return Soak(settings, folder).run()
     finally:
         if settings.keep:
-            note(f"kept: {folder}")
+            note(f"the folder of the run is kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The short form of `make soak`, and that its check can fail."""
+"""The short form of `make soak`, and a run in which its checks must find repeated records."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from faults.schedule import Counts, Point
 from faults.soak import Settings, run_soak
 
 SEED = 20260
-"""Fixed, so that a failure repeats; `make soak` draws another each time."""
+"""Fixed, so that a failure can be repeated. `make soak` uses another seed each time."""
 
 
 @pytest.mark.timeout(1800)
-def test_every_event_is_in_the_output_once_whatever_is_killed() -> None:
-    """Each point once, with a driver, a JVM or both killed there."""
+def test_every_event_comes_out_once_although_driver_jvm_and_broker_are_killed() -> None:
+    """At each point the driver, its JVM or both are killed once."""
     counts = Counts(kills=len(Point), broker_kills=1, freezes=1, second_drivers=0)
     report = run_soak(Settings(SEED, 150_000, counts))
     print(report.describe())
@@ -23,19 +23,19 @@ def test_every_event_is_in_the_output_once_whatever_is_killed() -> None:
     assert report.verdict.out == report.events
     assert (report.kills, report.done["broker"], report.done["freeze"], report.done["second driver"]) == (len(Point), 1, 1, 1)
     assert {point for point in Point if report.done[f"kill at {point}"]} == set(Point)
-    assert report.letters.out == report.strays.total() and set(report.strays) == set(Fault)
+    assert report.dead_letters.out == report.faulty.total() and set(report.faulty) == set(Fault)
 
 
 @pytest.mark.timeout(900)
-def test_the_check_sees_what_at_least_once_delivers_twice() -> None:
-    """The same run without transactions, killed between the sink and Spark's commit."""
+def test_the_check_finds_the_records_that_at_least_once_repeats() -> None:
+    """Drivers without transactions are killed between the write to the output and Spark's commit."""
     settings = Settings(SEED, 20_000, Counts(kills=3), Delivery.AT_LEAST_ONCE, points=(Point.AFTER_COMMIT,))
     report = run_soak(settings)
     print(report.describe())
     verdict = report.verdict
-    assert verdict.twice > 0, report.describe()
-    assert verdict.out == report.events + verdict.twice
-    assert report.letters.twice > 0, report.describe()
-    assert report.letters.out == report.strays.total() + report.letters.twice
-    assert report.failures == [], "nothing but that"
+    assert verdict.repeated > 0, report.describe()
+    assert verdict.out == report.events + verdict.repeated
+    assert report.dead_letters.repeated > 0, report.describe()
+    assert report.dead_letters.out == report.faulty.total() + report.dead_letters.repeated
+    assert report.failures == [], "the run must have no mistakes except repeated records"
     assert report.kills == 3

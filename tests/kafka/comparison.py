@@ -62,7 +62,8 @@ class _Totals:
 
 
 def compare(observed: Observed, rules: Rules) -> list[str]:
-    """One sentence for each disagreement of job and model. The job must write dead letters for late and invalid records."""
+    """One sentence for each disagreement of job and model. The job must write dead letters for late and invalid
+    records."""
     by_number = {get_number(record): record for record in observed.source}
     out = Counter(get_number(record) for record in observed.output)
     seen = {by_number[number].place for number in out}

@@ -1,4 +1,5 @@
-"""What the tests with a real broker and a real Spark share: the jars, the broker, a JVM for drivers, and a Spark session."""
+"""What the tests with a real broker and a real Spark share: the jars, the broker, a JVM for drivers, and a Spark
+session."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ from dedup_api.job_config import JobConfig
 from dedup_job.jvm.memory import build_memory_plan
 from dedup_job.jvm.process import connect_gateway, start_jvm
 from dedup_job.stream.session import build_spark_conf, start_session
-from kafka.broker import Broker, find_broker
+from faults.own_broker import OwnBroker, ensure_broker_jars
+from kafka.broker import Broker
 from kafka.driver import Driver, build_config
 from kafka.jars import FASTER_START, ensure_class_archive, ensure_connector_jars
 from kafka.shared_jvm import DriverHost, SharedJvmDriver
+from testbed.layout import KAFKA_BOOTSTRAP
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -31,8 +34,16 @@ def connector_jars() -> Path:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Broker:
-    return find_broker()
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The broker that DEDUP_TEST_BOOTSTRAP names, else the test bed's if it runs, else one that the tests start."""
+    named = os.environ.get("DEDUP_TEST_BOOTSTRAP")
+    broker = Broker(named or KAFKA_BOOTSTRAP)
+    if broker.answers():
+        yield broker
+        return
+    assert named is None, f"DEDUP_TEST_BOOTSTRAP names {named}, where no broker answers: start it or unset the variable"
+    with OwnBroker(tmp_path_factory.mktemp("broker") / "kafka", ensure_broker_jars(), {}) as own_broker:
+        yield Broker(own_broker.bootstrap)
 
 
 @pytest.fixture(scope="session")

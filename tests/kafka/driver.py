@@ -30,8 +30,8 @@ POLL = 0.1
 
 
 def build_config(bootstrap: str, source_topic: str, sink_topic: str | None, **changes: Any) -> JobConfig:
-    """The settings of a small job; `changes` are top-level fields of `job.json`. The job has the name of its source topic,
-    so that it does not wait for the transactions of another test's job."""
+    """The settings of a small job; `changes` are top-level fields of `job.json`. The job has the name of its source
+    topic, so that it does not wait for the transactions of another test's job."""
     document: dict[str, Any] = {
         "namespace": NAMESPACE,
         "name": source_topic,

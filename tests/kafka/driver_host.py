@@ -1,11 +1,11 @@
 """Starts one JVM and forks drivers that use it, one driver at a time.
 
-`python -m kafka.driver_host FOLDER` reads orders from stdin and answers on stdout, one line of JSON each. Most of a short
-driver's time goes into the imports of Python and into a JVM that has yet to load and compile Spark. Here both are done
-once. Everything else is the shipped driver: `main.main` in a process of its own, with its own Spark session, HTTP server,
-signals and exit code. Two things differ. The JVM does not end with the driver: the driver stops its Spark session, closes
-its Kafka producer, and resets the static fields of our Java classes. The JVM does not hold the checkpoint's lock.
-Therefore tests of the process itself (kills, the lock, a JVM that dies) must use `driver.Driver`.
+`python -m kafka.driver_host FOLDER` reads orders from stdin and answers on stdout, one line of JSON each. Most of a
+short driver's time goes into the imports of Python and into a JVM that has yet to load and compile Spark. Here both are
+done once. Everything else is the shipped driver: `main.main` in a process of its own, with its own Spark session, HTTP
+server, signals and exit code. Two things differ. The JVM does not end with the driver: the driver stops its Spark
+session, closes its Kafka producer, and resets the static fields of our Java classes. The JVM does not hold the
+checkpoint's lock. Therefore tests of the process itself (kills, the lock, a JVM that dies) must use `driver.Driver`.
 """
 
 from __future__ import annotations

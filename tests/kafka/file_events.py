@@ -1,7 +1,8 @@
-"""Reads from a recording of strace what a program did to the files of a folder, and builds what a crash would leave of them.
+"""Reads from a recording of strace what a program did to the files of a folder, and builds what a crash would leave of
+them.
 
-A crash of the processes leaves everything that was done before it. A power cut takes away what was not synced: the content
-of a file without fsync of the file, and a new, changed or removed name without fsync of its folder.
+A crash of the processes leaves everything that was done before it. A power cut takes away what was not synced: the
+content of a file without fsync of the file, and a new, changed or removed name without fsync of its folder.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Event:
 
 
 def build_strace_prefix(output: Path) -> tuple[str, ...]:
-    """strace runs as a child of the program, so the process that was started is the program. strace ends with the program's
-    last process."""
+    """strace runs as a child of the program, so the process that was started is the program. strace ends with the
+    program's last process."""
     options = ("-f", "-D", "-y", "-qq", "--seccomp-bpf", "-s", str(STRING_BYTES), "-e", f"trace={CALLS}", "-e", "signal=none")
     return ("strace", *options, "-o", str(output))
 
@@ -165,8 +166,8 @@ class Disk:
         return {path: file.content for path, file in self.seen.items()}
 
     def cut_power(self, choice: random.Random | str) -> Tree:
-        """`empty` and `half` say what is left of content that is not synced. With `names`, names that are not synced are lost.
-        A random generator chooses any outcome for each file."""
+        """`empty` and `half` say what is left of content that is not synced. With `names`, names that are not synced
+        are lost. A random generator chooses any outcome for each file."""
         tree: Tree = {}
         for path in sorted(self.seen.keys() | self.named.keys()):
             left = choice.choice(_build_outcomes(self.seen.get(path), self.named.get(path))) if isinstance(choice, random.Random) else None
@@ -211,8 +212,8 @@ def write_tree(tree: Tree, folder: Path) -> None:
 
 
 class Pool:
-    """Writes trees that have most of their files in common. It writes each content once, and links to it. The program that
-    uses the trees must change no file in place."""
+    """Writes trees that have most of their files in common. It writes each content once, and links to it. The
+    program that uses the trees must change no file in place."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)

@@ -1,4 +1,5 @@
-"""The driver's jars and its class archive for tests that run the driver outside its image. Both are made once and cached."""
+"""The driver's jars and its class archive for tests that run the driver outside its image. Both are made once and
+cached."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """A model in plain Python of what a job must do with every record. It is written from the documentation, not from the
 driver's code.
 
-It knows one kind of job: one JSON object per record, with the event time and the key in its fields. The model is given two
-things that it cannot know. Spark chooses where a batch starts and ends, and when it is planned; the offset log says so. And
-where a batch holds several copies of a key, a shuffle decides which of them comes out. Copies may have different times, and
-the time of that copy decides how long the key is remembered. For this purpose alone the model uses the copy that came out.
+It knows one kind of job: one JSON object per record, with the event time and the key in its fields. The model is given
+two things that it cannot know. Spark chooses where a batch starts and ends, and when it is planned; the offset log says
+so. And where a batch holds several copies of a key, a shuffle decides which of them comes out. Copies may have
+different times, and the time of that copy decides how long the key is remembered. For this purpose alone the model uses
+the copy that came out.
 
 Event times are microseconds since 1970. All other times are milliseconds.
 """
@@ -127,8 +128,8 @@ class Outcome:
     watermark: int = 0
     """After the batch."""
     held: int = 0
-    """How many keys are remembered after the batch. Each faulty record adds a key of its own, which expires when the watermark
-    passes 1970 plus the delay."""
+    """How many keys are remembered after the batch. Each faulty record adds a key of its own, which expires when the
+    watermark passes 1970 plus the delay."""
 
     def count(self, verdict: Verdict) -> int:
         return sum(found is verdict for found in self.verdicts.values())
@@ -218,7 +219,8 @@ def own_key(record: Record) -> bytes:
 
 
 def read_record(record: Record, rules: Rules) -> Read:
-    """The key and the time of the record, or its first fault. Faults that depend on other records or on the clock come later."""
+    """The key and the time of the record, or its first fault. Faults that depend on other records or on the clock
+    come later."""
     document = read_object(record.value)
     fault = _find_key_fault(record.value, document, rules) or _find_time_fault(document, rules)
     if fault is not None:

@@ -1,7 +1,8 @@
-"""Records that a producer should not send, and unusual ones that are valid. The key is the field `id`, the event time the
-ISO 8601 text in the field `at`.
+"""Records that a producer should not send, and unusual ones that are valid. The key is the field `id`, the event time
+the ISO 8601 text in the field `at`.
 
-None of them may stop a batch. An invalid record must get exactly the fault that stands here, a valid one exactly this key.
+None of them may stop a batch. An invalid record must get exactly the fault that stands here, a valid one exactly this
+key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The key encoding in plain Python, written from `docs/decisions/0002-key-encoding.md` and not from the driver's code."""
+"""The key encoding in plain Python, written from `docs/decisions/0002-key-encoding.md` and not from the driver's
+code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Streams of records in which mistakes would show. A plan describes a stream, and the generator builds its records step by step.
+"""Streams of records in which mistakes would show. A plan describes a stream, and the generator builds its records step
+by step.
 
-The module is pure: the same plan gives the same records. Most records have times in 2024, so that the present time makes no
-difference to them. Some have timestamps of the present or of 2099.
+The module is pure: the same plan gives the same records. Most records have times in 2024, so that the present time
+makes no difference to them. Some have timestamps of the present or of 2099.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Op(StrEnum):
     AHEAD = "ahead"
     """Records whose event time is up to an hour, and more, after their Kafka timestamp."""
     LEAP = "leap"
-    """One record whose event time and Kafka timestamp come from a clock that is ahead. The other records follow as before."""
+    """One record whose event time and Kafka timestamp come from a clock that is ahead. The other records follow as
+    before."""
     INVALID = "invalid"
     CROWD = "crowd"
     """Records out of order within and across partitions, with copies."""
@@ -51,7 +53,8 @@ class Life:
     """How many records a batch may take."""
     ops: tuple[Op, ...]
     killed_after: float | None
-    """Seconds from the first record of the next life's backlog to the kill. None: the driver is stopped at that moment."""
+    """Seconds from the first record of the next life's backlog to the kill. None: the driver is stopped at that
+    moment."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,14 @@ class Plan:
     """The delay of the watermark in milliseconds, a multiple of 4,000."""
     lives: tuple[Life, ...]
     present: bool
-    """Whether the stream ends with records of the present. Only the driver's own clock says that they are not in the future."""
+    """Whether the stream ends with records of the present. Only the driver's own clock says that they are not in the
+    future."""
 
 
 @st.composite
 def plans(draw: st.DrawFn, lives: int, more: int, backlog: int) -> Plan:
-    """Plans with each Op once and up to `more` others, distributed over so many lives. The first life has a backlog of at least
-    so many records. The backlog of a later life may fit into its first batch."""
+    """Plans with each Op once and up to `more` others, distributed over so many lives. The first life has a backlog
+    of at least so many records. The backlog of a later life may fit into its first batch."""
     ops = [*draw(st.permutations(list(Op))), *draw(st.lists(st.sampled_from(list(Op)), max_size=more))]
     cuts = sorted(draw(st.lists(st.integers(0, len(ops)), min_size=lives - 1, max_size=lives - 1)))
     parts = [ops[start:end] for start, end in zip([0, *cuts], [*cuts, len(ops)], strict=True)]
@@ -100,8 +104,8 @@ Step = list[Draft]
 
 @dataclass
 class Generator:
-    """Builds the drafts of a plan, one part after the other. Times are microseconds. `clock` is the newest time so far that may
-    move the watermark."""
+    """Builds the drafts of a plan, one part after the other. Times are microseconds. `clock` is the newest time so
+    far that may move the watermark."""
 
     plan: Plan
     clock: int = BASE * MICROS
@@ -118,8 +122,8 @@ class Generator:
         return self.plan.delay * MICROS
 
     def build_backlog(self, count: int) -> Step:
-        """Partitions of very different size and speed. Most times lie on a grid, so that records become late, and keys expire,
-        exactly at the times of other records."""
+        """Partitions of very different size and speed. Most times lie on a grid, so that records become late, and
+        keys expire, exactly at the times of other records."""
         choice, grid = self._choice, self.delay // 4
         weights = choice.sample([1, 4, 12], PARTITIONS)
         fronts = [self.clock + choice.randrange(24) * grid for _ in range(PARTITIONS)]
@@ -155,8 +159,8 @@ class Generator:
                 return [self._build_crowd(), self._build_crowd()]
 
     def _build_edges(self) -> list[Step]:
-        """Keys that expire just before and after the watermark's next position, and records that are late just before and after
-        it. Records that must be in one batch go to one partition, which a batch reads as a whole."""
+        """Keys that expire just before and after the watermark's next position, and records that are late just
+        before and after it. Records that must be in one batch go to one partition, which a batch reads as a whole."""
         moment = self._next_millisecond() + self._choice.randrange(1, 4) * self.delay
         home = self._any()
         first = self._count
@@ -194,8 +198,8 @@ class Generator:
         return drafts
 
     def build_present(self, now: int) -> list[Step]:
-        """`now` in milliseconds. The time at which the driver reads the first record moves the watermark, so that all records
-        of the past are late."""
+        """`now` in milliseconds. The time at which the driver reads the first record moves the watermark, so that
+        all records of the past are late."""
         past = self.clock
         ahead = self._send(0, (now + SKEW // 2) * MICROS, stamp=YEAR_2099 * MICROS)
         return [[ahead], [self._send(1, past)], [self._send(2, past), self._send(2, now * MICROS)]]
@@ -219,8 +223,8 @@ class Generator:
         return self._send(partition, self._choice.choice([its_time, time]), event)
 
     def _send(self, partition: int, time: int, event: int | None = None, stamp: int | None = None) -> Draft:
-        """A record that is valid, or invalid only for its time; of a new event if none is given. Its Kafka timestamp is mostly
-        a moment after its event time."""
+        """A record that is valid, or invalid only for its time; of a new event if none is given. Its Kafka timestamp
+        is mostly a moment after its event time."""
         if event is None:
             event, self._count = self._count, self._count + 1
         self._events.append((event, time))

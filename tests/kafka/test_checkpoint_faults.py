@@ -41,7 +41,8 @@ from testbed.packages import ensure_system_packages
 SPARK = "generation-1/spark"
 PARTITIONS = 2
 ROWS, EVENTS, PER_BATCH = 1500, 1000, 400
-"""How many records each partition of the source has, how many events they stand for, and how many records a batch takes."""
+"""How many records each partition of the source has, how many events they stand for, and how many records a batch
+takes."""
 SNAPSHOTS = "-Dspark.sql.streaming.stateStore.maintenanceInterval=1s -Dspark.sql.streaming.stateStore.minDeltasForSnapshot=2"
 """By default Spark checks every minute, and makes a snapshot every ten batches. The recording is too short for that."""
 CHANCES = 1
@@ -129,8 +130,8 @@ def collect_complete_files(events: list[Event]) -> Tree:
 def list_markers(recording: Recording) -> list[list[int]]:
     """By event: the batches that the marker may name after it.
 
-    Two batches are possible while a batch commits: its transaction ends after the last partition has stored its state, and
-    before Spark starts to write the batch's commit.
+    Two batches are possible while a batch commits: its transaction ends after the last partition has stored its state,
+    and before Spark starts to write the batch's commit.
     """
     stored: dict[int, set[str]] = {}
     committed, possible = NOTHING_DELIVERED, NOTHING_DELIVERED
@@ -199,8 +200,8 @@ def test_every_copy_is_recovered(
 
 
 def check_recovered(recording: Recording, root: Path, marker: Marker) -> None:
-    """Checks with the recording alone that the files which the next start reads are complete, and that the marker fits the
-    batch that it will run."""
+    """Checks with the recording alone that the files which the next start reads are complete, and that the marker
+    fits the batch that it will run."""
     names = list_names(root)
     logs = {
         log: {int(name.rsplit("/", 1)[1]) for name in names if re.fullmatch(rf"{SPARK}/{log}/\d+", name)} for log in ("offsets", "commits")
@@ -225,7 +226,8 @@ def check_recovered(recording: Recording, root: Path, marker: Marker) -> None:
 
 
 def list_state_files(root: Path, names: set[str], version: int) -> set[str]:
-    """The files that Spark reads for the version: the newest snapshot up to it, and the changelogs behind that snapshot."""
+    """The files that Spark reads for the version: the newest snapshot up to it, and the changelogs behind that
+    snapshot."""
     state = f"{SPARK}/state/0"
     files = {f"{state}/_metadata/metadata", f"{state}/0/_metadata/schema"}
     for partition in range(PARTITIONS):

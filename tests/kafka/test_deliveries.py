@@ -1,5 +1,5 @@
-"""The output: under both deliveries, and across changes between them, each record comes out once with all its bytes. And
-what stops a job instead."""
+"""The output: under both deliveries, and across changes between them, each record comes out once with all its bytes.
+And what stops a job instead."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def murmur2(data: bytes) -> int:
 def test_records_come_out_unchanged_across_changes_of_the_delivery(
     broker: Broker, topics: tuple[str, str], config: Callable[..., JobConfig], start_in_shared_jvm: StartDriver
 ) -> None:
-    """ExactlyOnce, AtLeastOnce and ExactlyOnce again. No record is lost or repeated, because every stop is a planned one."""
+    """ExactlyOnce, AtLeastOnce and ExactlyOnce again. No record is lost or repeated, because every stop is a planned
+    one."""
     source, sink = topics
     names = []
     for run, delivery in enumerate(["ExactlyOnce", "AtLeastOnce", "ExactlyOnce"]):
@@ -149,7 +150,8 @@ def test_a_newer_producer_fences_the_driver(
 def test_a_lost_progress_topic_stops_the_job_until_its_owner_decides(
     broker: Broker, topics: tuple[str, str], config: Callable[..., JobConfig], start_in_shared_jvm: StartDriver
 ) -> None:
-    """It is deleted while the driver runs, and it is missing at the next start. The remedy is AtLeastOnce, and then back."""
+    """It is deleted while the driver runs, and it is missing at the next start. The remedy is AtLeastOnce, and then
+    back."""
     source, sink = topics
     broker.send(source, build_records(0, 50))
     with start_in_shared_jvm(config()) as driver:

@@ -1,4 +1,5 @@
-"""The checkpoint's lock with a real driver: it becomes free only when both processes that write to the checkpoint have ended."""
+"""The checkpoint's lock with a real driver: it becomes free only when both processes that write to the checkpoint
+have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Parsing on static frames: keys compared with the reference encoder, event times, and the corpus of unusual records."""
+"""Parsing on static frames: keys compared with the reference encoder, event times, and the corpus of unusual
+records."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ from kafka.reference import encode_key, hash_text
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.xdist_group("spark-session")
 
 AT = "2024-05-06T07:08:09Z"
 

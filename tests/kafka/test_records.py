@@ -217,7 +217,8 @@ def test_the_driver_waits_for_a_missing_dead_letter_topic(
 def test_compressed_records_are_read_and_aborted_ones_are_not(
     broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
 ) -> None:
-    """The driver reads what a read-committed consumer sees. It counts no aborted record, no transaction marker and no gap."""
+    """The driver reads what a read-committed consumer sees. It counts no aborted record, no transaction marker and
+    no gap."""
     source, sink, _ = topics
     expected: list[Record] = []
     for number, compression in enumerate(("none", "gzip", "snappy", "lz4", "zstd")):

@@ -87,8 +87,8 @@ def test_lost_records_stop_the_job_or_are_counted(job: Job, start_in_shared_jvm:
 
 @pytest.mark.parametrize("in_output", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_a_recreated_topic_stops_the_job_or_is_read_from_its_start(job: Job, start_in_shared_jvm: StartDriver, in_output: bool) -> None:
-    """The records of the old topic's last batch count as lost when they are not in the output. When they are, their keys
-    must still be known."""
+    """The records of the old topic's last batch count as lost when they are not in the output. When they are, their
+    keys must still be known."""
     job.send(0, range(1000))
     with start_in_shared_jvm(job.build_config("Fail")) as driver:
         driver.wait_for_rows(1000)

@@ -21,6 +21,8 @@ from kafka.driver import build_config
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.xdist_group("spark-session")
+
 
 def test_a_new_producer_is_opened_after_a_long_pause(broker: Broker, spark: SparkSession) -> None:
     """The brokers forget the id of a producer that pauses for long. The new producer does not write when another driver

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-CHUNK = 100
+from simulation.run import CHUNK, COVERAGE_SEEDS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,7 +21,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "chunk" in metafunc.fixturenames:
         first, _, end = str(metafunc.config.getoption("--seeds")).partition(":")
         chunks = [range(start, min(start + CHUNK, int(end))) for start in range(int(first), int(end), CHUNK)]
-        metafunc.parametrize("chunk", chunks, ids=[f"{chunk.start}-{chunk.stop - 1}" for chunk in chunks])
+        metafunc.parametrize("chunk", [build_parameter(chunk) for chunk in chunks])
+
+
+def build_parameter(chunk: range) -> object:
+    marks = [pytest.mark.xdist_group("coverage")] if chunk.stop <= COVERAGE_SEEDS else []
+    return pytest.param(chunk, marks=marks, id=f"{chunk.start}-{chunk.stop - 1}")
 
 
 @pytest.fixture(autouse=True)

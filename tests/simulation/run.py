@@ -48,6 +48,11 @@ STABILITY_SECONDS = 300.0
 CHECK_INTERVAL_SECONDS = 10.0
 UPGRADE_SECONDS = 80.0
 """Enough for the new operator to start and to reconcile every job more than once."""
+CHUNK = 100
+"""A test runs so many seeds."""
+COVERAGE_SEEDS = 600
+"""Two tests count what happens in so many seeds. They run in one process with the tests of these seeds, and use the same
+runs."""
 SHARED_CLAIM_PROBABILITY = 0.1
 """Probability that the jobs of a seed share a claim. Such a seed has two jobs and takes nearly twice the CPU time."""
 UPGRADE_PROBABILITY = 0.15

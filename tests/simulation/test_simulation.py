@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from dedup_api.reasons import Reason
 from simulation.api_server import Address, ApiServer, Event, Json, copy_body
 from simulation.faults import Fault
 from simulation.invariants import Violation
-from simulation.run import Coverage, Simulation, run_seed, run_seeds
+from simulation.run import CHUNK, COVERAGE_SEEDS, Coverage, Simulation, run_seed, run_seeds
 from simulation.users import WEIGHTS, Action
 
 HERE = Path(__file__).parent
@@ -50,8 +51,14 @@ RARE_WRITES = {"delete statefulsets", "delete jobs", "delete cronjobs", "replace
 seeds both happen."""
 
 
+@cache
+def run_chunk(chunk: range) -> list[tuple[int, Coverage | Violation]]:
+    """Cached, because the coverage is counted in runs that also belong to a test of the invariants."""
+    return list(run_seeds(chunk))
+
+
 def test_no_seed_violates_an_invariant(chunk: range) -> None:
-    results = [(seed, found) for seed, found in run_seeds(chunk) if isinstance(found, Violation)]
+    results = [(seed, found) for seed, found in run_chunk(chunk) if isinstance(found, Violation)]
     failed = [f"seed {seed}: {found}\n    its history: {REPLAY} {seed}" for seed, found in results]
     assert not failed, "\n".join(failed)
 
@@ -60,12 +67,14 @@ def test_no_seed_violates_an_invariant(chunk: range) -> None:
 def coverage() -> Coverage:
     """What happened in some hundred seeds."""
     found = Coverage()
-    for seed, of_seed in run_seeds(range(600)):
-        assert isinstance(of_seed, Coverage), f"seed {seed}: {of_seed}"
-        found.add(of_seed)
+    for first in range(0, COVERAGE_SEEDS, CHUNK):
+        for seed, of_seed in run_chunk(range(first, first + CHUNK)):
+            assert isinstance(of_seed, Coverage), f"seed {seed}: {of_seed}"
+            found.add(of_seed)
     return found
 
 
+@pytest.mark.xdist_group("coverage")
 def test_every_fault_every_action_and_every_decision_happens(coverage: Coverage) -> None:
     advice = "never happened in 600 seeds. Raise its probability in simulation/faults.py or its weight in simulation/users.py"
     faults = [fault.name for fault in Fault if not coverage.faults[fault]]
@@ -81,6 +90,7 @@ def test_every_fault_every_action_and_every_decision_happens(coverage: Coverage)
     assert coverage.upgrades > 0, "no seed upgraded the operator: raise UPGRADE_PROBABILITY in simulation/run.py"
 
 
+@pytest.mark.xdist_group("coverage")
 def test_the_operator_dies_before_and_after_every_kind_of_write(coverage: Coverage) -> None:
     missed = [f"{when} {write}" for write in sorted(WRITES) for when in ("before", "after") if not coverage.crashes[write, when]]
     assert not missed, f"the operator never died {', '.join(missed)}. Let users cause this write more often, or correct WRITES here"

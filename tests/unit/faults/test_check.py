@@ -1,4 +1,4 @@
-"""The verdict of a fault run must be able to say no, and what happens to a driver must happen where it says."""
+"""The checks of a fault run must find mistakes, and a fault must happen at the point that it names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 from dedup_api.faults import Fault
 from dedup_api.spec import Delivery
 from dedup_job.checkpoint.totals import Totals
-from faults.check import Verdict, check, check_totals
 from faults.commits import Outage, describe_recoveries, list_recoveries
+from faults.dead_letter_check import check_dead_letters, find_places
 from faults.faulty_driver import SEAMS, Seam, wrap
 from faults.files import read_number, read_time, write_number
-from faults.letters import check_letters, find_places
+from faults.output_check import Verdict, check_output, check_totals
 from faults.plan import Header, Plan, Record, build_plan, find_event
 from faults.report import Report
 from faults.schedule import Point
@@ -32,22 +32,30 @@ def make_plan() -> Plan:
 
 
 def make_output() -> list[Record]:
-    """The first copy of each event, as a perfect job would write it."""
+    """The first copy of each event, as a driver without mistakes may write it."""
     plan = make_plan()
     return [plan.build_record(event, copy) for event, copy in plan.list_all() if copy == 0 and plan.find_fault(event) is None]
 
 
-def judge(output: list[Record]) -> Verdict:
-    return replace(check(make_plan(), output), examples=())
+def check_records(output: list[Record]) -> Verdict:
+    return replace(check_output(make_plan(), output), examples=())
 
 
 def build_verdict(**wrong: int) -> Verdict:
-    counts: dict[str, Any] = {"out": make_plan().uniques, "missing": 0, "twice": 0, "foreign": 0, "changed": 0, "disordered": 0, **wrong}
+    counts: dict[str, Any] = {
+        "out": make_plan().uniques,
+        "missing": 0,
+        "repeated": 0,
+        "unexpected": 0,
+        "changed": 0,
+        "out_of_order": 0,
+        **wrong,
+    }
     return Verdict(**counts)
 
 
 def find_pair() -> tuple[int, int]:
-    """Where in the output two events are of one Kafka key and one source partition."""
+    """The places in the output of two events with the same Kafka key and source partition."""
     plan, last = make_plan(), dict[tuple[bytes | None, int], int]()
     for index, record in enumerate(make_output()):
         event = find_event(record.value)
@@ -59,38 +67,38 @@ def find_pair() -> tuple[int, int]:
     raise AssertionError("no two events share a key")
 
 
-def test_a_perfect_output_passes() -> None:
-    assert judge(make_output()) == build_verdict()
+def test_an_output_without_mistakes_passes() -> None:
+    assert check_records(make_output()) == build_verdict()
     assert build_verdict().failures == []
 
 
-def test_another_copy_is_as_good() -> None:
+def test_any_copy_of_an_event_may_come_out() -> None:
     plan = make_plan()
     later = dict(plan.list_all())
     output = [plan.build_record(event, copy) for event, copy in plan.list_all() if later[event] == copy and not plan.find_fault(event)]
-    assert judge(output) == build_verdict()
+    assert check_records(output) == build_verdict()
     without = [replace(record, timestamp=5) for record in output]
-    assert check(plan, without, with_timestamps=False) == build_verdict(), "also where nobody can say which copy it is"
+    assert check_output(plan, without, with_timestamps=False) == build_verdict(), "without timestamps any copy must be accepted, too"
 
 
-def test_what_is_missing_is_counted() -> None:
+def test_missing_records_are_counted() -> None:
     output = make_output()
     del output[10:13]
-    assert judge(output) == build_verdict(out=len(output), missing=3)
+    assert check_records(output) == build_verdict(out=len(output), missing=3)
 
 
-def test_what_comes_twice_is_counted() -> None:
-    """Also as another copy, and as often as it comes."""
+def test_repeated_records_are_counted() -> None:
+    """Also a repeat as another copy, and each repeat of several."""
     plan, output = make_plan(), make_output()
     event = next(event for event in range(plan.events) if plan.count_copies(event) > 1)
     output += [output[5], output[5], plan.build_record(event, 1)]
-    assert judge(output) == build_verdict(out=len(output), twice=3)
+    assert check_records(output) == build_verdict(out=len(output), repeated=3)
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b'{"id": "e999999", "at": ""}'])
-def test_what_nobody_sent_is_foreign(value: bytes) -> None:
+def test_a_record_that_nobody_sent_is_unexpected(value: bytes) -> None:
     output = [*make_output(), Record(None, value, (), 0)]
-    assert judge(output) == build_verdict(out=len(output), foreign=1)
+    assert check_records(output) == build_verdict(out=len(output), unexpected=1)
 
 
 @pytest.mark.parametrize(
@@ -104,48 +112,48 @@ def test_what_nobody_sent_is_foreign(value: bytes) -> None:
         {"timestamp": 5},
     ],
 )
-def test_what_was_changed_is_counted(change: dict[str, object]) -> None:
+def test_changed_records_are_counted(change: dict[str, object]) -> None:
     output = make_output()
     output[20] = replace(output[20], **change)  # type: ignore[arg-type]
-    assert judge(output) == build_verdict(changed=1)
+    assert check_records(output) == build_verdict(changed=1)
 
 
-def test_timestamps_are_left_out_where_the_delivery_sets_its_own() -> None:
+def test_timestamps_are_not_compared_when_the_delivery_sets_its_own() -> None:
     output = [replace(record, timestamp=5) for record in make_output()]
-    verdict = check(make_plan(), output, with_timestamps=False)
+    verdict = check_output(make_plan(), output, with_timestamps=False)
     assert verdict.failures == []
     output[20] = replace(output[20], key=b"another")
-    assert check(make_plan(), output, with_timestamps=False).changed == 1
+    assert check_output(make_plan(), output, with_timestamps=False).changed == 1
 
 
-def test_what_is_out_of_order_is_counted() -> None:
+def test_records_out_of_order_are_counted() -> None:
     one, two = find_pair()
     output = make_output()
     output[one], output[two] = output[two], output[one]
-    verdict = judge(output)
-    assert verdict.disordered >= 1
-    assert verdict == build_verdict(disordered=verdict.disordered)
+    verdict = check_records(output)
+    assert verdict.out_of_order >= 1
+    assert verdict == build_verdict(out_of_order=verdict.out_of_order)
 
 
-def test_other_keys_may_change_places() -> None:
+def test_records_of_different_keys_may_come_in_any_order() -> None:
     output = make_output()
     keys = [record.key for record in output]
     two = next(index for index in range(1, len(keys)) if keys[index] and keys[index] != keys[0])
     assert keys[0] not in keys[1:two] and keys[two] not in keys[1:two]
     output[0], output[two] = output[two], output[0]
-    assert judge(output) == build_verdict()
+    assert check_records(output) == build_verdict()
 
 
 @pytest.mark.parametrize("fault", [Fault.LATE, Fault.TIME_IN_FUTURE, Fault.TIME_UNREADABLE, Fault.TOMBSTONE])
-def test_a_stray_is_foreign_to_the_output(fault: Fault) -> None:
+def test_a_faulty_record_in_the_output_is_unexpected(fault: Fault) -> None:
     plan = make_plan()
-    stray = next(event for event in range(plan.events) if plan.find_fault(event) is fault)
-    output = [*make_output(), plan.build_record(stray, 0)]
-    assert judge(output) == build_verdict(out=len(output), foreign=1)
+    faulty = next(event for event in range(plan.events) if plan.find_fault(event) is fault)
+    output = [*make_output(), plan.build_record(faulty, 0)]
+    assert check_records(output) == build_verdict(out=len(output), unexpected=1)
 
 
 def make_letters() -> list[Record]:
-    """As a perfect job writes them; the first ones before there is a watermark."""
+    """The dead letters of a driver without mistakes. The first ones come before there is a watermark."""
     plan = make_plan()
     letters: list[Record] = []
     for (partition, offset), event in find_places(plan).items():
@@ -165,12 +173,12 @@ def make_letters() -> list[Record]:
     return letters
 
 
-def judge_letters(letters: list[Record], with_timestamps: bool = True) -> Verdict:
-    return replace(check_letters(make_plan(), letters, "in", with_timestamps), examples=())
+def check_letters(letters: list[Record], with_timestamps: bool = True) -> Verdict:
+    return replace(check_dead_letters(make_plan(), letters, "in", with_timestamps), examples=())
 
 
 def find_letter(fault: Fault) -> int:
-    """The last one of the fault."""
+    """The place of the last dead letter with the fault."""
     return [index for index, letter in enumerate(make_letters()) if ("dedup-reason", str(fault).encode()) in letter.headers][-1]
 
 
@@ -179,40 +187,40 @@ def set_header(letter: Record, name: str, value: bytes | None) -> Record:
 
 
 def build_letter_verdict(**wrong: int) -> Verdict:
-    return build_verdict(**{"out": make_plan().strays.total(), **wrong})
+    return build_verdict(**{"out": make_plan().faulty.total(), **wrong})
 
 
-def test_perfect_dead_letters_pass_in_any_order() -> None:
-    assert judge_letters(make_letters()) == judge_letters(make_letters()[::-1]) == build_letter_verdict()
+def test_dead_letters_without_mistakes_pass_in_any_order() -> None:
+    assert check_letters(make_letters()) == check_letters(make_letters()[::-1]) == build_letter_verdict()
 
 
-def test_the_places_of_strays_are_those_where_the_producer_puts_them() -> None:
+def test_faulty_records_have_the_offsets_at_which_the_producer_sends_them() -> None:
     plan = make_plan()
     topic: dict[int, list[int]] = {}
     for event, copy in plan.list_all():
         topic.setdefault(plan.find_partition(event, copy), []).append(event)
     places = find_places(plan)
     assert [topic[partition][offset] for partition, offset in places] == list(places.values())
-    assert Counter(map(plan.find_fault, places.values())) == plan.strays
+    assert Counter(map(plan.find_fault, places.values())) == plan.faulty
 
 
 def test_a_missing_dead_letter_is_counted() -> None:
     letters = make_letters()
     del letters[find_letter(Fault.LATE)], letters[0]
-    assert judge_letters(letters) == build_letter_verdict(out=len(letters), missing=2)
+    assert check_letters(letters) == build_letter_verdict(out=len(letters), missing=2)
 
 
-def test_a_dead_letter_that_comes_twice_is_counted() -> None:
+def test_repeated_dead_letters_are_counted() -> None:
     letters = [*make_letters(), *make_letters()[:2], make_letters()[0]]
-    assert judge_letters(letters) == build_letter_verdict(out=len(letters), twice=3)
+    assert check_letters(letters) == build_letter_verdict(out=len(letters), repeated=3)
 
 
-def test_what_is_no_dead_letter_is_foreign() -> None:
-    """A valid record, one from another place, and one that does not say where it was."""
+def test_a_record_that_is_no_dead_letter_is_unexpected() -> None:
+    """A valid record, one with a wrong offset, and one without its partition."""
     valid = make_output()[3]
     elsewhere = set_header(make_letters()[0], "dedup-source-offset", b"123456")
     letters = [*make_letters(), valid, elsewhere, set_header(elsewhere, "dedup-source-partition", None)]
-    assert judge_letters(letters) == build_letter_verdict(out=len(letters), foreign=3)
+    assert check_letters(letters) == build_letter_verdict(out=len(letters), unexpected=3)
 
 
 @pytest.mark.parametrize(
@@ -223,15 +231,15 @@ def test_a_changed_dead_letter_is_counted(change: dict[str, object]) -> None:
     letters = make_letters()
     late = find_letter(Fault.LATE)
     letters[late] = replace(letters[late], **change)  # type: ignore[arg-type]
-    assert judge_letters(letters) == build_letter_verdict(changed=1)
-    assert judge_letters(letters, with_timestamps=False).changed == ("timestamp" not in change)
+    assert check_letters(letters) == build_letter_verdict(changed=1)
+    assert check_letters(letters, with_timestamps=False).changed == ("timestamp" not in change)
 
 
 def test_a_tombstone_is_not_an_empty_value() -> None:
     letters = make_letters()
     tombstone = find_letter(Fault.TOMBSTONE)
     letters[tombstone] = replace(letters[tombstone], value=b"")
-    assert judge_letters(letters) == build_letter_verdict(changed=1)
+    assert check_letters(letters) == build_letter_verdict(changed=1)
 
 
 @pytest.mark.parametrize(
@@ -253,11 +261,11 @@ def test_a_wrong_header_is_counted(fault: Fault, name: str, value: bytes | None)
     letters, index = make_letters(), find_letter(fault)
     letters[index] = set_header(letters[index], f"dedup-{name}", value)
     assert letters != make_letters()
-    assert judge_letters(letters) == build_letter_verdict(changed=1)
+    assert check_letters(letters) == build_letter_verdict(changed=1)
 
 
 @pytest.mark.parametrize("fault", [Fault.LATE, Fault.TOMBSTONE])
-def test_headers_are_the_own_ones_and_then_each_added_one_once(fault: Fault) -> None:
+def test_the_added_headers_come_once_behind_the_own_headers(fault: Fault) -> None:
     letters, index = make_letters(), find_letter(fault)
     headers = letters[index].headers
     places = {name: where for where, (name, _) in enumerate(headers)}
@@ -273,35 +281,35 @@ def test_headers_are_the_own_ones_and_then_each_added_one_once(fault: Fault) -> 
         wrong.append((*headers[:-1], ("dedup-event-time", b"2024-05-06T07:08:09.000Z"), headers[-1]))
     for changed in wrong:
         letters[index] = replace(letters[index], headers=changed)
-        verdict = judge_letters(letters)
+        verdict = check_letters(letters)
         assert verdict.failures, changed
-        assert verdict in (build_letter_verdict(changed=1), build_letter_verdict(foreign=1, missing=1))
+        assert verdict in (build_letter_verdict(changed=1), build_letter_verdict(unexpected=1, missing=1))
 
 
-def test_the_drivers_own_counts_are_those_of_the_plan() -> None:
+def test_the_totals_of_the_driver_are_compared_with_the_plan() -> None:
     plan = make_plan()
-    invalid = {str(fault): count for fault, count in plan.strays.items() if fault is not Fault.LATE}
+    invalid = {str(fault): count for fault, count in plan.faulty.items() if fault is not Fault.LATE}
     totals = Totals(
         rows_in=plan.records,
         rows_out=plan.uniques,
         unique=plan.uniques,
         duplicates=plan.records - plan.events,
-        late=plan.strays[Fault.LATE],
+        late=plan.faulty[Fault.LATE],
         invalid=invalid,
-        dead_letters=sum(plan.strays.values()),
+        dead_letters=sum(plan.faulty.values()),
     )
     assert check_totals(plan, totals) == []
-    assert check_totals(plan, replace(totals, late=1)) == [f"the driver counts late 1, planned are {plan.strays[Fault.LATE]}"]
+    assert check_totals(plan, replace(totals, late=1)) == [f"the driver counts late 1, and the plan has {plan.faulty[Fault.LATE]}"]
     assert len(check_totals(plan, replace(totals, invalid={**invalid, "NotJson": 1}))) == 1
     assert len(check_totals(plan, replace(totals, rows_in=1, dead_letters=1))) == 2
 
 
-def test_failures_say_how_many_of_what() -> None:
-    verdict = build_verdict(missing=1, twice=2000, foreign=3, changed=4, disordered=5)
-    assert verdict.failures == ["1 missing", "2,000 twice", "3 foreign", "4 changed", "5 out of order"]
+def test_failures_name_the_count_and_the_kind_of_mistake() -> None:
+    verdict = build_verdict(missing=1, repeated=2000, unexpected=3, changed=4, out_of_order=5)
+    assert verdict.failures == ["1 missing", "2,000 repeated", "3 unexpected", "4 changed", "5 out of order"]
 
 
-def test_a_recovery_is_counted_from_the_last_kill_to_a_commit_of_the_next_driver() -> None:
+def test_a_recovery_lasts_from_the_last_kill_to_the_first_commit_of_the_next_driver() -> None:
     outages = [Outage(10.0, 13.0), Outage(20.0, 23.0), Outage(40.0, 43.0), Outage(90.0, 93.0)]
     commits = [5.0, 11.0, 12.0, 30.5, 31.0, 43.5]
     assert list_recoveries(outages, commits) == [10.5, 3.5]
@@ -309,37 +317,37 @@ def test_a_recovery_is_counted_from_the_last_kill_to_a_commit_of_the_next_driver
     assert describe_recoveries([]) == "no recovery was measured"
 
 
-def test_a_report_fails_for_what_the_verdict_does_not_see() -> None:
-    strays = Counter({Fault.LATE: 1, Fault.NOT_JSON: 3, Fault.TOMBSTONE: 4})
+def test_a_report_also_fails_for_violations_and_dead_letters() -> None:
+    faulty = Counter({Fault.LATE: 1, Fault.NOT_JSON: 3, Fault.TOMBSTONE: 4})
     report = Report(
-        1, Delivery.EXACTLY_ONCE, 2, 2, strays, 1, 100, 1.0, (), Totals(), build_verdict(), build_letter_verdict(), Counter(), Counter()
+        1, Delivery.EXACTLY_ONCE, 2, 2, faulty, 1, 100, 1.0, (), Totals(), build_verdict(), build_letter_verdict(), Counter(), Counter()
     )
     assert report.failures == []
     assert replace(report, violations=("a second driver ended with 0",)).failures == ["a second driver ended with 0"]
-    assert replace(report, verdict=build_verdict(twice=1)).failures == ["1 twice"]
-    assert replace(report, letters=build_letter_verdict(twice=1)).failures == ["1 twice of the dead letters"]
+    assert replace(report, verdict=build_verdict(repeated=1)).failures == ["1 repeated"]
+    assert replace(report, dead_letters=build_letter_verdict(repeated=1)).failures == ["1 repeated of the dead letters"]
     assert "7 invalid and 1 late" in report.describe()
-    assert report.describe().count("missing 0, twice 0") == 2
+    assert report.describe().count("missing 0, repeated 0") == 2
 
 
-def test_what_comes_twice_speaks_against_exactly_once_alone() -> None:
-    verdict = build_verdict(twice=1, missing=2)
+def test_repeated_records_are_a_mistake_only_for_exactly_once() -> None:
+    verdict = build_verdict(repeated=1, missing=2)
     report = Report(1, Delivery.AT_LEAST_ONCE, 2, 2, Counter(), 1, 100, 1.0, (), Totals(), verdict, verdict)
     assert report.failures == ["2 missing", "2 missing of the dead letters"]
     assert len(replace(report, delivery=Delivery.EXACTLY_ONCE).failures) == 4
 
 
-def test_a_number_crosses_between_processes(tmp_path: Path) -> None:
+def test_a_number_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_number(tmp_path / "n") == 0 and read_time(tmp_path / "n") is None
     write_number(tmp_path / "n", 1234567.25)
     assert read_number(tmp_path / "n") == 1234567 and read_time(tmp_path / "n") == 1234567.25
 
 
-def test_the_driver_has_every_place_where_a_trap_may_lie() -> None:
-    assert set(SEAMS) == set(Point) - {Point.RANDOM}
+def test_the_driver_has_every_method_at_which_a_fault_may_happen() -> None:
+    assert set(SEAMS) == set(Point) - {Point.RANDOM}, "add the new points to SEAMS in faults/faulty_driver.py"
     for seam in (seam for seams in SEAMS.values() for seam in seams):
         owner = getattr(importlib.import_module(seam.module), seam.owner)
-        assert callable(getattr(owner, seam.method)), seam
+        assert callable(getattr(owner, seam.method)), f"the driver has no such method any more, correct {seam} in faults/faulty_driver.py"
 
 
 class Subject:
@@ -351,7 +359,7 @@ class Subject:
 CALLS: list[str] = []
 
 
-def test_a_trap_lies_before_or_behind_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_called_before_or_after_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("subject")
     module.__dict__["Subject"] = Subject
     monkeypatch.setitem(sys.modules, "subject", module)

@@ -1,4 +1,4 @@
-"""What goes into a fault run, and when what happens: the same for the same seed, and what the run needs it to be."""
+"""The plan and the schedule of a fault run: a seed gives the same ones each time, and they have what the run needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dedup_api.spec import Delivery
 from faults.plan import FIRST_LATE, WATERMARK, Plan, build_plan, find_event
 from faults.schedule import (
     ALL_POINTS,
-    MOST_VISITS,
+    MAX_VISITS,
     Action,
     Counts,
     Fault,
@@ -50,14 +50,14 @@ def read_time(event: int) -> datetime:
     return datetime.fromisoformat(read_value(event)["at"])
 
 
-def test_a_plan_has_as_many_records_as_are_asked_for() -> None:
+def test_a_plan_has_the_number_of_records_that_was_given() -> None:
     plan = make_plan()
     assert 20_000 <= plan.records <= 20_002
-    assert plan.events < 0.8 * plan.records, "there are duplicates"
-    assert build_plan(7, plan.records) == plan, "the producer makes it anew from what it is told"
+    assert plan.events < 0.8 * plan.records, "at least a fifth of the records must be duplicates"
+    assert build_plan(7, plan.records) == plan, "the producer must build the same plan from the seed and the number of records"
 
 
-def test_every_copy_goes_in_once_in_the_order_of_positions() -> None:
+def test_every_copy_goes_in_once_in_the_order_of_the_positions() -> None:
     plan = make_plan()
     order = list(plan.list_all())
     assert sorted(order) == [(event, copy) for event in range(plan.events) for copy in range(plan.count_copies(event))]
@@ -65,7 +65,7 @@ def test_every_copy_goes_in_once_in_the_order_of_positions() -> None:
     assert all(one < two for one, two in pairwise(positions))
 
 
-def test_a_seed_is_a_plan() -> None:
+def test_the_same_seed_gives_the_same_plan() -> None:
     assert [make_plan().build_record(event, 0) for event in range(50)] == [
         build_plan(7, 20_000).build_record(event, 0) for event in range(50)
     ]
@@ -73,7 +73,7 @@ def test_a_seed_is_a_plan() -> None:
 
 
 def test_no_copy_is_late_or_beyond_the_watermark() -> None:
-    """Also when partitions run apart by as many records as the producer may have on its way."""
+    """Also when some partitions are behind by as many records as the producer may have unsent."""
     plan = make_plan()
     newest = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
     worst = timedelta()
@@ -83,11 +83,13 @@ def test_no_copy_is_late_or_beyond_the_watermark() -> None:
         worst = max(worst, newest - at)
     assert timedelta() < worst < WATERMARK / 2
     first, last = list_valid()[0][0], list_valid()[-1][0]
-    assert read_time(last) - read_time(first) > 4 * WATERMARK, "keys expire while the run goes on"
+    assert read_time(last) - read_time(first) > 4 * WATERMARK, (
+        "the event times must span several watermarks, so that keys expire during the run"
+    )
     assert newest < plan.end
 
 
-def test_copies_agree_in_key_and_value_and_can_be_told_apart() -> None:
+def test_copies_have_the_same_key_and_value_and_different_timestamps() -> None:
     plan = make_plan()
     for event in range(2000):
         copies = [plan.build_record(event, copy) for copy in range(plan.count_copies(event))]
@@ -96,18 +98,18 @@ def test_copies_agree_in_key_and_value_and_can_be_told_apart() -> None:
         assert plan.find_fault(event) is not None or find_event(copies[0].value) == event
 
 
-def test_strays_are_of_every_fault_and_have_no_copies() -> None:
+def test_faulty_records_have_every_fault_and_no_copies() -> None:
     plan = make_plan()
-    strays = {event: fault for event in range(plan.events) if (fault := plan.find_fault(event)) is not None}
-    assert plan.strays == Counter(strays.values()) and plan.uniques + len(strays) == plan.events
-    assert set(plan.strays) == set(RecordFault)
-    late = plan.strays[RecordFault.LATE]
+    faulty = {event: fault for event in range(plan.events) if (fault := plan.find_fault(event)) is not None}
+    assert plan.faulty == Counter(faulty.values()) and plan.uniques + len(faulty) == plan.events
+    assert set(plan.faulty) == set(RecordFault)
+    late = plan.faulty[RecordFault.LATE]
     assert 0.006 * plan.records < late < 0.014 * plan.records
-    assert 0.006 * plan.records < plan.strays.total() - late < 0.014 * plan.records
-    assert {plan.count_copies(event) for event in strays} == {1}
+    assert 0.006 * plan.records < plan.faulty.total() - late < 0.014 * plan.records
+    assert {plan.count_copies(event) for event in faulty} == {1}
 
 
-def test_what_is_late_is_far_behind_and_comes_when_a_watermark_has_begun() -> None:
+def test_late_records_are_far_behind_and_come_after_the_first_watermark() -> None:
     plan = make_plan()
     late = [event for event in range(plan.events) if plan.find_fault(event) is RecordFault.LATE]
     assert late[0] >= plan.events / FIRST_LATE
@@ -124,7 +126,7 @@ def test_a_future_time_is_ahead_of_its_own_timestamp() -> None:
 
 @pytest.mark.parametrize("fault", INVALID_FAULTS)
 def test_an_invalid_record_has_its_fault_and_no_other(fault: RecordFault) -> None:
-    """In every form that the fault has."""
+    """Checked for every form of the fault."""
     plan = make_plan()
     values = [plan.build_record(event, 0).value for event in range(plan.events) if plan.find_fault(event) is fault]
     assert values
@@ -132,7 +134,7 @@ def test_an_invalid_record_has_its_fault_and_no_other(fault: RecordFault) -> Non
 
 
 def find_fault(value: bytes | None) -> RecordFault:
-    """As a reader would that knows nothing of the plan."""
+    """The fault as a reader finds it who does not know the plan."""
     if value is None:
         return RecordFault.TOMBSTONE
     try:
@@ -159,13 +161,13 @@ def find_fault(value: bytes | None) -> RecordFault:
     return RecordFault.TIME_IN_FUTURE
 
 
-def test_records_are_of_every_kind() -> None:
+def test_records_have_all_kinds_of_keys_headers_and_texts() -> None:
     plan = make_plan()
     records = [plan.build_record(event, 0) for event in range(5000)]
     assert {None, b""} < {record.key for record in records}
     headers = {record.headers for record in records}
     assert () in headers and any(value is None for found in headers for _, value in found)
-    assert any(len({name for name, _ in found}) < len(found) for found in headers), "a header is repeated"
+    assert any(len({name for name, _ in found}) < len(found) for found in headers), "some record must have two headers of the same name"
     assert any("😀".encode() in (record.value or b"") for record in records)
     assert {plan.find_partition(event, 0) for event in range(5000)} == set(range(plan.partitions))
 
@@ -180,11 +182,11 @@ def test_most_keys_lie_in_one_partition_and_some_in_several() -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"", b"e5", b'{"id": "5", ', b'{"id": "e5"}', b'{"id": "e-5", ', b' {"id": "e5", '])
-def test_what_no_plan_made_is_of_no_event(value: bytes | None) -> None:
+def test_a_value_that_is_not_of_a_plan_has_no_event(value: bytes | None) -> None:
     assert find_event(value) is None
 
 
-def test_a_seed_is_a_schedule() -> None:
+def test_the_same_seed_gives_the_same_schedule() -> None:
     first = build_schedule(3, COUNTS, ALL_POINTS)
     assert first == build_schedule(3, COUNTS, ALL_POINTS)
     assert first != build_schedule(4, COUNTS, ALL_POINTS)
@@ -192,7 +194,7 @@ def test_a_seed_is_a_schedule() -> None:
 
 @pytest.mark.parametrize("delivery", list(Delivery))
 @pytest.mark.parametrize("seed", range(20))
-def test_a_schedule_has_everything_everywhere(seed: int, delivery: Delivery) -> None:
+def test_a_schedule_has_every_action_point_and_target(seed: int, delivery: Delivery) -> None:
     points = list_points(delivery)
     faults = build_schedule(seed, COUNTS, points)
     by_action = {action: [fault for fault in faults if fault.action is action] for action in Action}
@@ -202,14 +204,14 @@ def test_a_schedule_has_everything_everywhere(seed: int, delivery: Delivery) -> 
     assert {fault.target for fault in kills} == set(Target)
     if delivery is Delivery.EXACTLY_ONCE:
         assert {(fault.point, fault.target) for fault in kills} == {(point, target) for point in Point for target in Target}
-    assert all(1 <= fault.visit <= MOST_VISITS and 0 <= fault.fraction < 1 for fault in faults)
+    assert all(1 <= fault.visit <= MAX_VISITS and 0 <= fault.fraction < 1 for fault in faults)
 
 
-def test_without_transactions_there_are_no_points_in_one() -> None:
+def test_without_transactions_no_point_lies_in_a_transaction() -> None:
     assert Point.IN_TRANSACTION not in list_points(Delivery.AT_LEAST_ONCE)
     assert set(list_points(Delivery.EXACTLY_ONCE)) == set(Point)
 
 
-def test_a_fault_survives_the_way_to_the_driver() -> None:
+def test_a_fault_is_the_same_after_json() -> None:
     fault = Fault(Action.FREEZE, Point.MID_TASK, Target.JVM, 3, 0.25)
     assert parse_fault(fault.to_json()) == fault

@@ -1,4 +1,5 @@
-"""The rules of the model, with outcomes worked out by hand, and the comparison of a job with the model, which must find mistakes."""
+"""The rules of the model, with outcomes worked out by hand, and the comparison of a job with the model, which must
+find mistakes."""
 
 from __future__ import annotations
 

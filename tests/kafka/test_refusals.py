@@ -1,4 +1,5 @@
-"""What brokers refuse, or no longer answer, ends the driver with its reason; when they have changed their mind, the job goes on."""
+"""What a broker refuses ends the driver with its reason, and the job continues when the broker's owner has corrected
+it."""
 
 from __future__ import annotations
 
@@ -21,13 +22,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from dedup_api.driver_status import Phase
 from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
-from faults.own_broker import OwnBroker, fetch_broker_jars
+from faults.own_broker import OwnBroker, ensure_broker_jars
 from faults.processes import Tag
 from kafka.broker import Broker, Record
-from kafka.driver import Driver, build_config
-from kafka.jars import ensure_class_archive, ensure_connector_jars
+from kafka.driver import StartDriver, build_config
 
-LOW = {"transaction.max.timeout.ms": "60000"}
+SHORT_TRANSACTIONS = {"transaction.max.timeout.ms": "60000"}
 ACLS = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
@@ -38,14 +38,14 @@ def build_records(first: int, last: int) -> list[Record]:
     return [Record(b"k", json.dumps({"id": number // 2, "at": "2024-05-06T07:08:09Z"}).encode()) for number in range(first, last)]
 
 
-RECORDS, AFTERWARDS = build_records(0, 100), build_records(51, 150)
+RECORDS, MORE_RECORDS = build_records(0, 100), build_records(51, 150)
 
 
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[OwnBroker]:
     tag = Tag()
     try:
-        with OwnBroker(tmp_path / "broker", fetch_broker_jars(), tag.environment, {**ACLS, **LOW}) as broker:
+        with OwnBroker(tmp_path / "broker", ensure_broker_jars(), tag.environment, {**ACLS, **SHORT_TRANSACTIONS}) as broker:
             yield broker
     finally:
         tag.kill_all()
@@ -53,7 +53,10 @@ def own_broker(tmp_path: Path) -> Iterator[OwnBroker]:
 
 @contextmanager
 def denied(admin: AdminClient, kind: ResourceType, name: str, *, describe: bool = True) -> Iterator[None]:
-    """Writing, to everybody whom the listener does not know, which is everybody; all else too where `describe` is False."""
+    """Denies the right to write to everybody; without `describe` all other rights too.
+
+    The listener authenticates nobody, so everybody is User:ANONYMOUS.
+    """
     pattern, everybody = ResourcePatternType.PREFIXED, "User:ANONYMOUS"
     bindings = [AclBinding(kind, name, pattern, everybody, "*", AclOperation.WRITE, AclPermissionType.DENY)]
     if describe:
@@ -61,25 +64,23 @@ def denied(admin: AdminClient, kind: ResourceType, name: str, *, describe: bool 
     for done in admin.create_acls(bindings).values():
         done.result(20)
     yield
-    all_of_it = AclBindingFilter(kind, name, pattern, everybody, "*", AclOperation.ANY, AclPermissionType.ANY)
-    admin.delete_acls([all_of_it])[all_of_it].result(20)
+    every_acl = AclBindingFilter(kind, name, pattern, everybody, "*", AclOperation.ANY, AclPermissionType.ANY)
+    admin.delete_acls([every_acl])[every_acl].result(20)
 
 
 @pytest.mark.timeout(900)
-def test_refusals_are_told_and_heal(own_broker: OwnBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jars = ensure_connector_jars()
-    monkeypatch.setenv("DEDUP_CLASS_ARCHIVE", str(ensure_class_archive(jars)))
+def test_each_refusal_has_its_reason_and_the_job_continues_afterwards(own_broker: OwnBroker, start_in_shared_jvm: StartDriver) -> None:
     broker, admin = Broker(own_broker.bootstrap), AdminClient({"bootstrap.servers": own_broker.bootstrap, "log_level": 0})
     broker.create("in", 2)
     broker.create("out", 2)
     broker.send("in", RECORDS)
     config = build_config(own_broker.bootstrap, "in", "out")
 
-    def expect(code: ExitCode, reason: Reason, words: str) -> None:
-        with Driver(tmp_path, config, jars) as driver:
+    def expect(code: ExitCode, reason: Reason, text: str) -> None:
+        with start_in_shared_jvm(config) as driver:
             assert driver.wait_for_end() == code, driver.read_output()
-            said = driver.read_termination_message()
-            assert said.reason is reason and words in said.message, said
+            message = driver.read_termination_message()
+            assert message.reason is reason and text in message.message, message
 
     expect(ExitCode.SINK_REFUSED, Reason.SINK_REFUSED, "transaction timeout")
     own_broker.configure({"transaction.max.timeout.ms": "900000"})
@@ -91,7 +92,7 @@ def test_refusals_are_told_and_heal(own_broker: OwnBroker, tmp_path: Path, monke
 
     with ExitStack() as stack:
         with denied(admin, ResourceType.TOPIC, "out", describe=False):
-            driver = stack.enter_context(Driver(tmp_path, config, jars))
+            driver = stack.enter_context(start_in_shared_jvm(config))
             status = driver.wait_until(lambda status: status.phase is Phase.WAITING)
             assert status.blocked_by and status.blocked_by.reason is Reason.AUTHORIZATION_FAILED
         driver.wait_for_rows(len(RECORDS))
@@ -100,7 +101,7 @@ def test_refusals_are_told_and_heal(own_broker: OwnBroker, tmp_path: Path, monke
         assert status.blocked_by and status.blocked_by.reason is Reason.SOURCE_UNAVAILABLE
         own_broker.start()
         own_broker.wait_until_it_answers()
-        broker.send("in", AFTERWARDS)
-        driver.wait_for_rows(len(RECORDS) + len(AFTERWARDS))  # the same driver, which has waited
-    out = sorted(record.value or b"" for record in broker.read_all("out"))
-    assert out == sorted({record.value or b"" for record in RECORDS + AFTERWARDS})
+        broker.send("in", MORE_RECORDS)
+        driver.wait_for_rows(len(RECORDS) + len(MORE_RECORDS))  # the same driver, which has waited for the broker
+    output = sorted(record.value or b"" for record in broker.read_all("out"))
+    assert output == sorted({record.value or b"" for record in RECORDS + MORE_RECORDS})

@@ -1,4 +1,5 @@
-"""The verdict on the dead letters: each stray of the plan once, as it came, with headers that say what it is and where it was. Pure."""
+"""Compares the dead letters with the plan: each faulty record must be there once, unchanged, with the headers that
+`docs/records.md` promises. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dedup_api.faults import Fault
-from faults.check import Tally, Verdict
+from faults.faulty_records import SHIFTS
+from faults.output_check import Tally, Verdict
 from faults.plan import WATERMARK, Header, Plan, Record
-from faults.strays import SHIFTS
 
 Place = tuple[int, int]
 """Source partition and offset."""
@@ -21,7 +22,8 @@ _TIME = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-
 
 
 def find_places(plan: Plan) -> dict[Place, int]:
-    """Where each stray lies in the source topic, which holds every record of the plan once and in its order, and nothing else."""
+    """The place of each faulty record in the source topic. The topic holds the plan's records once, in the plan's
+    order."""
     ends = [0] * plan.partitions
     places: dict[Place, int] = {}
     for event, copy in plan.list_all():
@@ -33,13 +35,13 @@ def find_places(plan: Plan) -> dict[Place, int]:
 
 
 def build_time(moment: datetime) -> bytes:
-    """RFC 3339 in UTC, cut off to milliseconds."""
+    """RFC 3339 in UTC, truncated to milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
 
 
 @dataclass
-class LetterChecker:
-    """Takes the dead letters in any order. Which event one is of is told by the place that it says it comes from."""
+class DeadLetterChecker:
+    """Takes the dead letters in any order. The place in its headers says which event a dead letter is of."""
 
     plan: Plan
     source_topic: str
@@ -57,15 +59,15 @@ class LetterChecker:
         place = read_place(added)
         event = None if place is None else self._places.get(place)
         if event is None:
-            self._tally.note("foreign", record)
+            self._tally.add("unexpected", record)
             return
         if event in self._seen:
-            self._tally.note("twice", record)
+            self._tally.add("repeated", record)
         self._seen.add(event)
         planned = self.plan.build_record(event, 0)
         wrong = [*self._compare(planned, record, own), *self._compare_added(event, added)]
         if wrong:
-            self._tally.note("changed", f"{', '.join(wrong)} of {record}, planned as {planned}")
+            self._tally.add("changed", f"{', '.join(wrong)} of {record}, planned as {planned}")
 
     def _compare(self, planned: Record, record: Record, own: tuple[Header, ...]) -> Iterator[str]:
         if planned.key != record.key:
@@ -78,14 +80,14 @@ class LetterChecker:
             yield "timestamp"
 
     def _compare_added(self, event: int, added: tuple[Header, ...]) -> Iterator[str]:
-        """The names of headers that are wrong, too many or missing."""
+        """The names of added headers that are wrong, unexpected or missing."""
         fault = self.plan.find_fault(event)
         assert fault is not None
         expected = {"reason": str(fault).encode(), "source-topic": self.source_topic.encode()}
         if fault in SHIFTS:
             expected["event-time"] = build_time(self.plan.find_time(event))
         found = {name.removeprefix(_PREFIX): value or b"" for name, value in added}
-        # The first batches have no watermark, and only what is late is sure to come behind them.
+        # The first batches have no watermark. A late record never is in one of them, another record may be.
         has_watermark = fault is Fault.LATE or "watermark" in found
         names = [*_ALWAYS, *(["event-time"] if fault in SHIFTS else []), *(["watermark"] if has_watermark else [])]
         if [name for name, _ in added] != [_PREFIX + name for name in names]:
@@ -98,7 +100,8 @@ class LetterChecker:
             yield "dedup-watermark"
 
     def _is_watermark(self, watermark: bytes, event_time: bytes | None, fault: Fault) -> bool:
-        """It stays behind all event times, and that of a late record is not before its own."""
+        """The watermark is below the newest event time minus the delay, and not below the event time of a late
+        record."""
         is_reached = fault is not Fault.LATE or event_time is None or event_time <= watermark
         return _TIME.fullmatch(watermark) is not None and watermark <= build_time(self.plan.end - WATERMARK) and is_reached
 
@@ -108,7 +111,7 @@ class LetterChecker:
 
 
 def split_headers(headers: tuple[Header, ...]) -> tuple[tuple[Header, ...], tuple[Header, ...]]:
-    """The record's own, and those that were added behind them."""
+    """The headers that the record had, and those that the driver has added behind them."""
     first = next((index for index, (name, _) in enumerate(headers) if name.startswith(_PREFIX)), len(headers))
     return headers[:first], headers[first:]
 
@@ -121,8 +124,8 @@ def read_place(added: tuple[Header, ...]) -> Place | None:
         return None
 
 
-def check_letters(plan: Plan, letters: Iterable[Record], source_topic: str, with_timestamps: bool = True) -> Verdict:
-    checker = LetterChecker(plan, source_topic, with_timestamps)
+def check_dead_letters(plan: Plan, letters: Iterable[Record], source_topic: str, with_timestamps: bool = True) -> Verdict:
+    checker = DeadLetterChecker(plan, source_topic, with_timestamps)
     for record in letters:
         checker.add(record)
     return checker.finish()

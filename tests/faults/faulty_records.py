@@ -1,4 +1,5 @@
-"""Records that cannot be deduplicated, in at least one form for each fault. Pure; `plan` says where they stand among the others."""
+"""Builds records that the driver cannot deduplicate, in at least one form for each fault. Pure; `plan` decides their
+places."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ Document = dict[str, Any]
 Form = Callable[[Document], bytes | None]
 
 SHIFTS: dict[Fault | None, timedelta] = {Fault.LATE: -timedelta(days=365), Fault.TIME_IN_FUTURE: timedelta(days=1)}
-"""What is wrong with a record of these faults is its event time alone. All others have none that the driver reads."""
+"""The faults that lie in the event time alone, and by how much it is shifted. Records with other faults have no
+event time that the driver reads."""
 
 
 def encode(document: Document) -> bytes:
@@ -21,7 +23,8 @@ def encode(document: Document) -> bytes:
 
 
 def build_value(document: Document, fault: Fault, draw: int) -> bytes | None:
-    """The document with the fault, in the form that is drawn. `document` has its fields in the order id, at, others."""
+    """The document with the fault. `draw` chooses one of the fault's forms. The first fields of `document` are id
+    and at."""
     forms = _FORMS[fault]
     return forms[draw % len(forms)](document)
 
