@@ -268,7 +268,7 @@ def test_a_marker_of_another_batch_stops_the_job_until_the_delivery_changes(tmp_
     assert kafka.markers is not None
     (name,) = kafka.markers
     kafka.markers[name] = Marker(batch=9, entry="another", attempt=7, rows=1)
-    with pytest.raises(JobError, match="marker in the progress topic is that of batch 9") as raised:
+    with pytest.raises(JobError, match="the progress topic says that batch 9 was written") as raised:
         run_driver(kafka, checkpoint, EXACTLY, 1)
     assert raised.value.code is ExitCode.SINK_PROGRESS_LOST
     run_driver(kafka, checkpoint, AT_LEAST, 1)
