@@ -118,10 +118,10 @@ class OwnBroker:
             self._process.kill()
             self._process.wait()
 
-    def _run_java(self, heap: str, *words: str) -> subprocess.Popen[bytes]:
+    def _run_java(self, heap: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = ["java", heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
         command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-        command += ["-cp", f"{self._jars}/*", *words, str(self._folder / "server.properties")]
+        command += ["-cp", f"{self._jars}/*", *arguments, str(self._folder / "server.properties")]
         environment = {**os.environ, **self._environment}
         with self.log.open("ab") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

@@ -108,4 +108,4 @@ class SharedJvmDriver(Driver):
             return super().read_output() + log.read().decode(errors="replace")[-8000:]
 
     def find_jvm(self) -> int:
-        raise AssertionError("the JVM is shared: a test that looks at it or kills it must use start_driver")
+        raise AssertionError("the JVM is shared: a test that inspects or kills the JVM must use start_driver")
