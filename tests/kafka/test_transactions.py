@@ -65,7 +65,7 @@ def test_a_new_producer_is_opened_after_a_long_pause(broker: Broker, spark: Spar
             other.begin()
             other.commit(Marker(batch=2, entry="another", attempt=2, rows=0))
             now[0] += REOPEN_AFTER + 1
-            with pytest.raises(JobError, match="another driver has written") as raised:
+            with pytest.raises(JobError, match="another driver wrote to the output") as raised:
                 sink.begin(2, "entry 2")
             assert raised.value.code is ExitCode.FENCED
         finally:
