@@ -95,7 +95,7 @@ TIMED_PARTS := tests/cluster tests/faults tests/fault_injection tests/kafka test
 .PHONY: test
 test: python ## Everything that CI runs
 	@$(MAKE) -j2 ready checks
-	$(PYTEST) -n 4 --dist loadgroup --no-loadscope-reorder --durations=30 --durations-min=20 $(TIMED_PARTS)
+	$(PYTEST) -n 3 --dist loadgroup --no-loadscope-reorder --durations=30 --durations-min=20 $(TIMED_PARTS)
 
 .PHONY: checks
 checks: ## lint and test-unit; their output comes at the end, in one piece
