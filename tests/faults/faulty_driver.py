@@ -87,7 +87,7 @@ class FaultInjector:
 
     def _visit(self, owner: Any) -> None:
         if self._fault.point is Point.BEFORE_OFFSETS:
-            self._when_entry_comes(owner._checkpoint.spark / "offsets")
+            self._when_entry_comes(owner._layout.offset_log)
             return
         self._visits += 1
         if self._visits != self._fault.visit:
@@ -96,7 +96,7 @@ class FaultInjector:
             case Point.MID_TASK:
                 self._later(self._last_batch)
             case Point.IN_STATE_UPLOAD:
-                self._when_state_grows(owner._checkpoint.spark / "state")
+                self._when_state_grows(owner._offsets.layout.spark / "state")
             case Point.STOPPING:
                 os.kill(os.getpid(), signal.SIGTERM)
                 self._later(SPANS[Point.STOPPING])
