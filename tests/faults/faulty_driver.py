@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dedup_job.checkpoint.layout import CheckpointLayout
 from faults.files import write_number
 from faults.schedule import Action, Fault, Point, Target, parse_fault
 
@@ -64,8 +65,8 @@ _FIRST_BATCH = 1.5
 class FaultInjector:
     """Counts the visits of the fault's point, and carries the fault out at the visit that it names."""
 
-    def __init__(self, fault: Fault, folder: Path) -> None:
-        self._fault, self._folder = fault, folder
+    def __init__(self, fault: Fault, folder: Path, layout: CheckpointLayout) -> None:
+        self._fault, self._folder, self._layout = fault, folder, layout
         self._visits = 0
         self._entered = time.monotonic()
         self._last_batch = _FIRST_BATCH
@@ -87,7 +88,7 @@ class FaultInjector:
 
     def _visit(self, owner: Any) -> None:
         if self._fault.point is Point.BEFORE_OFFSETS:
-            self._when_entry_comes(owner._layout.offset_log)
+            self._when_entry_comes(self._layout.offset_log)
             return
         self._visits += 1
         if self._visits != self._fault.visit:
@@ -96,7 +97,7 @@ class FaultInjector:
             case Point.MID_TASK:
                 self._later(self._last_batch)
             case Point.IN_STATE_UPLOAD:
-                self._when_state_grows(owner._offsets.layout.spark / "state")
+                self._when_state_grows(self._layout.spark / "state")
             case Point.STOPPING:
                 os.kill(os.getpid(), signal.SIGTERM)
                 self._later(SPANS[Point.STOPPING])
@@ -228,11 +229,16 @@ def main(arguments: list[str]) -> int:
         set_transaction_timeout(found.transaction_seconds)
     if found.lock_seconds is not None:
         set_lock_seconds(found.lock_seconds)
-    if found.fault is not None:
-        FaultInjector(found.fault, found.folder).install()
+    from dedup_job.driver_config import read_config
     from dedup_job.main import main as run_driver
+    from dedup_job.main import read_arguments
 
-    return run_driver(arguments[split + 1 :])
+    own_arguments = arguments[split + 1 :]
+    if found.fault is not None:
+        driver = read_arguments(own_arguments)
+        layout = CheckpointLayout(driver.checkpoint, read_config(driver.config).generation)
+        FaultInjector(found.fault, found.folder, layout).install()
+    return run_driver(own_arguments)
 
 
 if __name__ == "__main__":
