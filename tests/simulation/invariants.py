@@ -107,7 +107,7 @@ def _started_by_two_kinds(simulation: Simulation, processes: list[DriverProcess]
 
 
 def check_change(simulation: Simulation, change: Change) -> None:
-    """Checks a change of an object, whoever makes it."""
+    """Checks a change of an object. The change may come from an operator, a controller or a user."""
     if change.address.kind is not Kind.CLAIMS or change.actor == USER_ACTOR or change.old is None:
         return
     metadata = change.old["metadata"]

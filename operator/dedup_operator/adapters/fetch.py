@@ -32,7 +32,8 @@ async def fetch_snapshot(kube: Kube, drivers: Drivers, namespace: str, name: str
         return None
     owned = find_owned_objects(snapshot)
     creators = list_pod_creators(snapshot.stateful_set, snapshot.runs)
-    concerned = [*(owned.live_pods[:1] or creators), *([snapshot.claim] if snapshot.claim is not None else [])]
+    pods = [owned.driver_pod] if owned.driver_pod is not None else creators
+    concerned = [*pods, *([snapshot.claim] if snapshot.claim is not None else [])]
     snapshot = replace(
         snapshot,
         warnings=await _fetch_warnings(kube, concerned) if may_have_warnings(creators, owned.driver, now) else (),

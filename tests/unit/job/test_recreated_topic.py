@@ -26,15 +26,6 @@ def open_topic(volume: Volume, marker: Marker | None) -> RecreatedTopic:
     return RecreatedTopic(volume, "orders", marker)
 
 
-@pytest.fixture
-def volume(tmp_path: Path) -> Volume:
-    """Batch 0 has read offsets 3 to 9 of partition 0 and 0 to 4 of partition 1."""
-    layout = Volume(tmp_path, 1)
-    layout.start({0: 3, 1: 0})
-    layout.add(0, {0: 10, 1: 5})
-    return layout
-
-
 def test_the_empty_batch_ends_at_no_partition_and_keeps_watermark_and_clock(volume: Volume) -> None:
     (volume.offset_log / ".1.crc").write_text("of a planned batch that was removed")
     assert open_topic(volume, build_marker(0)).reset_offsets() == OffsetReset(1, None, [])

@@ -32,15 +32,6 @@ def build_marker(batch: int) -> Marker:
     return Marker(batch=batch, entry="", attempt=1, rows=1)
 
 
-@pytest.fixture
-def volume(tmp_path: Path) -> Volume:
-    """Batch 0 has read offsets 3 to 9 of partition 0 and 0 to 4 of partition 1."""
-    layout = Volume(tmp_path, 1)
-    layout.start({0: 3, 1: 0})
-    layout.add(0, {0: 10, 1: 5})
-    return layout
-
-
 class Topic:
     """The source topic, as the brokers describe it."""
 

@@ -17,11 +17,12 @@ from dedup_operator.domain.decision import Decision, GiveUp, Keep, Refuse, Scale
 from dedup_operator.domain.diagnose import diagnose
 from dedup_operator.domain.driver_objects import Kind
 from dedup_operator.domain.observe.checkpoint import CheckpointClaim
-from dedup_operator.domain.observe.pod import DriverPod, DriverUnreachable
+from dedup_operator.domain.observe.pod import DriverUnreachable
 from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.observe.workload import Workload
 from dedup_operator.domain.times import render_time
 from dedup_operator.domain.verdict import DiagnosisInput
+from unit.operator import samples
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AGO = NOW - timedelta(minutes=5)
@@ -40,21 +41,7 @@ SET = Workload(
 CLAIM = CheckpointClaim(
     phase="Bound", deleting=False, config=None, annotated=True, has_state=True, state_unknown=False, owned=False, size="10Gi", raw={}
 )
-POD = DriverPod(
-    name="demo-driver-0",
-    uid="pod",
-    address="10.0.0.1",
-    deleting=False,
-    created_at=AGO,
-    scheduled=True,
-    unschedulable=None,
-    waiting=None,
-    waiting_message="",
-    started_at=AGO,
-    ready=True,
-    restarts=0,
-    exits=(),
-)
+POD = replace(samples.POD, created_at=AGO, started_at=AGO)
 HEALTHY = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, progress=Progress(batch=3, lag_records=0))
 RUNNING = ObservedState(workload=SET, pod=POD, claim=CLAIM, driver_status=HEALTHY)
 WAITING = replace(RUNNING, driver_status=None)

@@ -26,16 +26,10 @@ from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.status import build_status
 from dedup_operator.domain.validate import ValidJob
 from dedup_operator.domain.verdict import DiagnosisInput, Verdict
+from unit.operator.samples import SPEC
 from unit.operator.samples import observe as observe_snapshot
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-SPEC: dict[str, Any] = {
-    "source": {"bootstrapServers": "kafka:9092", "topic": "in"},
-    "key": {"fields": ["id"]},
-    "eventTime": {"field": "ts"},
-    "watermark": "10m",
-    "sink": {"kafka": {"topic": "out"}},
-}
 JOB = ValidJob(namespace="ns", name="demo", uid="u1", generation=3, spec=DedupJobSpec.model_validate(SPEC))
 SETTINGS = build_driver_settings("ns", "demo", JOB.spec, None)
 CHILDREN = build_children(JOB, SETTINGS, JobImage("job:1"))

@@ -17,16 +17,7 @@ from dedup_operator.domain.driver_settings import (
 )
 from dedup_operator.domain.manifests import Children, JobImage, build_children
 from dedup_operator.domain.validate import ValidJob
-from unit.operator.samples import NIGHTLY, ONCE, make_children, make_job
-
-IMAGE = JobImage("job:1")
-SPEC: dict[str, Any] = {
-    "source": {"bootstrapServers": "kafka:9092", "topic": "in"},
-    "key": {"fields": ["id"]},
-    "eventTime": {"field": "ts"},
-    "watermark": "10m",
-    "sink": {"kafka": {"topic": "out"}},
-}
+from unit.operator.samples import IMAGE, NIGHTLY, ONCE, SPEC, make_children, make_job
 
 
 def make(image: JobImage = IMAGE, **changes: Any) -> Children:

@@ -33,6 +33,8 @@ class OwnedObjects:
     """Oldest first."""
     driver: DriverPod | None
     """The driver's pod. Of several live pods it is the oldest, because the others wait for its locks."""
+    driver_pod: Json | None
+    """The raw object of `driver`."""
     claim: Json | None
     """The operator's own claim, or the user's claim that the spec names."""
     uses_shared_claim: bool
@@ -74,6 +76,7 @@ def find_owned_objects(snapshot: Snapshot) -> OwnedObjects:
         live_pods=live,
         ended_pods=tuple(pod for pod in pods if has_ended(pod)),
         driver=observe_pod(live[0]) if live else None,
+        driver_pod=live[0] if live else None,
         claim=claim,
         uses_shared_claim=shared,
         has_service=has_service,

@@ -79,7 +79,8 @@ def observe_state(snapshot: Snapshot, owned: OwnedObjects) -> ObservedState:
     # The record of another owner describes the keys of that owner, and only that owner may change it.
     record = snapshot.record if checkpoint_owner is None else None
     batch_recorded = (status.get("progress") or {}).get("batch") is not None
-    users = [*owned.live_pods[:1], *reversed(owned.ended_pods), *([workload.raw] if workload else [])]
+    running = [owned.driver_pod] if owned.driver_pod is not None else []
+    users = [*running, *reversed(owned.ended_pods), *([workload.raw] if workload else [])]
     applied = find_applied_config(users, owned.config_maps)
     live_runs = [run for run in snapshot.runs if not job_has_ended(run)]
     return ObservedState(
