@@ -10,7 +10,6 @@ from enum import StrEnum
 from pydantic import Field
 
 from dedup_api.model import ApiModel
-from dedup_api.reasons import Reason
 from dedup_api.status import Progress
 
 
@@ -27,7 +26,8 @@ class Phase(StrEnum):
 class Blocked(ApiModel):
     """What the driver waits for, as reason and sentence."""
 
-    reason: Reason
+    reason: str
+    """A `Reason`, or a reason of a newer job image that this version does not know."""
     message: str
 
 
@@ -46,7 +46,8 @@ class Measures(ApiModel):
 
 
 class DriverStatus(ApiModel):
-    phase: Phase
+    phase: Phase | str
+    """A text that is no `Phase` comes from a newer job image."""
     blocked_by: Blocked | None = None
     """Set while the driver waits, and also in phase Running while no broker answers."""
     attempt: int | None = None
@@ -70,7 +71,8 @@ class DriverStatus(ApiModel):
 class TerminationMessage(ApiModel):
     """What the driver writes to its termination log: JSON of at most 4096 bytes, the limit of kubelet."""
 
-    reason: Reason
+    reason: str
+    """A `Reason`, or a reason of a newer job image that this version does not know."""
     message: str
     status: DriverStatus | None = None
     """Only of a driver that has processed all records of its run: nobody can ask it on `/status` after it has ended."""

@@ -21,6 +21,8 @@ class Reason(StrEnum):
     STARTING = "Starting"
     RESTARTING = "Restarting"
     SUSPENDING = "Suspending"
+    # Ready is Unknown: the operator cannot see what the driver does.
+    DRIVER_UNREACHABLE = "DriverUnreachable"
     # Ready is False because of the spec.
     INVALID_SPEC = "InvalidSpec"
     CHANGE_BLOCKED = "ChangeBlocked"
@@ -29,6 +31,7 @@ class Reason(StrEnum):
     CHECKPOINT_PENDING = "CheckpointPending"
     CHECKPOINT_LOST = "CheckpointLost"
     CHECKPOINT_TAKEN = "CheckpointTaken"
+    RECLAIM_POLICY_REFUSED = "ReclaimPolicyRefused"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     POD_REJECTED = "PodRejected"
@@ -69,6 +72,16 @@ class Explanation:
     remedy: str
 
 
+def find_explanation(reason: str) -> Explanation:
+    """The explanation of a reason. It works for every text, because a newer operator or a newer job image may report a
+    reason that this version does not know."""
+    known = EXPLANATIONS.get(Reason(reason)) if reason in set(Reason) else None
+    return known or Explanation(
+        f"A newer version of the operator or of the job image has reported {reason}.",
+        f"Read about {reason} in docs/reasons.md of the newer version.",
+    )
+
+
 EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.RUNNING: Explanation(
         "The driver commits batches, or the driver is healthy and the source topic has no new records.",
@@ -98,6 +111,13 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.SUSPENDING: Explanation(
         "spec.suspend is true, and the driver is finishing the current batch.",
         "Wait. The driver has two minutes to finish the batch.",
+    ),
+    Reason.DRIVER_UNREACHABLE: Explanation(
+        "The operator gets no answer from the driver on TCP port 8080 of the driver's pod. The driver does not need the "
+        "operator, so it may work normally. The numbers in status.progress are those of status.progress.observedAt.",
+        "Allow TCP connections from the operator's pod to port 8080 of the driver's pod: check the NetworkPolicies of "
+        "both namespaces and the service mesh. To see whether the driver works, read its log with "
+        "`kubectl logs -l streamdedup.dev/job=<name>`.",
     ),
     Reason.INVALID_SPEC: Explanation(
         "The operator cannot act on the spec. A driver that is running continues with the last valid settings.",
@@ -131,6 +151,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Create a new DedupJob with another spec.checkpoint.existing.subPath. If nobody needs the other job and its "
         "keys, delete the folder and the ConfigMap `checkpoint-…` that has the other job's name in its label "
         "streamdedup.dev/job.",
+    ),
+    Reason.RECLAIM_POLICY_REFUSED: Explanation(
+        "spec.checkpoint.reclaimPolicy has changed, but the API server does not let the operator change the owner of the "
+        "checkpoint's claim. The claim keeps the previous policy. If that policy is Delete, the claim and its keys are "
+        "deleted together with the DedupJob. The driver continues.",
+        "Do not delete the DedupJob if you need its keys. If the API server uses the admission plugin "
+        "OwnerReferencesPermissionEnforcement, as OpenShift does, set rbac.changeClaimOwner=true in the values of the "
+        "Helm chart. Otherwise set spec.checkpoint.reclaimPolicy back.",
     ),
     Reason.UNSCHEDULABLE: Explanation(
         "The scheduler finds no node for the driver's pod.",
@@ -206,7 +234,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "retries automatically, with growing pauses.",
     ),
     Reason.NO_PROGRESS: Explanation(
-        "No batch has committed for a long time although records are waiting, or the driver does not answer the operator.",
+        "No batch has committed for a long time although records are waiting.",
         "Read the driver's log with `kubectl logs -l streamdedup.dev/job=<name>`, and compare the metric "
         "dedup_batch_duration_seconds with its usual values. kubelet restarts the driver automatically when the "
         "driver's health check fails.",

@@ -94,9 +94,15 @@ class CheckpointState(ApiModel):
 
 
 class Progress(ApiModel):
-    """What the job has processed since its checkpoint was created. The operator updates it at most once a minute;
-    metrics are live."""
+    """What the job has processed since its checkpoint was created. While the numbers change, the operator updates them
+    at most every 10 seconds; metrics are live."""
 
+    observed_at: Time | None = Field(
+        None,
+        description="Time at which the operator read these numbers from the driver. It changes only together with the "
+        "numbers. RFC 3339 in UTC.",
+        json_schema_extra=_DATE_TIME,
+    )
     batch: int | None = Field(None, description="Number of the last committed micro-batch; the first is 0.")
     watermark: Time | None = Field(
         None, description="Watermark: records with an earlier event time are late. RFC 3339 in UTC.", json_schema_extra=_DATE_TIME

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any, ParamSpec
 from uuid import uuid4
 
 import aiohttp
 
-from dedup_api import names
 from dedup_api.version import VERSION
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.events import Recorder
@@ -23,22 +25,27 @@ from dedup_operator.adapters.lease import Lease
 from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.errors import DedupOperatorError
 from dedup_operator.domain.types import Key
-from dedup_operator.handlers import configure_logging, run_kopf
+from dedup_operator.handlers import Events, run_kopf
+from dedup_operator.logs import configure_logging
 from dedup_operator.queue import Reconcile, WorkQueue
 from dedup_operator.reconcile import Reconciler
 from dedup_operator.settings import Settings, parse_settings
+from dedup_operator.watches import build_watches
 
 logger = logging.getLogger("dedup_operator")
 
 RELIST_SECONDS = 300.0
 """When a watch silently stops, the operator misses changes for this long at most."""
-CRD_RETRY_SECONDS = 5.0
+RELIST_RETRY_SECONDS = 5.0
 
 
 async def run(settings: Settings) -> None:
     kube = await connect()
     async with aiohttp.ClientSession(trust_env=False) as session:
-        metrics = Metrics()
+        loop = asyncio.get_running_loop()
+        relist_now = asyncio.Event()
+        lease = build_lease(kube, settings, loop.time, relist_now.set)
+        metrics = Metrics(is_active=lambda: lease is None or lease.is_held())
         reconciler = Reconciler(
             kube=kube,
             drivers=Drivers(session),
@@ -48,31 +55,57 @@ async def run(settings: Settings) -> None:
             clock=lambda: datetime.now(UTC),
             resync_seconds=settings.resync_seconds,
         )
-        loop = asyncio.get_running_loop()
-        relist_now = asyncio.Event()
-        lease = build_lease(kube, settings, loop.time, relist_now.set)
-        queue = WorkQueue(require_lease(lease, reconciler.reconcile), settings.workers)
+
+        def is_responsible(key: Key) -> bool:
+            return (lease is None or lease.is_held()) and watches.covers(key)
+
+        queue = WorkQueue(skip_foreign(reconciler, is_responsible), settings.workers)
         queue.heartbeat = loop.time()
-        health = HealthServer(metrics.registry, lambda: loop.time() - queue.heartbeat, settings.port)
+        events = Events(add=forward(loop, queue.add), record_pod_deletion=forward(loop, reconciler.record_pod_deletion))
+        watches = build_watches(kube, settings.namespaces, partial(run_kopf, events), metrics.set_watched)
+        health = HealthServer(metrics.registry, lambda: loop.time() - queue.heartbeat, watches.list_problems, settings.port)
         await health.start()
-        dispatcher = asyncio.create_task(queue.run(), name="dispatcher")
+        logger.info("operator version %s starts", VERSION)
+        relist = relist_periodically(kube, queue, watches.list_watched, relist_now)
         try:
-            await wait_for_crd(kube, settings.namespaces)
-            tasks = [asyncio.create_task(relist_periodically(kube, queue, settings.namespaces, relist_now), name="relist")]
-            if lease is not None:
-                tasks.append(asyncio.create_task(lease.run(), name="lease"))
-            logger.info("operator version %s watches %s", VERSION, ", ".join(settings.namespaces) or "all namespaces")
-            try:
-                await run_kopf(queue.add, reconciler.record_pod_deletion, settings.namespaces)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            await run_until_signal(queue.run(), relist, watches.run(), *([lease.run()] if lease is not None else []))
         finally:
-            dispatcher.cancel()
-            await asyncio.gather(dispatcher, return_exceptions=True)
             await health.stop()
             await kube.close()
+
+
+async def run_until_signal(*services: Coroutine[Any, Any, None]) -> None:
+    """Runs the services until the process gets SIGTERM or SIGINT. Raises what a service raises."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [asyncio.create_task(service) for service in (*services, wait_for(stop))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def wait_for(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+P = ParamSpec("P")
+
+
+def forward(loop: asyncio.AbstractEventLoop, function: Callable[P, None]) -> Callable[P, None]:
+    """`function` for other threads: it then runs in this event loop."""
+
+    def call(*arguments: P.args, **named: P.kwargs) -> None:
+        # An event that arrives while the operator ends is lost, which does no harm.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(partial(function, *arguments, **named))
+
+    return call
 
 
 def build_lease(kube: Kube, settings: Settings, monotonic: Callable[[], float], on_start: Callable[[], None]) -> Lease | None:
@@ -93,33 +126,27 @@ def build_lease(kube: Kube, settings: Settings, monotonic: Callable[[], float], 
     return lease
 
 
-def require_lease(lease: Lease | None, reconcile: Reconcile) -> Reconcile:
-    """Reconciles only while this replica holds the Lease. A standby drops every DedupJob from its queue. When it
-    acquires the Lease, it lists all DedupJobs."""
+def skip_foreign(reconciler: Reconciler, is_responsible: Callable[[Key], bool]) -> Reconcile:
+    """Reconciles a DedupJob only while this replica is responsible for it: it holds the Lease, and it watches the
+    namespace. Otherwise it drops the DedupJob from its queue. When a replica acquires the Lease it lists all DedupJobs,
+    and a watch lists those of its namespace when it starts."""
 
-    async def reconcile_if_held(key: Key) -> float | None:
-        return await reconcile(key) if lease is None or lease.is_held() else None
+    async def reconcile(key: Key) -> float | None:
+        if is_responsible(key):
+            return await reconciler.reconcile(key)
+        reconciler.forget(key)
+        return None
 
-    return reconcile_if_held
-
-
-async def wait_for_crd(kube: Kube, namespaces: tuple[str, ...]) -> None:
-    """kopf looks up the CRD only once, when it starts. The operator therefore starts kopf after the CRD exists."""
-    while True:
-        try:
-            await kube.list(Resource.DEDUP_JOBS, namespaces[0] if namespaces else None)
-            return
-        except DedupOperatorError as error:
-            logger.warning("cannot list %s: %s; the operator retries in %.0f s", names.CRD_NAME, error, CRD_RETRY_SECONDS)
-            await asyncio.sleep(CRD_RETRY_SECONDS)
+    return reconcile
 
 
-async def relist_periodically(kube: Kube, queue: WorkQueue, namespaces: tuple[str, ...], now: asyncio.Event) -> None:
-    """Puts all DedupJobs into the queue every few minutes, and when `now` is set."""
+async def relist_periodically(kube: Kube, queue: WorkQueue, list_namespaces: Callable[[], list[str | None]], now: asyncio.Event) -> None:
+    """Puts all DedupJobs into the queue every few minutes, and when `now` is set. `list_namespaces`: None in it stands
+    for all namespaces."""
     while True:
         now.clear()
         failed = False
-        for namespace in namespaces or (None,):
+        for namespace in list_namespaces():
             try:
                 jobs = await kube.list(Resource.DEDUP_JOBS, namespace)
             except DedupOperatorError as error:
@@ -130,7 +157,7 @@ async def relist_periodically(kube: Kube, queue: WorkQueue, namespaces: tuple[st
                 queue.add(Key(job["metadata"]["namespace"], job["metadata"]["name"]))
         # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CRD_RETRY_SECONDS if failed else RELIST_SECONDS):
+            async with asyncio.timeout(RELIST_RETRY_SECONDS if failed else RELIST_SECONDS):
                 await now.wait()
 
 

@@ -6,8 +6,9 @@ only find out which DedupJob an event concerns. They write nothing: no finalizer
 
 from __future__ import annotations
 
-import logging
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import kopf
@@ -16,8 +17,16 @@ from dedup_api import names
 from dedup_operator.domain.annotations import OWN_SELECTOR
 from dedup_operator.domain.types import Json, Key
 
-Add = Callable[[Key], None]
-RecordPodDeletion = Callable[[Key, Json], None]
+
+@dataclass(frozen=True)
+class Events:
+    """What the watches tell. kopf calls both from a thread of its own."""
+
+    add: Callable[[Key], None]
+    """Puts a DedupJob into the work queue."""
+    record_pod_deletion: Callable[[Key, Json], None]
+    """Gets each pod that is being deleted."""
+
 
 PODS = ("", "v1", "pods")
 CHILDREN = (
@@ -30,25 +39,24 @@ CHILDREN = (
 )
 
 
-def build_registry(add: Add, record_pod_deletion: RecordPodDeletion) -> kopf.OperatorRegistry:
-    """Watches DedupJobs and their children. `add` puts a DedupJob into the work queue. `record_pod_deletion` gets each
-    pod that is deleted."""
+def build_registry(events: Events) -> kopf.OperatorRegistry:
+    """Watches DedupJobs and their children."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(login)
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def on_job(namespace: str | None, name: str | None, **_: Any) -> None:
-        add(Key(namespace or "", name or ""))
+        events.add(Key(namespace or "", name or ""))
 
     async def on_child(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
         job = labels.get(names.LABEL_JOB)
         if namespace and job:
-            add(Key(namespace, job))
+            events.add(Key(namespace, job))
 
     async def on_pod_deletion(namespace: str | None, labels: kopf.Labels, body: kopf.Body, **_: Any) -> None:
         job = labels.get(names.LABEL_JOB)
         if namespace and job and "deletionTimestamp" in body["metadata"]:
-            record_pod_deletion(Key(namespace, job), dict(body))
+            events.record_pod_deletion(Key(namespace, job), dict(body))
 
     # Registered before on_child, so that the reconciliation knows the deletion.
     kopf.on.event(*PODS, registry=registry)(on_pod_deletion)
@@ -74,25 +82,23 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.networking.request_timeout = 60
     settings.networking.enforce_retry_after = True
-    settings.process.ultimate_exiting_timeout = 20  # below the pod's grace period
+    settings.process.ultimate_exiting_timeout = None  # kopf would kill the whole process because one watch has ended
     settings.queueing.idle_timeout = 1  # the handlers are short, so no worker has to stay
     for group, version, plural in CHILDREN:
         settings.watching.label_selectors[group, version, plural] = OWN_SELECTOR
     return settings
 
 
-async def run_kopf(add: Add, record_pod_deletion: RecordPodDeletion, namespaces: tuple[str, ...]) -> None:
-    """Returns when the process gets a signal to end, or when a watch fails permanently."""
+async def run_kopf(events: Events, namespace: str | None, started: threading.Event, stop: threading.Event) -> None:
+    """Watches one namespace, or all of them if `namespace` is None, in the event loop of the calling thread. Ends when
+    `stop` is set. Raises when a request fails for another reason than the network, for example because of missing
+    rights."""
     await kopf.operator(
-        registry=build_registry(add, record_pod_deletion),
+        registry=build_registry(events),
         settings=build_kopf_settings(),
         standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
+        clusterwide=namespace is None,
+        namespaces=[namespace] if namespace is not None else [],
+        ready_flag=started,
+        stop_flag=stop,
     )
-
-
-def configure_logging(log_format: str, level: str) -> None:
-    # kopf logs one line for each watch event. The operator logs what it does about the event.
-    logging.getLogger("kopf.objects").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
-    kopf.configure(log_format=kopf.LogFormat.JSON if log_format == "json" else kopf.LogFormat.FULL, verbose=level == "debug")

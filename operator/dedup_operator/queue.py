@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from dedup_operator.domain.types import Key
+from dedup_operator.logs import set_job
 
 FIRST_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 120.0
@@ -101,13 +102,8 @@ class WorkQueue:
     async def _reconcile(self, key: Key) -> None:
         pause: float | None = None
         try:
-            async with asyncio.timeout(RECONCILE_TIMEOUT_SECONDS):
-                pause = await self.reconcile(key)
-            self._failures.pop(key, None)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001  after any error the DedupJob must be reconciled again
-            pause = self._count_failure(key, error)
+            set_job(key)
+            pause = await self._try(key)
         finally:
             self._running.pop(key, None)
             self._wake.set()
@@ -117,9 +113,22 @@ class WorkQueue:
         if pause is not None:
             self._schedule(key, pause * random.uniform(1 - JITTER, 1 + JITTER))
 
+    async def _try(self, key: Key) -> float | None:
+        """Returns the pause until the next reconciliation, also after an error."""
+        try:
+            async with asyncio.timeout(RECONCILE_TIMEOUT_SECONDS):
+                pause = await self.reconcile(key)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  after any error the DedupJob must be reconciled again
+            return self._count_failure(key, error)
+        self._failures.pop(key, None)
+        return pause
+
     def _count_failure(self, key: Key, error: Exception) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1
-        asked = getattr(error, "retry_after", None)
-        pause: float = asked or min(FIRST_BACKOFF_SECONDS * 2 ** (count - 1), MAX_BACKOFF_SECONDS)
-        logger.warning("%s: %s; the operator retries in %.0f s", key, error or type(error).__name__, pause)
+        asked: float = getattr(error, "retry_after", None) or FIRST_BACKOFF_SECONDS * 2 ** min(count - 1, 10)
+        # An API server or a proxy may ask for hours; the operator must notice earlier that it answers again.
+        pause = min(asked, MAX_BACKOFF_SECONDS)
+        logger.warning("the reconciliation failed: %s; the operator retries in %.0f s", error or type(error).__name__, pause)
         return pause

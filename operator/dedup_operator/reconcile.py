@@ -20,14 +20,16 @@ from dedup_operator.adapters.kube import Kube, Resource
 from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.conditions import build_conditions
 from dedup_operator.domain.decide import decide, explain_refusal
-from dedup_operator.domain.decision import Decision
+from dedup_operator.domain.decision import Decision, RepairDrift
 from dedup_operator.domain.diagnose import diagnose
+from dedup_operator.domain.drift import DriftRepairs
 from dedup_operator.domain.driver_settings import DriverSettings, build_driver_settings
 from dedup_operator.domain.errors import ApiRefused, CheckpointTaken, NameTaken
 from dedup_operator.domain.event_notes import list_event_notes
 from dedup_operator.domain.manifests import Children, JobImage, build_children
 from dedup_operator.domain.observe.pod import merge_deleted_pod
 from dedup_operator.domain.observe.state import ObservedState, observe_state
+from dedup_operator.domain.observe.workload import Workload
 from dedup_operator.domain.resync import find_resync_seconds
 from dedup_operator.domain.status import LastProgressWrite, build_status, choose_status, find_ready, parse_status
 from dedup_operator.domain.types import Json, Key
@@ -50,6 +52,7 @@ class Reconciler:
     _last_deleted_pods: dict[Key, Json] = field(default_factory=dict)
     """The last deleted pod of each DedupJob. It is lost when the operator restarts; the status then lacks an exit that
     no live read saw."""
+    _drift_repairs: dict[Key, DriftRepairs] = field(default_factory=dict)
 
     def record_pod_deletion(self, key: Key, pod: Json) -> None:
         """`pod`: as the watch showed it, while it is being deleted or after that."""
@@ -67,12 +70,18 @@ class Reconciler:
             self.forget(key)
             return None
         snapshot, owned = fetched
-        observed = observe_state(replace(snapshot, last_deleted_pod=self._last_deleted_pods.get(key)), owned)
+        repairs = self._drift_repairs.get(key, DriftRepairs())
+        snapshot = replace(snapshot, last_deleted_pod=self._last_deleted_pods.get(key))
+        observed = observe_state(snapshot, owned)
+        if not repairs.is_due(now):
+            observed = replace(observed, drift_repair_due=False)
         job = validate(snapshot.job)
         settings, children = self._build(job, observed)
         decision = decide(job, observed, settings, children)
         claim_refusal = await apply_checkpoint(self.kube, job, observed, children)
         decision = await self._apply(key, observed, children, decision)
+        if isinstance(decision, RepairDrift) and observed.workload is not None:
+            await self._record_drift_repair(key, snapshot.job, observed.workload, now)
         before = parse_status(snapshot.job)
         given = DiagnosisInput(
             spec=job.spec if isinstance(job, ValidJob) else None,
@@ -80,11 +89,12 @@ class Reconciler:
             observed=observed,
             before=before,
             now=now,
+            claim_refusal=claim_refusal,
         )
         verdict = diagnose(given)
         generation = snapshot.job["metadata"]["generation"]
-        conditions = build_conditions(given, verdict, generation, claim_refusal)
-        after = build_status(before, observed, generation, conditions)
+        conditions = build_conditions(given, verdict, generation)
+        after = build_status(before, observed, generation, conditions, now)
         await self._report(key, snapshot.job, before, after, now)
         self.metrics.set_reason(key, verdict.reason)
         return find_resync_seconds(after, now, self.resync_seconds)
@@ -100,8 +110,15 @@ class Reconciler:
         try:
             await apply_decision(self.kube, key.namespace, observed, children, decision)
         except (ApiRefused, NameTaken, CheckpointTaken) as error:
-            return explain_refusal(error)
+            return explain_refusal(error, decision, observed)
         return decision
+
+    async def _record_drift_repair(self, key: Key, resource: Json, workload: Workload, now: datetime) -> None:
+        repairs = self._drift_repairs[key] = self._drift_repairs.get(key, DriftRepairs()).record(now)
+        note = repairs.build_note(workload)
+        if note is not None:
+            logger.warning(note.message)
+            await self.recorder.record(resource, [note], now)
 
     async def _report(self, key: Key, resource: Json, before: DedupJobStatus, after: DedupJobStatus, now: datetime) -> None:
         chosen = choose_status(before, after, self._last_progress_writes.get(key, LastProgressWrite()), now)
@@ -113,10 +130,11 @@ class Reconciler:
         ready = find_ready(chosen)
         notes = list_event_notes(before, chosen)
         if notes and ready is not None:
-            logger.info("%s: Ready is %s, %s: %s", key, ready.status, ready.reason, ready.message)
+            logger.info("Ready is %s, %s: %s", ready.status, ready.reason, ready.message)
         await self.recorder.record(resource, notes, now)
 
     def forget(self, key: Key) -> None:
         self._last_progress_writes.pop(key, None)
         self._last_deleted_pods.pop(key, None)
+        self._drift_repairs.pop(key, None)
         self.metrics.forget(key)

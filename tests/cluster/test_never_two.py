@@ -31,7 +31,7 @@ def shared(cluster: Cluster, kafka: Kafka, real_operator: str) -> Iterator[Strea
 
 
 def is_locked_out(status: DriverStatus) -> bool:
-    return status.blocked_by is not None and status.blocked_by.reason is Reason.CHECKPOINT_LOCKED
+    return status.blocked_by is not None and status.blocked_by.reason == Reason.CHECKPOINT_LOCKED
 
 
 def test_a_second_driver_waits_at_the_lock(shared: Stream) -> None:

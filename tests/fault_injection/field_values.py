@@ -129,7 +129,7 @@ FIELDS: Mapping[str, FieldValues] = {
     "onIncompatibleChange": FieldValues(("Block",), ("WarmRestart",)),
     "parallelism": FieldValues((1, 64), (0, 65, "2")),
     "driver.resources.requests.cpu": FieldValues(("1m", "2"), ("3", "0", "-1")),
-    "driver.resources.requests.memory": FieldValues(("64Mi", "2Gi"), ("3Gi", "4GB")),
+    "driver.resources.requests.memory": FieldValues(("64Mi", "1536Mi"), ("3Gi", "4GB")),
     "driver.resources.limits.cpu": FieldValues(
         ("500m", "64"), ("100m", "0", "many"), {"parallelism": 2}
     ),  # without it, the stored parallelism stays

@@ -102,7 +102,7 @@ class EditComparison:
 
     async def wait_for_expected_reason(self, environment: Environment, spec: Json) -> None:
         reason = expect_reason(spec)
-        await environment.wait_reason(reason, "False" if reason is Reason.SOURCE_TOPIC_MISSING else "True")
+        await environment.wait_reason(reason, "False" if reason == Reason.SOURCE_TOPIC_MISSING else "True")
 
     async def find_pod(self) -> str | None:
         pod = await self.edited.api.find("pods", self.edited.namespace, POD)

@@ -35,7 +35,7 @@ def test_a_run_ends_when_it_has_read_everything(broker: Broker, start_driver: St
             third = driver.read_termination_message()
         output = broker.read_all(sink)
 
-    assert first.reason is Reason.COMPLETED and first.status and second.status and third.status
+    assert first.reason == Reason.COMPLETED and first.status and second.status and third.status
     assert (first.status.progress.rows_in, first.status.progress.lag_records) == (30_000, 0)
     progress = second.status.progress
     assert (progress.rows_in, progress.rows_out, progress.duplicates, progress.late) == (40_000, 30_000, 10_000, 0), progress

@@ -117,7 +117,7 @@ def test_a_record_that_the_broker_refuses_stops_the_job_until_the_topic_takes_it
     with start_in_shared_jvm(config()) as driver:
         assert driver.wait_for_end() == ExitCode.SINK_REFUSED, driver.read_output()
         message = driver.read_termination_message()
-        assert message.reason is Reason.SINK_REFUSED and "RecordTooLarge" in message.message
+        assert message.reason == Reason.SINK_REFUSED and "RecordTooLarge" in message.message
         assert "\tat " not in driver.read_output(), "the log must name the cause and hold no stack trace"
     assert broker.read_all(sink) == []
     broker.configure(sink, {"max.message.bytes": "1000000"})
@@ -140,7 +140,7 @@ def test_a_newer_producer_fences_the_driver(
         Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": identity}).init_transactions(60)
         broker.send(source, build_records(50, 100))
         assert driver.wait_for_end() == ExitCode.FENCED, driver.read_output()
-        assert driver.read_termination_message().reason is Reason.FENCED
+        assert driver.read_termination_message().reason == Reason.FENCED
     assert sort(broker.read_all(sink)) == sort(build_records(0, 50)[::2])
     with start_in_shared_jvm(config()) as driver:
         driver.wait_for_rows(200)
@@ -161,7 +161,7 @@ def test_a_lost_progress_topic_stops_the_job_until_its_owner_decides(
         assert driver.wait_for_end() == ExitCode.SINK_PROGRESS_LOST, driver.read_output()
     with start_in_shared_jvm(config()) as driver:
         assert driver.wait_for_end() == ExitCode.SINK_PROGRESS_LOST, driver.read_output()
-        assert driver.read_termination_message().reason is Reason.SINK_PROGRESS_LOST
+        assert driver.read_termination_message().reason == Reason.SINK_PROGRESS_LOST
     with start_in_shared_jvm(config(delivery="AtLeastOnce")) as driver:
         driver.wait_for_rows(120)
         assert driver.stop() == ExitCode.DONE
@@ -211,7 +211,7 @@ def test_a_recreated_output_topic_ends_the_driver_and_gets_all_later_records(
         broker.send(source, build_records(50, 60))
         assert driver.wait_for_end() == ExitCode.TOPIC_MISSING, driver.read_output()
         message = driver.read_termination_message()
-        assert message.reason is Reason.SINK_TOPIC_MISSING
+        assert message.reason == Reason.SINK_TOPIC_MISSING
     with start_in_shared_jvm(config()) as driver:
         driver.wait_for_rows(120)
     assert sort(broker.read_all(sink)) == sort(build_records(50, 60)[::2])

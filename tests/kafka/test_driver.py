@@ -82,7 +82,7 @@ def test_invalid_records_are_counted_and_a_jvm_that_dies_ends_the_driver(broker:
     assert (progress.rows_out, progress.duplicates, progress.invalid, progress.late) == (10, 10, len(invalid), 0), progress
     assert progress.state_rows is not None and progress.state_rows >= 10
     compare(output, set(valid))
-    assert message.reason is Reason.DRIVER_FAILED and "JVM" in message.message
+    assert message.reason == Reason.DRIVER_FAILED and "JVM" in message.message
 
 
 def test_the_driver_waits_for_missing_topics(broker: Broker, start_in_shared_jvm: StartDriver) -> None:
@@ -91,11 +91,11 @@ def test_the_driver_waits_for_missing_topics(broker: Broker, start_in_shared_jvm
         broker.delete(sink)
         with start_in_shared_jvm(build_config(broker.bootstrap, source, sink)) as driver:
             status = driver.wait_until(lambda status: status.phase is Phase.WAITING)
-            assert status.blocked_by is not None and status.blocked_by.reason is Reason.SOURCE_TOPIC_MISSING
+            assert status.blocked_by is not None and status.blocked_by.reason == Reason.SOURCE_TOPIC_MISSING
             assert source in status.blocked_by.message
             assert driver.get("/healthz")[0] == 200 and driver.get("/readyz")[0] == 503
             broker.create(source, 1)
-            driver.wait_until(lambda status: status.blocked_by is not None and status.blocked_by.reason is Reason.SINK_TOPIC_MISSING)
+            driver.wait_until(lambda status: status.blocked_by is not None and status.blocked_by.reason == Reason.SINK_TOPIC_MISSING)
             broker.create(sink, 1)
             broker.send(source, [build_event(1)])
             driver.wait_for_rows(1)
@@ -103,13 +103,13 @@ def test_the_driver_waits_for_missing_topics(broker: Broker, start_in_shared_jvm
             # A topic that is deleted later ends the driver, and its next start waits for the topic.
             broker.delete(source)
             assert driver.wait_for_end() == ExitCode.TOPIC_MISSING, driver.read_output()
-            assert driver.read_termination_message().reason is Reason.SOURCE_TOPIC_MISSING
+            assert driver.read_termination_message().reason == Reason.SOURCE_TOPIC_MISSING
 
 
 def test_a_driver_that_waits_for_a_broker_can_be_stopped(start_driver: StartDriver) -> None:
     with start_driver(build_config("no-such-host.invalid:9092", "in", "out")) as driver:
         status = driver.wait_until(lambda status: status.phase is Phase.WAITING)
-        assert status.blocked_by is not None and status.blocked_by.reason is Reason.SOURCE_UNAVAILABLE
+        assert status.blocked_by is not None and status.blocked_by.reason == Reason.SOURCE_UNAVAILABLE
         assert "no-such-host.invalid" in status.blocked_by.message
         driver.terminate()
         assert driver.wait_for_end() == ExitCode.DONE
@@ -135,7 +135,7 @@ def test_a_pattern_that_spark_refuses_ends_with_64(broker: Broker, start_in_shar
         with start_in_shared_jvm(config) as driver:
             assert driver.wait_for_end() == ExitCode.CONFIGURATION
             message = driver.read_termination_message()
-    assert message.reason is Reason.CONFIGURATION_REFUSED
+    assert message.reason == Reason.CONFIGURATION_REFUSED
     assert "spec.eventTime.format" in message.message
 
 
@@ -156,7 +156,7 @@ def test_a_volume_that_takes_no_writes_ends_with_73(start_driver: StartDriver, t
     (tmp_path / "checkpoint" / "generation-1").write_text("a file where the folder should be")
     with start_driver(build_config("b:1", "in", None)) as driver:
         assert driver.wait_for_end() == ExitCode.CHECKPOINT_NOT_WRITABLE
-        assert driver.read_termination_message().reason is Reason.CHECKPOINT_NOT_WRITABLE
+        assert driver.read_termination_message().reason == Reason.CHECKPOINT_NOT_WRITABLE
 
 
 def test_a_checkpoint_without_its_number_of_starts_ends_with_74(start_driver: StartDriver, tmp_path: Path) -> None:
@@ -165,4 +165,4 @@ def test_a_checkpoint_without_its_number_of_starts_ends_with_74(start_driver: St
     with start_driver(build_config("b:1", "in", None)) as driver:
         assert driver.wait_for_end() == ExitCode.CHECKPOINT_DAMAGED
         message = driver.read_termination_message()
-        assert message.reason is Reason.CHECKPOINT_DAMAGED and "attempt" in message.message
+        assert message.reason == Reason.CHECKPOINT_DAMAGED and "attempt" in message.message

@@ -58,7 +58,7 @@ def test_the_lock_is_held_until_both_processes_have_ended(broker: Broker, start_
             with ShortWaitDriver(tmp_path, config, driver.jars) as second:
                 assert second.wait_for_end() == ExitCode.CHECKPOINT_LOCKED
                 message = second.read_termination_message()
-            assert message.reason is Reason.CHECKPOINT_LOCKED
+            assert message.reason == Reason.CHECKPOINT_LOCKED
             assert f"process {driver.pid}" in message.message
         finally:
             os.kill(jvm, signal.SIGCONT)

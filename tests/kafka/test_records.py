@@ -151,7 +151,7 @@ def test_an_invalid_record_stops_the_job_and_nothing_of_its_batch_is_written(
         assert driver.wait_for_end() == ExitCode.INVALID_RECORD, driver.read_output()
         message = driver.read_termination_message()
         output = driver.read_output()
-    assert message.reason is Reason.INVALID_RECORD
+    assert message.reason == Reason.INVALID_RECORD
     assert (
         f"the record at offset 1 of partition 0 of the topic {source} is invalid, and 1 more in its batch: TimeUnreadable"
         in message.message
@@ -174,7 +174,7 @@ def test_a_timestamp_beyond_all_calendars_stops_the_job_and_the_message_names_th
     with start_in_shared_jvm(build_job(broker, topics)) as driver:
         assert driver.wait_for_end() == ExitCode.INVALID_RECORD, driver.read_output()
         message = driver.read_termination_message()
-    assert message.reason is Reason.INVALID_RECORD and "message.timestamp.after.max.ms" in message.message
+    assert message.reason == Reason.INVALID_RECORD and "message.timestamp.after.max.ms" in message.message
 
 
 def send_with_timestamp(broker: Broker, topic: str, value: bytes, timestamp: int) -> None:
@@ -208,7 +208,7 @@ def test_the_driver_waits_for_a_missing_dead_letter_topic(
     broker.delete(dead)
     with start_in_shared_jvm(build_job(broker, topics)) as driver:
         status = driver.wait_until(lambda status: status.blocked_by is not None)
-        assert status.blocked_by is not None and status.blocked_by.reason is Reason.DEAD_LETTER_TOPIC_MISSING
+        assert status.blocked_by is not None and status.blocked_by.reason == Reason.DEAD_LETTER_TOPIC_MISSING
         broker.create(dead, 1)
         broker.send(source, [Record(None, b"x")])
         assert driver.wait_for_rows(1).progress.dead_letters == 1

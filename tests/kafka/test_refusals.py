@@ -80,7 +80,7 @@ def test_each_refusal_has_its_reason_and_the_job_continues_afterwards(own_broker
         with start_in_shared_jvm(config) as driver:
             assert driver.wait_for_end() == code, driver.read_output()
             message = driver.read_termination_message()
-            assert message.reason is reason and text in message.message, message
+            assert message.reason == reason and text in message.message, message
 
     expect(ExitCode.SINK_REFUSED, Reason.SINK_REFUSED, "transaction timeout")
     own_broker.configure({"transaction.max.timeout.ms": "900000"})
@@ -94,11 +94,11 @@ def test_each_refusal_has_its_reason_and_the_job_continues_afterwards(own_broker
         with denied(admin, ResourceType.TOPIC, "out", describe=False):
             driver = stack.enter_context(start_in_shared_jvm(config))
             status = driver.wait_until(lambda status: status.phase is Phase.WAITING)
-            assert status.blocked_by and status.blocked_by.reason is Reason.AUTHORIZATION_FAILED
+            assert status.blocked_by and status.blocked_by.reason == Reason.AUTHORIZATION_FAILED
         driver.wait_for_rows(len(RECORDS))
         own_broker.kill()
         status = driver.wait_until(lambda status: status.blocked_by is not None)
-        assert status.blocked_by and status.blocked_by.reason is Reason.SOURCE_UNAVAILABLE
+        assert status.blocked_by and status.blocked_by.reason == Reason.SOURCE_UNAVAILABLE
         own_broker.start()
         own_broker.wait_until_it_answers()
         broker.send("in", MORE_RECORDS)

@@ -70,7 +70,7 @@ def test_lost_records_stop_the_job_or_are_counted(job: Job, start_in_shared_jvm:
     with start_in_shared_jvm(job.build_config("Fail")) as driver:
         assert driver.wait_for_end() == ExitCode.SOURCE_DATA_LOST, driver.read_output()
         message = driver.read_termination_message()
-    assert message.reason is Reason.SOURCE_DATA_LOST
+    assert message.reason == Reason.SOURCE_DATA_LOST
     assert "offsets 1000 to 1299 of partition 0: up to 300 records" in message.message
 
     with start_in_shared_jvm(job.build_config("Continue")) as driver:
@@ -104,7 +104,7 @@ def test_a_recreated_topic_stops_the_job_or_is_read_from_its_start(job: Job, sta
     with start_in_shared_jvm(job.build_config("Fail")) as driver:
         assert driver.wait_for_end() == ExitCode.TOPIC_MISSING, driver.read_output()
         message = driver.read_termination_message()
-    assert message.reason is Reason.SOURCE_TOPIC_REPLACED and job.source in message.message
+    assert message.reason == Reason.SOURCE_TOPIC_REPLACED and job.source in message.message
 
     with start_in_shared_jvm(job.build_config("Continue")) as driver:
         status = driver.wait_for_rows(1600)
@@ -116,7 +116,7 @@ def test_a_recreated_topic_stops_the_job_or_is_read_from_its_start(job: Job, sta
         replace_topic(job, 1)
         job.send(0, range(1400, 1500))
         assert driver.wait_for_end() == ExitCode.TOPIC_MISSING, driver.read_output()
-        assert driver.read_termination_message().reason is Reason.SOURCE_TOPIC_MISSING
+        assert driver.read_termination_message().reason == Reason.SOURCE_TOPIC_MISSING
     compare(job.broker.read_all(job.sink), build_events(range(1400)))
 
 

@@ -14,7 +14,15 @@ from dedup_api.driver_status import Phase
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID, GIVEN_UP, ROLLING, parse_given_up
+from dedup_operator.domain.annotations import (
+    APPLIED_GENERATION,
+    CHECKPOINT_BEGUN,
+    CHECKPOINT_CONFIG,
+    CLAIM_UID,
+    GIVEN_UP,
+    ROLLING,
+    parse_given_up,
+)
 from dedup_operator.domain.driver_objects import Kind as WorkloadKind
 from dedup_operator.domain.driver_objects import choose_kind
 from dedup_operator.domain.observe.pod import has_ended
@@ -250,7 +258,10 @@ def _compare_driver(objects: JobObjects, spec: DedupJobSpec, expected: Json) -> 
         return "the driver has other resources"
     assert objects.job is not None
     if pod["metadata"]["creationTimestamp"] < render_time(objects.user.nonce_times.get(objects.job["metadata"]["uid"], 0.0)):
-        return "the driver started before restartNonce was increased"
+        return "the driver started before restartNonce was increased or kubectl rollout restart was used"
+    stateful_set = objects.workloads[0]
+    if stateful_set["metadata"]["annotations"].get(APPLIED_GENERATION) != str(stateful_set["metadata"]["generation"]):
+        return "something has changed the StatefulSet, and the operator has not restored it"
     return _compare_ready(objects, Reason.RUNNING)
 
 

@@ -65,6 +65,7 @@ class DriverProcess:
         self.alive = True
         self.phase = Phase.STARTING
         self.waits_for_lock = False
+        self.waits_for_broker = False
         self.stopping = False
         self.hangs = False
         self.unreachable_until = 0.0
@@ -98,6 +99,16 @@ class DriverProcess:
         self.attempt = volume.attempt
         if volume.state_config is not None and list_state_changes(volume.state_config, self.config):
             self._end(ExitCode.CONFIGURATION, Reason.CONFIGURATION_REFUSED)
+            return
+        if self.simulation.faults.occurs(Fault.BROKER_MISSING):
+            self.phase, self.waits_for_broker = Phase.WAITING, True
+            self._at(self.simulation.rng.uniform(1.0, 40.0), self._begin_work)
+            return
+        self._begin_work()
+
+    def _begin_work(self) -> None:
+        self.waits_for_broker = False
+        if self.stopping:
             return
         self.phase = Phase.RUNNING
         self._draw_failure()
@@ -185,6 +196,7 @@ class DriverProcess:
         state = (
             self.phase,
             self.waits_for_lock,
+            self.waits_for_broker,
             self.attempt,
             self.committed,
             self.batch_since,
@@ -198,7 +210,7 @@ class DriverProcess:
     def _describe(self) -> DriverStatus:
         return DriverStatus(
             phase=self.phase,
-            blocked_by=Blocked(reason=Reason.CHECKPOINT_LOCKED, message="Another process holds the lock.") if self.waits_for_lock else None,
+            blocked_by=self._describe_block(),
             attempt=self.attempt,
             generation=1,
             checkpoint_has_state=self.attempt is not None and self.volume.state_config is not None,
@@ -207,6 +219,11 @@ class DriverProcess:
             pending_since=render_time(self.started_at) if self.phase is Phase.STARTING else None,
             progress=self._describe_progress(),
         )
+
+    def _describe_block(self) -> Blocked | None:
+        if self.waits_for_lock:
+            return Blocked(reason=Reason.CHECKPOINT_LOCKED, message="Another process holds the lock.")
+        return Blocked(reason=Reason.SOURCE_UNAVAILABLE, message="No broker answers.") if self.waits_for_broker else None
 
     def _describe_progress(self) -> Progress:
         batches = self.volume.batches if self.attempt is not None else 0

@@ -43,6 +43,8 @@ class Fault(StrEnum):
     NODE_OUTAGE = "the node is disconnected, and its processes keep running"
     FORCE_DELETION = "a user force-deletes the pod, and its process keeps running"
     IMAGE_MISSING = "the image cannot be pulled for some time"
+    FIGHTING_CONTROLLER = "a controller changes the StatefulSet after each write of the operator"
+    BROKER_MISSING = "no broker answers the driver for some time"
 
 
 SEED_PROBABILITIES = {
@@ -51,6 +53,7 @@ SEED_PROBABILITIES = {
     Fault.FORCE_DELETION: 0.12,
     Fault.DRIVER_PERMANENT: 0.15,
     Fault.IMAGE_MISSING: 0.15,
+    Fault.FIGHTING_CONTROLLER: 0.1,
 }
 """By kind: the probability that a seed has it. It is DEFAULT_SEED_PROBABILITY for all other kinds."""
 DEFAULT_SEED_PROBABILITY = 0.3
@@ -75,6 +78,7 @@ OCCURRENCE_PROBABILITIES = {
     Fault.DRIVER_PERMANENT: 0.3,
     Fault.DRIVER_HANGS: 0.2,
     Fault.SLOW_STOP: 0.3,
+    Fault.BROKER_MISSING: 0.4,
 }
 """By kind, in a seed that has it: the probability that it happens on one occasion, such as a write."""
 

@@ -15,7 +15,7 @@ from dedup_api import names
 from dedup_api.changes import list_state_changes
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID
+from dedup_operator.domain.annotations import CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CLAIM_UID, GIVEN_UP
 from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.observe.pod import has_ended
 from simulation.api_server import Address, Change, Event, Json, Kind, find_controller
@@ -27,8 +27,10 @@ from simulation.checkpoint_location import (
     find_mounted_location,
     is_folder_record,
 )
+from simulation.condition_law import find_contradiction
 from simulation.driver import DriverProcess, parse_job_json
 from simulation.faults import Fault
+from simulation.fighting_controller import is_changed_by_controller
 from simulation.garbage_collector import GC_ACTOR
 from simulation.nodes import find_config_name
 from simulation.users import USER_ACTOR, is_invalid_spec
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from simulation.run import Simulation
 
 
+REPAIR_WINDOW_SECONDS = 60.0
+MAX_REPAIRS = 12
+"""Starts and repairs of one workload within `REPAIR_WINDOW_SECONDS`. Two operators, and an operator that has died and
+forgotten its pauses, repair it more often than one."""
 WORKLOADS = (Kind.STATEFUL_SETS, Kind.JOBS, Kind.CRON_JOBS)
 
 
@@ -60,6 +66,9 @@ class Invariant(StrEnum):
     WRITES_NAME_READ_VERSION = "The operator replaces an object only in a version that it has read."
     OTHER_OBJECTS_UNCHANGED = "The operator never changes an object that it does not own."
     DEPENDENCIES_FIRST = "The operator creates a workload only after claim, ConfigMap and Service exist."
+    RUNNING_DRIVER_KEPT = "A driver that runs is never stopped for an earlier exit, whatever it answers."
+    CONDITIONS_AGREE = "The conditions of one status do not contradict each other."
+    NO_WRITE_LOOP = "The operator does not repair a workload again and again while something else changes it each time."
     DESIRED_STATE_REACHED = "After the faults end, the cluster reaches the desired state."
     DESIRED_STATE_STABLE = "The desired state stays, and the operator stops writing."
 
@@ -147,6 +156,7 @@ def check_write(simulation: Simulation, write: Write, old: Json | None, new: Jso
         _check_record(write, old, new)
     if address.kind in WORKLOADS and new is not None and write.verb != "delete":
         _check_start(simulation, write, old, new, image)
+        _check_given_up(write, old, new)
     if old is not None and any(old["metadata"]["uid"] in user.conflicting_objects for user in simulation.users):
         raise Violation(Invariant.OTHER_OBJECTS_UNCHANGED, f"it changes an object that a user created under a child's name: {write}")
     if address.kind is Kind.DEDUP_JOBS:
@@ -161,6 +171,20 @@ def check_write(simulation: Simulation, write: Write, old: Json | None, new: Jso
         stops = bool(new["spec"].get("suspend")) and not old["spec"].get("suspend")
         if stops and must_keep_driver(write, address.namespace, find_job_name(old)):
             raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, f"this write suspends the workload: {write}")
+
+
+def _check_given_up(write: Write, old: Json | None, new: Json) -> None:
+    before, after = ((body or new)["metadata"].get("annotations", {}).get(GIVEN_UP) for body in (old, new))
+    if old is None or after is None or after == before:
+        return
+    job = find_job_name(new)
+    for address, pod in write.last_reads.items():
+        if address.kind is Kind.PODS and pod is not None and find_job_name(pod) == job and is_running(pod):
+            raise Violation(Invariant.RUNNING_DRIVER_KEPT, f"the container of {address.name} runs: {write}")
+
+
+def is_running(pod: Json) -> bool:
+    return any("running" in container["state"] for container in pod.get("status", {}).get("containerStatuses", ()))
 
 
 def _requires_version(write: Write) -> bool:
@@ -222,6 +246,9 @@ def _check_job_write(simulation: Simulation, write: Write, old: Json | None, new
     assert write.address is not None
     versions = (write.last_reads.get(write.address), write.previous_reads.get(write.address))
     read_generation = max((version["metadata"]["generation"] for version in versions if version is not None), default=-1)
+    contradiction = find_contradiction(new["status"])
+    if contradiction:
+        raise Violation(Invariant.CONDITIONS_AGREE, f"{contradiction}: {new['status']['conditions']}")
     observed = new["status"]["observedGeneration"]
     if observed > min(read_generation, new["metadata"]["generation"]):
         raise Violation(Invariant.OBSERVED_GENERATION_NOT_AHEAD, f"it writes {observed} and has read {read_generation}: {write}")
@@ -230,6 +257,8 @@ def _check_job_write(simulation: Simulation, write: Write, old: Json | None, new
 
 def _check_set_write(simulation: Simulation, write: Write, address: Address, old: Json, new: Json) -> None:
     changed = old["spec"]["template"] != new["spec"]["template"]
+    if changed and is_changed_by_controller(old):
+        _check_repairs(simulation, write, old)
     if changed:
         pod = simulation.server.peek(Kind.PODS, address.namespace, f"{address.name}-0")
         owner = find_controller(pod) if pod is not None and not has_ended(pod) else None
@@ -240,6 +269,14 @@ def _check_set_write(simulation: Simulation, write: Write, address: Address, old
     if (stops or changed) and must_keep_driver(write, address.namespace, find_job_name(old)):
         effect = "stops the driver" if stops else "changes the template"
         raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, f"this write {effect}: {write}")
+
+
+def _check_repairs(simulation: Simulation, write: Write, old: Json) -> None:
+    now, uid = simulation.loop.now, old["metadata"]["uid"]
+    recent = [moment for moment in simulation.repairs.get(uid, []) if now - moment < REPAIR_WINDOW_SECONDS]
+    simulation.repairs[uid] = [*recent, now]
+    if len(recent) >= MAX_REPAIRS:
+        raise Violation(Invariant.NO_WRITE_LOOP, f"this is repair {len(recent) + 1} within {REPAIR_WINDOW_SECONDS:.0f} s: {write}")
 
 
 def _check_removal(simulation: Simulation, write: Write, old: Json) -> None:

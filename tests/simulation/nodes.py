@@ -193,6 +193,9 @@ class Nodes:
             run.backoff = 10.0
         self._set_container(run, {"waiting": {"reason": "CrashLoopBackOff"}}, last=end)
         run.restarts += 1
+        if run.restarts == 1:  # kubelet restarts a container at once after its first exit
+            self._run_later(run, self.simulation.rng.uniform(0.1, 1.5), self._start)
+            return
         self._run_later(run, run.backoff, self._start)
         run.backoff = min(run.backoff * 2, LONGEST_BACKOFF)
 

@@ -71,7 +71,7 @@ class OperatorProcess:
         create = simulation.loop.create_task
         self._tasks = [
             create(self.queue.run(), name="dispatcher", context=self.context),
-            create(relist_periodically(self.kube, self.queue, (), asyncio.Event()), name="relist", context=self.context),
+            create(relist_periodically(self.kube, self.queue, lambda: [None], asyncio.Event()), name="relist", context=self.context),
         ]
         simulation.log(f"{name} starts")
         simulation.loop.after(simulation.rng.uniform(0.05, 1.0), self._list_all)

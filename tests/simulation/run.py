@@ -24,6 +24,7 @@ from simulation.checkpoint_location import SHARED_CLAIM
 from simulation.desired_state import find_deviation
 from simulation.driver import DriverProcess, Volume
 from simulation.faults import Fault, Faults, draw_faults
+from simulation.fighting_controller import FightingController
 from simulation.function_cache import cached_functions
 from simulation.garbage_collector import GarbageCollector
 from simulation.invariants import Invariant, Violation, check_change, check_processes, check_write
@@ -118,6 +119,8 @@ class Simulation:
         self._dead_operators: list[OperatorProcess] = []
         """Referenced until the seed ends: else Python would finalize their frozen tasks while the seed still runs."""
         self.quota_exceeded_until = 0.0
+        self.repairs: dict[str, list[float]] = {}
+        """By UID of a StatefulSet that the fighting controller has changed: when the operator changed it back."""
         self.last_write = 0.0
         self.last_driver_exit = 0.0
         """When a driver last ended without being asked to. The operator reports this exit, so a write after it is no
@@ -125,11 +128,13 @@ class Simulation:
         self.nodes = Nodes(self)
         self.workload_controllers = WorkloadControllers(self)
         self.garbage_collector = GarbageCollector(self)
+        self.fighting_controller = FightingController(self)
         self.server.listeners += [
             self._on_change,
             self.workload_controllers.on_change,
             self.nodes.on_change,
             self.garbage_collector.on_change,
+            self.fighting_controller.on_change,
         ]
         one_job = self.rng.random() < 0.8 and not self.shares_claim
         self.users = [User(self, name) for name in ("a", "b")[: 1 if one_job else 2]]

@@ -20,12 +20,13 @@ import pytest
 from dedup_api import names
 from dedup_operator.adapters import apply
 from dedup_operator.adapters.kube import AlreadyExists, Kube, Resource
-from dedup_operator.domain import decide
+from dedup_operator.domain import decide, diagnose
 from dedup_operator.domain.decision import Decision, DecisionInput, ScaleDownForRestart, Start
+from dedup_operator.domain.drift import DriftRepairs
 from dedup_operator.domain.driver_objects import Kind, choose_kind, find_template
 from dedup_operator.domain.manifests import Children
 from dedup_operator.domain.manifests.metadata import build_owner_reference
-from dedup_operator.domain.observe import checkpoint, owned
+from dedup_operator.domain.observe import checkpoint, owned, pod, workload
 from dedup_operator.domain.observe import state as observe
 from dedup_operator.domain.observe.ownership import Ownership
 from dedup_operator.domain.observe.state import ObservedState
@@ -33,6 +34,7 @@ from dedup_operator.domain.types import Json
 from dedup_operator.domain.updates import checkpoint as checkpoint_updates
 from dedup_operator.reconcile import Reconciler
 from simulation import function_cache
+from simulation.condition_law import WORKS
 from simulation.invariants import Invariant, Violation
 from simulation.run import run_seeds
 
@@ -228,6 +230,22 @@ def keep_old_image(patch: Patch) -> None:
     patch.setattr(apply, "_start", start)
 
 
+def give_up_for_earlier_exit(patch: Patch) -> None:
+    patch.setattr(pod, "_find_last_exit", lambda state, exits: exits[0] if exits else None)
+
+
+def claim_that_refused_driver_works(patch: Patch) -> None:
+    patch.setattr(diagnose, "_describe_refused_driver", lambda given: WORKS if given.observed.pod is not None else "")
+
+
+def repair_drift_each_time(patch: Patch) -> None:
+    patch.setattr(DriftRepairs, "is_due", lambda self, now: True)
+
+
+def ignore_rollout_restart(patch: Patch) -> None:
+    patch.setattr(workload, "RESTARTED_AT", "nobody/writes-this")
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A broken operator, and the invariants of which a seed must violate one."""
@@ -273,6 +291,10 @@ MUTANTS = [
     mutant(allow_blocked_edit_without_driver, Invariant.SETTINGS_FIT_KEYS, Invariant.UNUSABLE_SPEC_KEEPS_DRIVER),
     mutant(restart_for_new_image, Invariant.UPGRADE_STOPS_NO_DRIVER),
     mutant(keep_old_image, Invariant.STARTS_USE_CURRENT_IMAGE),
+    mutant(give_up_for_earlier_exit, Invariant.RUNNING_DRIVER_KEPT, max_seeds=400),
+    mutant(claim_that_refused_driver_works, Invariant.CONDITIONS_AGREE),
+    mutant(repair_drift_each_time, Invariant.NO_WRITE_LOOP, max_seeds=400),
+    mutant(ignore_rollout_restart, Invariant.DESIRED_STATE_REACHED, max_seeds=400),
     mutant(trust_settings_of_next_run, Invariant.DESIRED_STATE_REACHED, max_seeds=2000),
 ]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dedup_api import names
 from dedup_operator.adapters.kube import AlreadyExists
+from dedup_operator.domain.observe.workload import RESTARTED_AT
 from simulation.api_server import Json, Kind, copy_body
 from simulation.checkpoint_location import SHARED_CLAIM, find_checkpoint_location, is_folder_record
 from simulation.driver import FAILING_CONSUMER_GROUP
@@ -48,6 +49,7 @@ class Action(StrEnum):
     RECREATE_JOB = "delete the DedupJob, and create it again at once"
     DELETE_CHILD = "delete children of the DedupJob"
     CHANGE_CHILD = "change the pod template of a child"
+    ROLLOUT_RESTART = "use kubectl rollout restart"
     DELETE_CLAIM = "delete the claim"
     CREATE_CONFLICTING_OBJECT = "create an object that has a child's name"
 
@@ -70,6 +72,7 @@ WEIGHTS = {
     Action.RECREATE_JOB: 2,
     Action.DELETE_CHILD: 2,
     Action.CHANGE_CHILD: 1,
+    Action.ROLLOUT_RESTART: 1,
     Action.DELETE_CLAIM: 0.3,
 }
 
@@ -92,7 +95,7 @@ class User:
         self.changed_workloads: list[str] = []
         """UIDs of workloads whose template the user changed."""
         self.nonce_times: dict[str, float] = {}
-        """By the DedupJob's UID: when the user last increased restartNonce."""
+        """By the DedupJob's UID: when the user last increased restartNonce or used kubectl rollout restart."""
 
     def plan(self, until: float) -> None:
         rng = self.simulation.rng
@@ -117,6 +120,7 @@ class User:
             Action.DELETE_CLAIM,
             Action.DELETE_CHILD,
             Action.CHANGE_CHILD,
+            Action.ROLLOUT_RESTART,
         }:
             action = Action.CREATE
         self.simulation.coverage.actions[action] += 1
@@ -276,6 +280,21 @@ class User:
                     self.changed_workloads.append(body["metadata"]["uid"])
                     self.simulation.server.change(kind, NAMESPACE, body["metadata"]["name"], edit, USER_ACTOR)
 
+    def rollout_restart(self) -> None:
+        now, server = self.simulation.loop.now, self.simulation.server
+        found = server.peek(Kind.STATEFUL_SETS, NAMESPACE, names.driver_name(self.name))
+        job = self._find_job()
+        if found is None or job is None or found["metadata"].get("labels", {}).get(names.LABEL_JOB) != self.name:
+            return
+
+        def edit(body: Json) -> None:
+            body["spec"]["template"]["metadata"].setdefault("annotations", {})[RESTARTED_AT] = str(now)
+
+        self.changed_workloads.append(found["metadata"]["uid"])
+        server.change(Kind.STATEFUL_SETS, NAMESPACE, found["metadata"]["name"], edit, USER_ACTOR)
+        if found["spec"]["replicas"] > 0:
+            self.nonce_times[job["metadata"]["uid"]] = now
+
     def delete_claim(self) -> None:
         claim = self.simulation.server.peek(Kind.CLAIMS, NAMESPACE, names.claim_name(self.name))
         if claim is not None:
@@ -359,6 +378,7 @@ ACTIONS: dict[Action, Callable[[User], None]] = {
     Action.RECREATE_JOB: User.recreate,
     Action.DELETE_CHILD: User.delete_child,
     Action.CHANGE_CHILD: User.change_child,
+    Action.ROLLOUT_RESTART: User.rollout_restart,
     Action.DELETE_CLAIM: User.delete_claim,
     Action.CREATE_CONFLICTING_OBJECT: User.create_conflicting_object,
 }

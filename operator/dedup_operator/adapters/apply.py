@@ -25,6 +25,7 @@ from dedup_operator.domain.decision import (
 )
 from dedup_operator.domain.errors import ApiRefused
 from dedup_operator.domain.manifests import Children
+from dedup_operator.domain.observe.checkpoint import CheckpointClaim
 from dedup_operator.domain.observe.ownership import find_name_conflict, find_record_conflict
 from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.observe.workload import Workload
@@ -32,6 +33,7 @@ from dedup_operator.domain.types import Json
 from dedup_operator.domain.updates import checkpoint as checkpoint_updates
 from dedup_operator.domain.updates import workload as workload_updates
 from dedup_operator.domain.validate import Invalid, ValidJob
+from dedup_operator.domain.verdict import ClaimRefusal
 
 RESOURCES = {
     "StatefulSet": Resource.STATEFUL_SETS,
@@ -43,35 +45,45 @@ RESOURCES = {
 }
 
 
-async def apply_checkpoint(kube: Kube, job: ValidJob | Invalid, observed: ObservedState, children: Children | None) -> str:
-    """Changes owner, annotations and size of the checkpoint's claim. Returns what the API server refused,
-    which must not keep the driver from starting."""
+async def apply_checkpoint(kube: Kube, job: ValidJob | Invalid, observed: ObservedState, children: Children | None) -> ClaimRefusal | None:
+    """Changes annotations, owner and size of the checkpoint's claim. Returns what the API server refused, which must not
+    keep the driver from starting."""
     claim = observed.claim
     if claim is None or claim.deleting:
-        return ""
+        return None
     if checkpoint_updates.should_release_claim(job, claim):
         released = checkpoint_updates.build_released_claim(job.uid, claim)
-        return (await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, released))[1]
+        refused = (await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, released))[1]
+        return ClaimRefusal(refused, of_owner=True) if refused else None
     if isinstance(job, Invalid) or children is None:
-        return ""
+        return None
     if children.claim is None:
         return await _apply_record(kube, observed, children)
-    updated = checkpoint_updates.build_updated_claim(job, observed, claim, children)
-    body, refused = await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, updated)
-    # A second write for the size: when the storage class refuses a larger size, the change of the owner must still take
-    # effect.
+    return await _apply_claim(kube, job, observed, claim, children)
+
+
+async def _apply_claim(
+    kube: Kube, job: ValidJob, observed: ObservedState, claim: CheckpointClaim, children: Children
+) -> ClaimRefusal | None:
+    """Three writes, because the API server may refuse one of them: a policy the annotations, an admission plugin the
+    owner, the storage class the size. The others must still take effect."""
+    annotated = checkpoint_updates.build_annotated_claim(observed, claim, children)
+    body, about_annotations = await _replace_if_changed(kube, Resource.CLAIMS, claim.raw, annotated)
+    owned = checkpoint_updates.build_owned_claim(body, job, claim)
+    body, about_owner = await _replace_if_changed(kube, Resource.CLAIMS, body, owned)
     grown = checkpoint_updates.build_grown_claim(body, claim, children)
-    if refused or grown is None:
-        return refused
-    return (await _replace_if_changed(kube, Resource.CLAIMS, body, grown))[1]
+    about_size = (await _replace_if_changed(kube, Resource.CLAIMS, body, grown))[1] if grown is not None else ""
+    refused = about_owner or about_annotations or about_size
+    return ClaimRefusal(refused, of_owner=bool(about_owner)) if refused else None
 
 
-async def _apply_record(kube: Kube, observed: ObservedState, children: Children) -> str:
+async def _apply_record(kube: Kube, observed: ObservedState, children: Children) -> ClaimRefusal | None:
     claim = observed.claim
     record = checkpoint_updates.build_updated_record(observed, claim, children) if claim is not None else None
     if claim is None or claim.record is None or record is None:
-        return ""
-    return (await _replace_if_changed(kube, Resource.CONFIG_MAPS, claim.record, record))[1]
+        return None
+    refused = (await _replace_if_changed(kube, Resource.CONFIG_MAPS, claim.record, record))[1]
+    return ClaimRefusal(refused) if refused else None
 
 
 async def _replace_if_changed(kube: Kube, resource: Resource, before: Json, after: Json) -> tuple[Json, str]:
@@ -81,7 +93,7 @@ async def _replace_if_changed(kube: Kube, resource: Resource, before: Json, afte
     try:
         return {**await kube.replace(resource, after), "kind": after["kind"]}, ""
     except ApiRefused as error:
-        return before, f"The claim could not be changed, because the API server refused it: {error}"
+        return before, f"The API server refuses a change of {after['kind']} {after['metadata']['name']}: {error}"
 
 
 async def apply_decision(kube: Kube, namespace: str, observed: ObservedState, children: Children | None, decision: Decision) -> None:
@@ -100,9 +112,9 @@ async def apply_decision(kube: Kube, namespace: str, observed: ObservedState, ch
                 await _stop_runs(kube, observed)
             await _start(kube, observed.workload, children)
         case Keep() if children is not None:
-            await _create_missing(kube, observed, children, config_map=observed.workload.config_map if observed.workload else None)
             await _scale(kube, observed, 1)
             await _delete_outdated_config_maps(kube, namespace, observed)
+            await _create_missing(kube, observed, children, config_map=observed.workload.config_map if observed.workload else None)
         case RemoveWorkload(workload):
             await _remove(kube, namespace, workload)
         case ScaleDownForRestart():

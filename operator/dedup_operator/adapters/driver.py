@@ -45,4 +45,14 @@ class Drivers:
         host = f"[{address}]" if ":" in address else address
         async with self.session.get(f"http://{host}:{names.HTTP_PORT}/status", timeout=TIMEOUT, allow_redirects=False) as response:
             response.raise_for_status()
-            return DriverStatus.model_validate_json(await response.content.read(MAX_RESPONSE_BYTES))
+            return DriverStatus.model_validate_json(await _read_all(response.content))
+
+
+async def _read_all(content: aiohttp.StreamReader) -> bytes:
+    """The whole body, which may come in many TCP segments: `content.read(n)` returns the first one."""
+    body = bytearray()
+    async for part in content.iter_any():
+        body += part
+        if len(body) > MAX_RESPONSE_BYTES:
+            raise aiohttp.ClientPayloadError(f"the answer is larger than {MAX_RESPONSE_BYTES} bytes")
+    return bytes(body)

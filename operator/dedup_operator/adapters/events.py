@@ -20,8 +20,8 @@ from dedup_operator.domain.types import Json
 
 logger = logging.getLogger(__name__)
 
-MAX_NOTE_LENGTH = 1024
-"""Characters. The API allows no more."""
+MAX_NOTE_BYTES = 1024
+"""Bytes in UTF-8. The API server refuses a longer note."""
 
 
 @dataclass
@@ -40,6 +40,11 @@ class Recorder:
                 logger.info("cannot write the event %s, so it is dropped: %s", note.reason, error)
 
 
+def cut_bytes(text: str, limit: int) -> str:
+    """`text`, cut to at most `limit` bytes in UTF-8 and never within a character."""
+    return text.encode()[:limit].decode(errors="ignore")
+
+
 def build_event(resource: Json, note: EventNote, now: datetime) -> Json:
     metadata = resource["metadata"]
     return {
@@ -52,7 +57,7 @@ def build_event(resource: Json, note: EventNote, now: datetime) -> Json:
         "action": "Stop" if note.reason in {Reason.SUSPENDING, Reason.SUSPENDED} else "Supervise",
         "reason": note.reason,
         "type": "Warning" if note.warning else "Normal",
-        "note": note.message[:MAX_NOTE_LENGTH],
+        "note": cut_bytes(note.message, MAX_NOTE_BYTES),
         "regarding": {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,

@@ -72,6 +72,10 @@ class Kube:
                 return items
             parameters["continue"] = token
 
+    async def list_some(self, resource: Resource, namespace: str | None) -> None:
+        """Asks for one object. Raises what `list` would raise, at a lower price."""
+        await self._call("GET", _path(resource, namespace), {"limit": "1"})
+
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Raises AlreadyExists when the name is in use."""
         self._check(resource)

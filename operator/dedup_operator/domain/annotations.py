@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass
 
 from dedup_api import names
-from dedup_api.reasons import Reason
 from dedup_api.status import DriverExit
 from dedup_operator.domain.types import Json
 
@@ -46,7 +45,8 @@ class GivenUp:
     """The content of the annotation GIVEN_UP."""
 
     generation: int
-    reason: Reason
+    reason: str
+    """A `Reason`, or a reason that only a newer operator knows. The DedupJob stays given up in both cases."""
     message: str
     exit: DriverExit | None = None
     """The exit for which the operator gave up. Kubernetes deletes the pod after the decision and before the operator
@@ -62,6 +62,6 @@ def parse_given_up(text: str | None) -> GivenUp | None:
     try:
         document = json.loads(text) if text else {}
         exit = DriverExit.model_validate(document["exit"]) if "exit" in document else None
-        return GivenUp(int(document["generation"]), Reason(document["reason"]), str(document["message"]), exit)
+        return GivenUp(int(document["generation"]), str(document["reason"]), str(document["message"]), exit)
     except (ValueError, KeyError, TypeError):
         return None

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dedup_api.changes import list_state_changes
-from dedup_api.driver_status import DriverStatus
 from dedup_api.reasons import Reason
 from dedup_operator.domain.annotations import APPLIED_SPEC, CHECKPOINT_CONFIG, GivenUp
 from dedup_operator.domain.decision import (
@@ -162,12 +161,10 @@ def block_incompatible_change(given: DecisionInput) -> Decision | None:
     fields = list_state_changes(claim.config, given.desired.config)
     if not fields:
         return None
-    runs = given.observed.pod is not None and given.observed.pod.started_at is not None
-    driver = "The driver continues with its previous settings. " if runs else ""
     return Refuse(
         Reason.CHANGE_BLOCKED,
         f"The keys in claim {claim.name} were stored with another value of {', '.join(fields)} and do not fit the new one. "
-        f"{driver}Undo the edit, or create a new DedupJob under another name.",
+        "Undo the edit, or create a new DedupJob under another name.",
         stop=given.job.spec.suspend,
     )
 
@@ -212,7 +209,7 @@ def _run_cannot_succeed(observed: ObservedState) -> bool:
     pod = observed.pod
     if pod is None or pod.started_at is not None:
         return False
-    return pod.image_problem or (bool(pod.exits) and is_permanent(pod.exits[0]))
+    return pod.image_problem or (pod.last_exit is not None and is_permanent(pod.last_exit))
 
 
 def _run_cannot_start(observed: ObservedState) -> bool:
@@ -234,6 +231,8 @@ def restart_for_new_settings(given: DecisionInput) -> Decision | None:
     changes = _list_changes(given)
     if changes:
         return ScaleDownForRestart(f"The driver restarts after the current batch to apply {', '.join(changes)}.")
+    if workload.restart_requested and workload.drifted:
+        return ScaleDownForRestart("The driver restarts after the current batch, because somebody used kubectl rollout restart.")
     pod = given.observed.pod
     if pod is not None and pod.image_problem and workload.image != given.image:
         return ScaleDownForRestart(f"kubelet cannot pull the driver's image. The operator starts the driver with image {given.image}.")
@@ -244,7 +243,7 @@ def repair_drift(given: DecisionInput) -> Decision | None:
     workload = given.observed.workload
     if workload is None or not workload.drifted or workload.replicas == 0 or workload.kind is Kind.JOB:
         return None  # nothing can change the template of a Kubernetes Job
-    return RepairDrift()
+    return RepairDrift() if given.observed.drift_repair_due else None
 
 
 def _list_changes(given: DecisionInput) -> list[str]:
@@ -266,18 +265,12 @@ def give_up_permanent_failure(given: DecisionInput) -> Decision | None:
         return None
     if workload.given_up is not None and workload.given_up.generation == job.generation:
         return GiveUp(workload.given_up)
-    if workload.replicas == 0 or pod is None or not pod.exits or not is_permanent(pod.exits[0]) or _driver_makes_progress(given.observed):
+    # kubelet restarts a driver at once after its first exit. A person may have removed the cause, so a driver that runs
+    # again is not stopped for an earlier exit, whatever it answers.
+    last = pod.last_exit if pod is not None else None
+    if workload.replicas == 0 or last is None or not is_permanent(last):
         return None
-    last = pod.exits[0]
-    return GiveUp(GivenUp(job.generation, Reason(last.reason), last.message, last))
-
-
-def _driver_makes_progress(observed: ObservedState) -> bool:
-    """Whether the driver commits batches.
-
-    Then a person has removed the cause of the last exit, and the operator must not stop the driver for it.
-    """
-    return isinstance(observed.driver_status, DriverStatus) and observed.driver_status.committed_in_this_run
+    return GiveUp(GivenUp(job.generation, last.reason, last.message, last))
 
 
 def start_next_driver(given: DecisionInput) -> Decision | None:
@@ -319,8 +312,12 @@ RULES: tuple[Callable[[DecisionInput], Decision | None], ...] = (
 )
 
 
-def explain_refusal(error: ApiRefused | NameTaken | CheckpointTaken) -> Refuse:
-    """The decision after the API server has refused a write. Every reconciliation tries the write again."""
+def explain_refusal(error: ApiRefused | NameTaken | CheckpointTaken, decision: Decision, observed: ObservedState) -> Refuse | Keep:
+    """The decision after the API server has refused a write of `decision`. Every reconciliation tries the write again."""
+    runs = observed.pod is not None and observed.pod.started_at is not None
+    if runs and isinstance(decision, Keep | RepairDrift) and isinstance(error, ApiRefused):
+        what = error.kind or "write"
+        return Keep(f"For the next start, the API server refuses the {what}. The operator retries. The answer was: {error}")
     if isinstance(error, CheckpointTaken):
         return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(str(error)))
     if isinstance(error, NameTaken):

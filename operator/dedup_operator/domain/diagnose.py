@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from dedup_api import names
 from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.durations import parse_duration
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
-from dedup_api.status import ConditionStatus
+from dedup_api.status import ConditionStatus, ConditionType
 from dedup_operator.domain.decision import (
     GiveUp,
     Refuse,
@@ -54,8 +55,8 @@ CRASH_WINDOW = timedelta(minutes=15)
 """kubelet pauses for five minutes at most, so a crash loop has at least two exits in this time."""
 
 
-STALLING = {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED, Reason.CHECKPOINT_TAKEN, Reason.CHECKPOINT_LOST}
-"""Reasons that stay until a person changes the spec or restores the checkpoint."""
+STALLING = {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED, Reason.NAME_CONFLICT, Reason.CHECKPOINT_TAKEN, Reason.CHECKPOINT_LOST}
+"""Reasons that stay until a person changes the spec, deletes an object, or restores the checkpoint."""
 
 
 def diagnose(given: DiagnosisInput) -> Verdict:
@@ -70,7 +71,7 @@ def diagnose_decision(given: DiagnosisInput) -> Verdict | None:
     """The verdict that follows from the decision alone."""
     match given.decision:
         case Refuse(reason, message):
-            return build_false(reason, message, stalled=reason in STALLING)
+            return build_false(reason, f"{message} {_describe_refused_driver(given)}".strip(), stalled=reason in STALLING)
         case GiveUp(why):
             return build_problem(why.reason, why.message, stalled=True)
         case Suspended():
@@ -88,6 +89,29 @@ def diagnose_decision(given: DiagnosisInput) -> Verdict | None:
             reason = Reason.STARTING if first else Reason.RESTARTING
             return build_unknown(reason, "The operator starts the driver.")
     return None
+
+
+def _describe_refused_driver(given: DiagnosisInput) -> str:
+    """What the driver does while the operator refuses the spec. Empty when no pod exists."""
+    pod, driver_status = given.observed.pod, given.observed.driver_status
+    if pod is None or pod.deleting or (isinstance(given.decision, Refuse) and given.decision.stop):
+        return ""
+    if pod.started_at is None:
+        ended = f" It has ended: {pod.last_exit.message}" if pod.last_exit is not None else ""
+        return f"The driver keeps its previous settings and does not run now.{ended}"
+    if isinstance(driver_status, DriverUnreachable):
+        return "The driver runs with its previous settings and does not answer the operator."
+    if isinstance(driver_status, DriverStatus) and driver_status.blocked_by is not None:
+        return f"The driver runs with its previous settings and waits: {driver_status.blocked_by.message}"
+    return "The driver continues with its previous settings."
+
+
+def diagnose_reclaim_policy(given: DiagnosisInput) -> Verdict | None:
+    """It has priority over everything that is well: whoever deletes the DedupJob now may lose the keys."""
+    refusal = given.claim_refusal
+    if refusal is None or not refusal.of_owner or isinstance(given.decision, Refuse | GiveUp):
+        return None
+    return build_problem(Reason.RECLAIM_POLICY_REFUSED, refusal.message)
 
 
 def diagnose_time_between_runs(given: DiagnosisInput) -> Verdict | None:
@@ -188,7 +212,7 @@ def diagnose_crashes(given: DiagnosisInput) -> Verdict | None:
         return None
     if _count_recent_exits(given) < CRASH_LOOP:
         return build_unknown(Reason.RESTARTING, "The driver ended, and kubelet restarts it.")
-    return build_problem(Reason(pod.exits[0].reason), pod.exits[0].message)
+    return build_problem(pod.exits[0].reason, pod.exits[0].message)
 
 
 def _count_recent_exits(given: DiagnosisInput) -> int:
@@ -215,9 +239,36 @@ def diagnose_unreachable_driver(given: DiagnosisInput) -> Verdict | None:
     pod, driver_status = given.observed.pod, given.observed.driver_status
     if pod is None or isinstance(driver_status, DriverStatus):
         return None
-    if isinstance(driver_status, DriverUnreachable) and given.now - driver_status.since > UNREACHABLE_GRACE and _should_answer(given, pod):
-        return build_problem(Reason.NO_PROGRESS, f"The driver does not answer the operator: {driver_status.message}")
-    return _remain_ready(given) or build_unknown(_choose_start_reason(given), "The driver is starting.")
+    unreachable = judge_unreachable_driver(given)
+    if unreachable is not None:
+        return unreachable
+    return _remain_ready(given) or _keep_last_answer(given) or build_unknown(_choose_start_reason(given), "The driver is starting.")
+
+
+def _keep_last_answer(given: DiagnosisInput) -> Verdict | None:
+    """The verdict from the driver's last answer in this run, while a later answer is missing. Only a verdict that came
+    from an answer has its reason in both conditions."""
+    pod, ready, progress = given.observed.pod, given.ready_before, given.find_before(ConditionType.PROGRESS_RECENT)
+    if pod is None or pod.started_at is None or ready is None or progress is None or ready.reason != progress.reason:
+        return None
+    in_this_run = parse_time(progress.last_transition_time) >= pod.started_at
+    return Verdict(ready.status, ready.reason, ready.message) if in_this_run else None
+
+
+def judge_unreachable_driver(given: DiagnosisInput) -> Verdict | None:
+    """None while the driver answers, while it starts, and for the first minute without an answer."""
+    pod, driver_status = given.observed.pod, given.observed.driver_status
+    if pod is None or not isinstance(driver_status, DriverUnreachable) or given.now - driver_status.since <= UNREACHABLE_GRACE:
+        return None
+    if not _should_answer(given, pod):
+        return None
+    kubelet = (
+        "kubelet reaches the driver, so the driver is alive."
+        if pod.ready
+        else "kubelet gets no answer either, and restarts the driver when its health check fails."
+    )
+    detail = f"The operator gets no answer from TCP port {names.HTTP_PORT} of pod {pod.name}: {driver_status.message}. {kubelet}"
+    return build_unknown(Reason.DRIVER_UNREACHABLE, with_remedy(Reason.DRIVER_UNREACHABLE, detail))
 
 
 def _should_answer(given: DiagnosisInput, pod: DriverPod) -> bool:
@@ -281,16 +332,21 @@ def _remain_ready(given: DiagnosisInput) -> Verdict | None:
     return build_true(Reason.RUNNING, ready.message) if in_this_run and ready.status is ConditionStatus.TRUE else None
 
 
-RULES: tuple[Callable[[DiagnosisInput], Verdict | None], ...] = (
-    diagnose_decision,
-    diagnose_time_between_runs,
-    diagnose_missing_pod,
-    diagnose_pod_deletion,
+POD_RULES: tuple[Callable[[DiagnosisInput], Verdict | None], ...] = (
     diagnose_claim,
     diagnose_scheduling,
     diagnose_image,
     diagnose_container,
     diagnose_crashes,
+)
+"""Why the driver's container does not run."""
+RULES: tuple[Callable[[DiagnosisInput], Verdict | None], ...] = (
+    diagnose_reclaim_policy,
+    diagnose_decision,
+    diagnose_time_between_runs,
+    diagnose_missing_pod,
+    diagnose_pod_deletion,
+    *POD_RULES,
     diagnose_unreachable_driver,
     diagnose_blocked_driver,
     diagnose_no_progress,

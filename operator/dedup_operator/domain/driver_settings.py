@@ -8,14 +8,18 @@ a new job image is therefore no edit.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
 
 from dedup_api.changes import UNSEEN_BY_DRIVER
 from dedup_api.driver import Resources
+from dedup_api.durations import parse_duration
 from dedup_api.job_config import JobConfig, build_job_config
+from dedup_api.quantities import parse_quantity
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.types import Json
 
@@ -54,16 +58,27 @@ def list_settings_changes(before: DriverSettings, after: DriverSettings) -> list
     """The changed fields of the spec when the driver must restart for them. Empty when no restart is needed."""
     if _effective(before) == _effective(after):
         return []
-    old, new = _flatten(_without_live_fields(before.spec)), _flatten(_without_live_fields(after.spec))
+    old, new = _measure_leaves(before.spec), _measure_leaves(after.spec)
     return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
 
 
 def _effective(settings: DriverSettings) -> tuple[object, ...]:
     """What the driver notices of a spec.
 
-    Two specs can be equal in this, for example when one of them writes out a default.
+    Two specs can be equal in this, for example when one of them writes out a default, or `2Gi` as `2048Mi`.
     """
-    return settings.config, settings.resources, settings.schedule, settings.spec.restart_nonce
+    config = settings.config
+    durations = (config.watermark_delay, config.trigger_interval, config.max_future_skew)
+    event_time = config.event_time.model_copy(update={"max_future_skew": ""})
+    rest = config.model_copy(update={"watermark": "", "processing_time": "", "event_time": event_time})
+    return rest, durations, _measure(settings.resources), settings.schedule, settings.spec.restart_nonce
+
+
+def _measure(resources: Resources) -> tuple[Decimal, ...]:
+    """Requests and limits as numbers of cores and bytes."""
+    limits, requests = resources.limits, resources.requests
+    quantities = (requests.cpu, requests.memory or limits.memory, limits.cpu, limits.memory)
+    return tuple(parse_quantity(quantity) for quantity in quantities)
 
 
 def render_spec(spec: DedupJobSpec) -> str:
@@ -109,6 +124,24 @@ def _without(document: Json, paths: set[str], prefix: str = "") -> Json:
         if inner != {} or value == {}:
             kept[field] = inner
     return kept
+
+
+_MEASURES: dict[str, Callable[[str], object]] = {
+    "spec.watermark": parse_duration,
+    "spec.trigger.processingTime": parse_duration,
+    "spec.eventTime.maxFutureSkew": parse_duration,
+    "spec.driver.resources.requests.cpu": parse_quantity,
+    "spec.driver.resources.requests.memory": parse_quantity,
+    "spec.driver.resources.limits.cpu": parse_quantity,
+    "spec.driver.resources.limits.memory": parse_quantity,
+}
+"""Fields whose value has several spellings, and what they mean."""
+
+
+def _measure_leaves(spec: DedupJobSpec) -> Json:
+    """What the driver sees of the spec: by path, the value, or what it means."""
+    leaves = _flatten(_without_live_fields(spec))
+    return {path: _MEASURES[path](value) if path in _MEASURES else value for path, value in leaves.items()}
 
 
 def _flatten(document: Any, path: str = "spec") -> Json:

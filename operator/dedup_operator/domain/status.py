@@ -12,9 +12,10 @@ from dedup_api.driver_status import DriverStatus
 from dedup_api.status import CheckpointState, Condition, ConditionType, DedupJobStatus, DriverState, Progress
 from dedup_operator.domain.exits import merge_exits
 from dedup_operator.domain.observe.state import ObservedState
+from dedup_operator.domain.times import render_time
 from dedup_operator.domain.types import Json
 
-PROGRESS_INTERVAL = timedelta(seconds=60)
+PROGRESS_INTERVAL = timedelta(seconds=10)
 """Each write sends an event to every client that watches DedupJobs. Live numbers are in the metrics."""
 
 
@@ -26,14 +27,16 @@ def parse_status(resource: Json) -> DedupJobStatus:
         return DedupJobStatus(observed_generation=-1)
 
 
-def build_status(before: DedupJobStatus, observed: ObservedState, generation: int, conditions: list[Condition]) -> DedupJobStatus:
+def build_status(
+    before: DedupJobStatus, observed: ObservedState, generation: int, conditions: list[Condition], now: datetime
+) -> DedupJobStatus:
     """The status that describes the observed state. `choose_status` decides whether the operator writes it."""
     return DedupJobStatus(
         observed_generation=generation,
         conditions=conditions,
         driver=_build_driver(before, observed),
         checkpoint=_build_checkpoint(before, observed),
-        progress=_build_progress(before, observed),
+        progress=_build_progress(before, observed, now),
     )
 
 
@@ -64,15 +67,19 @@ def _build_checkpoint(before: DedupJobStatus, observed: ObservedState) -> Checkp
     )
 
 
-def _build_progress(before: DedupJobStatus, observed: ObservedState) -> Progress | None:
-    """status.progress. A driver that has not read its checkpoint yet does not erase the numbers of the previous run."""
+def _build_progress(before: DedupJobStatus, observed: ObservedState, now: datetime) -> Progress | None:
+    """status.progress. A driver that has not read its checkpoint yet does not erase the numbers of the previous run. The
+    same numbers keep their `observed_at`, so that nothing is written while nothing changes."""
     driver_status = observed.driver_status
     if not isinstance(driver_status, DriverStatus):
         return before.progress
     known = before.progress is not None and before.progress.batch is not None
     if driver_status.progress.batch is None and known:
         return before.progress
-    return driver_status.progress
+    numbers = driver_status.progress
+    if before.progress is not None and before.progress.model_copy(update={"observed_at": None}) == numbers:
+        return before.progress
+    return numbers.model_copy(update={"observed_at": render_time(now)})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dedup_api.reasons import EXPLANATIONS, Reason
+from dedup_api.reasons import find_explanation
 from dedup_api.spec import DedupJobSpec
 from dedup_api.status import Condition, ConditionStatus, ConditionType, DedupJobStatus
 from dedup_operator.domain.decision import Decision
@@ -17,7 +17,7 @@ from dedup_operator.domain.types import MAX_MESSAGE_LENGTH
 @dataclass(frozen=True)
 class Verdict:
     status: ConditionStatus
-    reason: Reason
+    reason: str
     message: str
     stalled: bool = False
     """Nothing will change until a person changes something."""
@@ -27,30 +27,39 @@ class Verdict:
         return self.status is ConditionStatus.UNKNOWN and not self.stalled
 
 
-def build_true(reason: Reason, message: str) -> Verdict:
+def build_true(reason: str, message: str) -> Verdict:
     return Verdict(ConditionStatus.TRUE, reason, message[:MAX_MESSAGE_LENGTH])
 
 
-def build_false(reason: Reason, message: str, *, stalled: bool = False) -> Verdict:
+def build_false(reason: str, message: str, *, stalled: bool = False) -> Verdict:
     return Verdict(ConditionStatus.FALSE, reason, message[:MAX_MESSAGE_LENGTH], stalled)
 
 
-def build_unknown(reason: Reason, message: str) -> Verdict:
+def build_unknown(reason: str, message: str) -> Verdict:
     return Verdict(ConditionStatus.UNKNOWN, reason, message[:MAX_MESSAGE_LENGTH])
 
 
-def build_problem(reason: Reason, detail: str, *, stalled: bool = False) -> Verdict:
+def build_problem(reason: str, detail: str, *, stalled: bool = False) -> Verdict:
     """False, with `detail` and the remedy of the reason as the message."""
     return build_false(reason, with_remedy(reason, detail), stalled=stalled)
 
 
-def with_remedy(reason: Reason, detail: str) -> str:
+def with_remedy(reason: str, detail: str) -> str:
     """`detail`, then the remedy. A long detail is cut, the remedy never."""
-    remedy = EXPLANATIONS[reason].remedy
+    remedy = find_explanation(reason).remedy
     detail = detail.strip()[: MAX_MESSAGE_LENGTH - len(remedy) - 2]
     if detail and detail[-1] not in ".!?":
         detail += "."
     return f"{detail} {remedy}".strip()
+
+
+@dataclass(frozen=True)
+class ClaimRefusal:
+    """A change of the checkpoint's claim that the API server refused. The driver does not need it."""
+
+    message: str
+    of_owner: bool = False
+    """The refused change is the one that spec.checkpoint.reclaimPolicy asks for."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,15 @@ class DiagnosisInput:
     before: DedupJobStatus
     """The status as the operator wrote it last."""
     now: datetime
+    claim_refusal: ClaimRefusal | None = None
 
     @property
     def ready_before(self) -> Condition | None:
-        return next((condition for condition in self.before.conditions if condition.type == ConditionType.READY), None)
+        return self.find_before(ConditionType.READY)
+
+    def find_before(self, kind: ConditionType) -> Condition | None:
+        """The condition as the operator wrote it last."""
+        return next((condition for condition in self.before.conditions if condition.type == kind), None)
 
     @property
     def running_spec(self) -> DedupJobSpec | None:

@@ -4,6 +4,8 @@
 * `busy`: its counts grow until it is stopped. With `availableNow` it never completes.
 * `blocked` and `locked`: it waits for a topic, or for another driver.
 * `stubborn`: healthy, but it ignores SIGTERM.
+* `deaf`: healthy, but it does not answer on /status until a file `repaired` exists on its volume, as behind a network
+  policy.
 * `exit.<code>.<reason>`: it ends after a second, until a file `repaired` exists on its volume.
 
 A driver with `availableNow` that is stopped early ends with exit code 143.
@@ -89,6 +91,8 @@ def main() -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            while action == "deaf" and self.path == "/status" and not REPAIRED.exists():
+                time.sleep(0.2)
             ready = self.path != "/readyz" or status["phase"] == "Running"
             body = json.dumps(status).encode() if self.path == "/status" else b"ok"
             self.send_response(200 if ready else 503)

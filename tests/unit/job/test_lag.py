@@ -62,7 +62,7 @@ def test_the_probe_reports_the_lag_and_an_outage() -> None:
     brokers.up = False
     probe.probe()
     blocked = state.read().blocked_by
-    assert blocked is not None and blocked.reason is Reason.SOURCE_UNAVAILABLE and state.read().lag == 2
+    assert blocked is not None and blocked.reason == Reason.SOURCE_UNAVAILABLE and state.read().lag == 2
     assert state.read().lag_since is None, "an outage of the brokers must not count as a delay of the driver"
     assert metrics.registry.get_sample_value("dedup_blocked") == 1
     brokers.up = True

@@ -173,8 +173,8 @@ def test_with_fail_a_recreated_topic_stops_the_start(volume: Volume) -> None:
     setup = Setup(volume)
     setup.topic.id = NEW
     setup.guard.commit_delivered_batch(build_marker(1))
-    assert catch(setup.guard.check_start).reason is Reason.SOURCE_TOPIC_REPLACED
-    assert catch(lambda: setup.guard.reset_offsets_if_recreated(None)).reason is Reason.SOURCE_TOPIC_REPLACED
+    assert catch(setup.guard.check_start).reason == Reason.SOURCE_TOPIC_REPLACED
+    assert catch(lambda: setup.guard.reset_offsets_if_recreated(None)).reason == Reason.SOURCE_TOPIC_REPLACED
     assert (CommitLog(volume).read_newest(), OffsetLog(volume).read_newest()) == (0, 1), "a person may restore the old topic"
 
 
@@ -215,7 +215,7 @@ def test_an_unknown_id_is_no_sign_of_a_recreated_topic(volume: Volume, recorded:
 def test_a_missing_topic_stops_the_driver_without_a_wait(volume: Volume) -> None:
     setup = Setup(volume)
     setup.topic.exists = False
-    assert catch(lambda: setup.guard.check_before(0)).reason is Reason.SOURCE_TOPIC_MISSING
+    assert catch(lambda: setup.guard.check_before(0)).reason == Reason.SOURCE_TOPIC_MISSING
     assert setup.waited == []
 
 

@@ -99,6 +99,8 @@ POD = DriverPod(
 )
 REFUSED = DriverExit(exit_code=64, reason="ConfigurationRefused", message="no", finished_at="2026-01-01T00:00:00Z")
 CRASHED = DriverExit(exit_code=70, reason="DriverFailed", message="oops", finished_at="2026-01-01T00:00:00Z")
+FAILED = replace(POD, started_at=None, ready=False, exits=(REFUSED,), last_exit=REFUSED)
+"""The pod after a permanent exit, while no driver runs."""
 WORKING = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True)
 """The status of a driver that commits batches."""
 

@@ -31,6 +31,7 @@ from unit.operator.samples import (
     CLAIM,
     CRASHED,
     CRON_JOB,
+    FAILED,
     NIGHTLY,
     NOW,
     ONCE,
@@ -128,7 +129,7 @@ def test_an_edit_changes_the_next_run_and_stops_only_a_run_that_makes_no_progres
     [
         ({"driver_status": WORKING}, False),
         ({"pod": replace(POD, exits=(REFUSED,))}, False),  # kubelet has restarted the driver
-        ({"pod": replace(POD, started_at=None, exits=(REFUSED,))}, True),
+        ({"pod": FAILED}, True),
         ({"pod": replace(POD, started_at=None, exits=(CRASHED,))}, False),
         ({"pod": replace(POD, started_at=None, unschedulable="Insufficient cpu")}, False),
         ({"pod": replace(POD, started_at=None, waiting="ImagePullBackOff")}, True),
@@ -173,8 +174,8 @@ def test_a_suspended_schedule_stops_its_run_and_can_be_resumed() -> None:
 @pytest.mark.parametrize("workload", [ONE_RUN, replace(CRON_JOB, runs=(RUN,))])
 def test_the_operator_gives_up_after_a_permanent_exit(workload: Workload) -> None:
     job = make_job(**(ONCE if workload.kind is Kind.JOB else NIGHTLY))
-    decision = decide_on(job, make_state(workload, pod=replace(POD, exits=(REFUSED,))))
-    assert isinstance(decision, GiveUp) and decision.why.reason is Reason.CONFIGURATION_REFUSED
+    decision = decide_on(job, make_state(workload, pod=FAILED))
+    assert isinstance(decision, GiveUp) and decision.why.reason == Reason.CONFIGURATION_REFUSED
 
 
 @pytest.mark.parametrize(
@@ -190,4 +191,4 @@ def test_the_reason_while_no_driver_runs(workload: Workload, reason: Reason) -> 
         now=NOW,
     )
     verdict = diagnose(given)
-    assert verdict.reason is reason and verdict.reconciling is (reason is Reason.STARTING)
+    assert verdict.reason == reason and verdict.reconciling is (reason == Reason.STARTING)

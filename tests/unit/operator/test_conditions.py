@@ -15,6 +15,7 @@ from dedup_operator.domain.decision import Decision
 from dedup_operator.domain.diagnose import diagnose
 from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.status import LastProgressWrite, build_status, choose_status, parse_status
+from simulation.condition_law import find_contradiction
 from unit.operator.test_diagnose import FRESH, NOW, TABLE, make_input
 
 
@@ -27,9 +28,10 @@ def test_conditions_are_consistent_and_a_second_reconciliation_writes_nothing(ob
     assert kinds[0] == "Ready" and not {"Reconciling", "Stalled"} <= set(kinds)
     assert ("Reconciling" in kinds) == (verdict.status is ConditionStatus.UNKNOWN)
     assert {condition.observed_generation for condition in conditions} == {7}
-    before = build_status(FRESH, observed, 7, conditions)
+    assert not find_contradiction(build_status(FRESH, observed, 7, conditions, NOW).to_json_dict())
+    before = build_status(FRESH, observed, 7, conditions, NOW)
     later = replace(given, before=before, now=NOW + timedelta(seconds=1))
-    again = build_status(before, observed, 7, build_conditions(later, diagnose(later), 7))
+    again = build_status(before, observed, 7, build_conditions(later, diagnose(later), 7), later.now)
     assert choose_status(before, again, LastProgressWrite(), later.now) is None
     assert parse_status({"status": before.to_json_dict()}) == before
 

@@ -33,6 +33,7 @@ from unit.operator.samples import (
     CLAIM,
     CONFIG_MAP,
     CRASHED,
+    FAILED,
     JOB,
     NOW,
     POD,
@@ -65,7 +66,7 @@ def test_writing_out_a_default_is_no_edit(changes: dict[str, Any]) -> None:
 def test_an_edit_that_the_stored_keys_do_not_fit_blocks_the_next_start(observed: ObservedState) -> None:
     decision = decide_on(make_job(2, key={"fields": ["id", "more"]}), observed)
     assert isinstance(decision, Refuse) and not decision.stop
-    assert decision.reason is Reason.CHANGE_BLOCKED and "spec.key.fields" in decision.message
+    assert decision.reason == Reason.CHANGE_BLOCKED and "spec.key.fields" in decision.message
 
 
 def test_an_incompatible_edit_does_not_stop_a_driver_that_does_not_answer() -> None:
@@ -150,12 +151,12 @@ def test_the_driver_starts_only_when_the_old_pod_is_gone() -> None:
 
 
 def test_the_operator_gives_up_after_a_permanent_exit_until_the_spec_changes() -> None:
-    failed = replace(RUNNING, pod=replace(POD, exits=(REFUSED,)))
+    failed = replace(RUNNING, pod=FAILED)
     expected = GivenUp(1, Reason.CONFIGURATION_REFUSED, "no", REFUSED)
     assert parse_given_up(expected.render()) == expected
     assert parse_given_up('{"generation": 1, "reason": "DriverFailed", "message": "x"}') == GivenUp(1, Reason.DRIVER_FAILED, "x")
     assert decide_on(JOB, failed) == GiveUp(expected)
-    assert decide_on(JOB, replace(RUNNING, pod=replace(POD, exits=(CRASHED, REFUSED)))) == Keep()
+    assert decide_on(JOB, replace(RUNNING, pod=replace(FAILED, exits=(CRASHED, REFUSED), last_exit=CRASHED))) == Keep()
     stopped = replace(STOPPED, workload=replace(SET, replicas=0, given_up=expected))
     assert decide_on(JOB, stopped) == GiveUp(expected)
     assert decide_on(make_job(2), stopped) == Start(first=False)
@@ -175,7 +176,7 @@ def test_the_operator_gives_up_after_a_permanent_exit_until_the_spec_changes() -
 )
 def test_a_start_that_would_do_harm_is_refused(observed: ObservedState, reason: Reason) -> None:
     decision = decide_on(JOB, observed)
-    assert isinstance(decision, Refuse) and decision.reason is reason
+    assert isinstance(decision, Refuse) and decision.reason == reason
 
 
 def test_the_operator_waits_until_the_children_of_an_earlier_job_are_deleted() -> None:

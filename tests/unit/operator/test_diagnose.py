@@ -241,8 +241,8 @@ TABLE: list[tuple[str, ObservedState, Decision | None, ConditionStatus, Reason]]
         "the driver does not answer",
         replace(RUNNING, driver_status=DriverUnreachable(AGO, "refused")),
         None,
-        ConditionStatus.FALSE,
-        Reason.NO_PROGRESS,
+        ConditionStatus.UNKNOWN,
+        Reason.DRIVER_UNREACHABLE,
     ),
     (
         "a driver on a lost node does not answer",
@@ -250,8 +250,8 @@ TABLE: list[tuple[str, ObservedState, Decision | None, ConditionStatus, Reason]]
             RUNNING, driver_status=DriverUnreachable(AGO, "timeout"), pod=replace(POD, ready=False, started_at=NOW - timedelta(hours=1))
         ),
         None,
-        ConditionStatus.FALSE,
-        Reason.NO_PROGRESS,
+        ConditionStatus.UNKNOWN,
+        Reason.DRIVER_UNREACHABLE,
     ),
     (
         "the start does not end",

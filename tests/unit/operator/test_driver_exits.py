@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dedup_api.driver_status import Blocked, DriverStatus, Phase
+from dedup_api.driver_status import Blocked, DriverStatus, Phase, TerminationMessage
 from dedup_api.exits import EXITS, ExitCode
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.spec import DedupJobSpec
@@ -20,7 +20,7 @@ from dedup_operator.domain.diagnose import diagnose
 from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.event_notes import list_event_notes
 from dedup_operator.domain.manifests import JobImage, build_children
-from dedup_operator.domain.observe.pod import is_permanent, merge_deleted_pod, observe_pod
+from dedup_operator.domain.observe.pod import DriverUnreachable, is_permanent, merge_deleted_pod, observe_pod
 from dedup_operator.domain.observe.snapshot import Snapshot
 from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.status import build_status
@@ -72,7 +72,9 @@ def store(body: dict[str, Any] | None, uid: str) -> dict[str, Any]:
 
 
 def observe(
-    pod: dict[str, Any] | None, driver_status: DriverStatus | None = None, last_deleted_pod: dict[str, Any] | None = None
+    pod: dict[str, Any] | None,
+    driver_status: DriverStatus | DriverUnreachable | None = None,
+    last_deleted_pod: dict[str, Any] | None = None,
 ) -> ObservedState:
     job = {"metadata": {"namespace": "ns", "name": "demo", "uid": "u1", "generation": 3}, "spec": SPEC}
     claim = {**store(CHILDREN.claim, "c1"), "status": {"phase": "Bound"}}
@@ -143,12 +145,35 @@ def test_an_exit_without_a_message_has_the_first_reason_of_its_code(code: ExitCo
     assert (seen.reason, is_permanent(seen)) == (EXITS[code][0].reason, EXITS[code][0].permanent)
 
 
-def test_a_driver_that_commits_is_not_stopped_for_an_earlier_exit() -> None:
-    container = {"state": {"running": {"startedAt": at(-60)}}, "lastState": end(74, -65, say("CheckpointDamaged")), "ready": True}
-    working = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_has_state=True, progress=Progress(batch=7))
-    assert decide(observe(make_pod(container), working)) == Keep()
-    starting = working.model_copy(update={"committed_in_this_run": False})
-    assert isinstance(decide(observe(make_pod(container), starting)), GiveUp)
+DAMAGED = end(74, -65, say("CheckpointDamaged"))
+WORKING = DriverStatus(phase=Phase.RUNNING, committed_in_this_run=True, checkpoint_has_state=True, progress=Progress(batch=7))
+IDLE = DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True, progress=Progress(batch=7, lag_records=0))
+
+
+@pytest.mark.parametrize(
+    "answer", [WORKING, IDLE, DriverUnreachable(NOW, "timeout"), None], ids=["works", "idle", "slow answer", "not asked"]
+)
+def test_a_driver_that_runs_is_never_stopped_for_an_earlier_exit(answer: DriverStatus | DriverUnreachable | None) -> None:
+    container = {"state": {"running": {"startedAt": at(-60)}}, "lastState": DAMAGED, "ready": True}
+    assert decide(observe(make_pod(container), answer)) == Keep()
+
+
+@pytest.mark.parametrize(
+    ("container", "gives_up"),
+    [
+        ({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": DAMAGED}, True),
+        ({"state": DAMAGED}, True),
+        ({"state": DAMAGED, "lastState": end(70, -300)}, True),
+        ({"state": end(70, -5), "lastState": DAMAGED}, False),
+        (
+            {"state": end(0, -5, TerminationMessage(reason="Completed", message="", status=IDLE).model_dump_json()), "lastState": DAMAGED},
+            False,
+        ),
+    ],
+    ids=["waits", "ended", "ended again", "ended otherwise", "completed its run"],
+)
+def test_only_the_last_exit_of_a_driver_that_does_not_run_counts(container: dict[str, Any], gives_up: bool) -> None:
+    assert isinstance(decide(observe(make_pod(container))), GiveUp) is gives_up
 
 
 def test_a_driver_that_waits_for_the_lock_is_reported_and_blocks_incompatible_edits() -> None:
@@ -161,7 +186,7 @@ def test_a_driver_that_waits_for_the_lock_is_reported_and_blocks_incompatible_ed
     assert message in verdict.message and EXPLANATIONS[Reason.CHECKPOINT_LOCKED].remedy in verdict.message
     assert observed.claim is not None and observed.claim.may_hold_keys, "the process that holds the lock may have stored keys"
     after_a_crash_loop = observe(make_pod({**running, "lastState": end(75, -70, say("CheckpointLocked"))}), driver_status)
-    assert judge(after_a_crash_loop).reason is Reason.CHECKPOINT_LOCKED
+    assert judge(after_a_crash_loop).reason == Reason.CHECKPOINT_LOCKED
 
 
 GRACE = 120
@@ -227,12 +252,12 @@ def test_the_exit_of_a_deleted_pod_is_reported_once(successor: dict[str, Any] | 
     deleted = merge_deleted_pod(None, make_pod({"state": end(137, 0)}, **ASKED))
     before = DedupJobStatus(observed_generation=3, driver=DriverState(pod="demo-driver-0"))
     observed = observe(successor, last_deleted_pod=deleted)
-    after = build_status(before, observed, 3, [])
+    after = build_status(before, observed, 3, [], NOW)
     assert after.driver is not None
     assert [(seen.exit_code, seen.reason, seen.finished_at) for seen in after.driver.last_exits] == [(137, "GracePeriodExceeded", at(0))]
     (note,) = list_event_notes(before, after)
     assert (note.reason, note.warning) == ("GracePeriodExceeded", True) and "spec.source.maxOffsetsPerTrigger" in note.message
-    again = build_status(after, observed, 3, [])
+    again = build_status(after, observed, 3, [], NOW)
     assert again == after and list_event_notes(after, again) == []
 
 
@@ -244,7 +269,7 @@ def test_an_exit_after_the_grace_period_is_not_part_of_a_crash_loop() -> None:
     after_grace_period = DriverExit(exit_code=137, reason=Reason.GRACE_PERIOD_EXCEEDED, message="slow", finished_at=at(-100))
     before = DedupJobStatus(observed_generation=3, driver=DriverState(last_exits=[after_grace_period]))
     observed = observe(make_pod({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": end(70, -5)}))
-    assert judge(observed, before=before).reason is Reason.RESTARTING
+    assert judge(observed, before=before).reason == Reason.RESTARTING
     crashed = after_grace_period.model_copy(update={"reason": Reason.DRIVER_FAILED})
     twice = before.model_copy(update={"driver": DriverState(last_exits=[crashed])})
-    assert judge(observed, before=twice).reason is Reason.DRIVER_FAILED
+    assert judge(observed, before=twice).reason == Reason.DRIVER_FAILED

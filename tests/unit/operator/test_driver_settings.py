@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.driver_settings import (
+    DriverSettings,
     build_driver_settings,
     list_settings_changes,
     parse_config,
@@ -57,3 +59,26 @@ def test_the_driver_restarts_exactly_when_its_settings_change(one: dict[str, Any
     )
     same = (first.config, first.resources, first.spec.restart_nonce) == (second.config, second.resources, second.spec.restart_nonce)
     assert (list_settings_changes(first, second) == []) == same
+
+
+EQUAL: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"watermark": "10m"}, {"watermark": "600s"}),
+    ({"watermark": "90m"}, {"watermark": "1h30m"}),
+    ({"trigger": {"processingTime": "1m"}}, {"trigger": {"processingTime": "60s"}}),
+    ({"eventTime": {"field": "ts", "maxFutureSkew": "1h"}}, {"eventTime": {"field": "ts", "maxFutureSkew": "60m"}}),
+    ({"driver": {"resources": {"limits": {"cpu": "2"}}}}, {"driver": {"resources": {"limits": {"cpu": 2}}}}),
+    ({"driver": {"resources": {"limits": {"cpu": "2"}}}}, {"driver": {"resources": {"limits": {"cpu": "2000m"}}}}),
+    ({"driver": {"resources": {"limits": {"memory": "2Gi"}}}}, {"driver": {"resources": {"limits": {"memory": "2048Mi"}}}}),
+    ({"driver": {"resources": {"requests": {"memory": "1Gi"}}}}, {"driver": {"resources": {"requests": {"memory": "1024Mi"}}}}),
+    ({"driver": {"resources": {"requests": {"cpu": "500m"}}}}, {"driver": {"resources": {"requests": {"cpu": "0.5"}}}}),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL, ids=[str(other) for _, other in EQUAL])
+def test_another_spelling_of_the_same_value_restarts_no_driver(one: dict[str, Any], other: dict[str, Any]) -> None:
+    def build(changes: dict[str, Any]) -> DriverSettings:
+        return build_driver_settings("ns", "demo", DedupJobSpec.model_validate({**SPEC, **changes}), None)
+
+    assert list_settings_changes(build(one), build(other)) == []
+    changed = list_settings_changes(build({**one, "restartNonce": 1}), build({**other, "restartNonce": 2}))
+    assert changed == ["spec.restartNonce"], "the message must not name a field that has the same value"

@@ -92,7 +92,7 @@ def check_decision(edit: Edit, decision: Decision, *, has_state: bool) -> None:
     elif edit.same or stays or change in {Change.LIVE, Change.FIXED}:
         assert decision == Keep()
     elif change is Change.STATE and has_state:
-        assert isinstance(decision, Refuse) and decision.reason is Reason.CHANGE_BLOCKED
+        assert isinstance(decision, Refuse) and decision.reason == Reason.CHANGE_BLOCKED
         assert f"spec.{MEMBERS.get(edit.path, edit.path)}" in decision.message
         assert not decision.stop and not decision.resume
     elif {choose_kind(parse(spec)) for spec in (edit.before, edit.after)} == {Kind.CRON_JOB}:

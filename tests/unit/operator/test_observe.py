@@ -14,7 +14,7 @@ from dedup_api.status import Progress
 from dedup_operator.domain.annotations import CHECKPOINT_BEGUN
 from dedup_operator.domain.driver_settings import build_driver_settings
 from dedup_operator.domain.manifests import JobImage, build_children
-from dedup_operator.domain.observe.pod import DriverUnreachable, is_permanent, observe_pod
+from dedup_operator.domain.observe.pod import DriverUnreachable, is_permanent, observe_pod, remove_node_counts
 from dedup_operator.domain.observe.snapshot import Snapshot
 from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.validate import ValidJob
@@ -177,11 +177,11 @@ def end(code: int, reason: str = "Error", message: str | None = None) -> dict[st
         (end(137), Reason.DRIVER_FAILED, False, "signal 9"),
         (end(0, "Completed"), Reason.DRIVER_FAILED, False, "exit code 0"),
         (end(73, message='{"reason": "CheckpointNotWritable", "message": "full"}'), Reason.CHECKPOINT_NOT_WRITABLE, False, "full"),
-        (end(255, message='{"reason": "NewWord", "message": "x"}'), Reason.DRIVER_FAILED, False, "NewWord"),
+        (end(255, message='{"reason": "NewWord", "message": "x"}'), "NewWord", False, "x"),
     ],
 )
 def test_the_reason_of_an_exit_comes_from_message_code_or_kubelet(
-    terminated: dict[str, Any], reason: Reason, permanent: bool, message: str
+    terminated: dict[str, Any], reason: str, permanent: bool, message: str
 ) -> None:
     for place in ("state", "lastState"):
         (exit,) = observe_pod(make_pod(status=make_status(**{place: terminated}))).exits
@@ -208,3 +208,22 @@ def test_the_message_about_a_missing_image_does_not_alternate() -> None:
 def test_a_new_pod_has_no_status() -> None:
     pod = observe_pod(make_pod())
     assert (pod.scheduled, pod.unschedulable, pod.started_at, pod.exits, pod.address) == (False, None, None, (), None)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("0/1 nodes are available: 1 Insufficient cpu.", "No node is available: Insufficient cpu."),
+        (
+            "0/30 nodes are available: 12 Insufficient memory, 18 node(s) had untolerated taint {a: b}. preemption: 0/30 nodes are "
+            "available: 30 No preemption victims found for incoming pod.",
+            "No node is available: Insufficient memory, nodes had untolerated taint {a: b}.",
+        ),
+        (
+            "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+            "No node is available: pod has unbound immediate PersistentVolumeClaims.",
+        ),
+    ],
+)
+def test_messages_of_the_scheduler_do_not_change_with_the_number_of_nodes(message: str, expected: str) -> None:
+    assert remove_node_counts(message) == expected

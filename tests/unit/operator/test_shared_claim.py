@@ -57,9 +57,9 @@ def test_the_driver_mounts_the_folder_and_the_operator_does_not_create_the_claim
 
 def test_a_missing_claim_is_pending_before_the_first_start_and_lost_after_it() -> None:
     missing = decide_on(make_job(**EXISTING), observe(claim=None))
-    assert isinstance(missing, Refuse) and missing.reason is Reason.CHECKPOINT_PENDING
+    assert isinstance(missing, Refuse) and missing.reason == Reason.CHECKPOINT_PENDING
     lost = decide_on(make_job(**EXISTING), replace(observe(claim=None), claim_was_recorded=True))
-    assert isinstance(lost, Refuse) and lost.reason is Reason.CHECKPOINT_LOST
+    assert isinstance(lost, Refuse) and lost.reason == Reason.CHECKPOINT_LOST
 
 
 def test_a_job_can_use_a_free_folder_and_its_own_folder() -> None:
@@ -71,7 +71,7 @@ def test_the_folder_of_another_job_is_refused() -> None:
     record = make_record()
     record["metadata"]["labels"][names.LABEL_JOB] = "other"
     taken = decide_on(make_job(**EXISTING), observe(record))
-    assert isinstance(taken, Refuse) and taken.reason is Reason.CHECKPOINT_TAKEN and "DedupJob other" in taken.message
+    assert isinstance(taken, Refuse) and taken.reason == Reason.CHECKPOINT_TAKEN and "DedupJob other" in taken.message
 
 
 def test_the_record_of_another_job_is_ignored() -> None:
@@ -86,14 +86,14 @@ def test_the_record_of_another_job_is_ignored() -> None:
 def test_a_claim_that_the_operator_created_cannot_be_shared() -> None:
     created = {**CLAIM, "metadata": {**CLAIM["metadata"], "labels": build_labels("other")}}
     taken = decide_on(make_job(**EXISTING), observe(claim=created))
-    assert isinstance(taken, Refuse) and taken.reason is Reason.CHECKPOINT_TAKEN
+    assert isinstance(taken, Refuse) and taken.reason == Reason.CHECKPOINT_TAKEN
 
 
 def test_the_record_blocks_a_later_job_of_the_same_name_with_other_settings() -> None:
     record = make_record(key={"fields": ["another"]})
     record["metadata"]["annotations"][CHECKPOINT_BEGUN] = "true"
     blocked = decide_on(make_job(**EXISTING), observe(record))
-    assert isinstance(blocked, Refuse) and blocked.reason is Reason.CHANGE_BLOCKED and "spec.key.fields" in blocked.message
+    assert isinstance(blocked, Refuse) and blocked.reason == Reason.CHANGE_BLOCKED and "spec.key.fields" in blocked.message
 
 
 def test_a_recreated_claim_has_lost_the_keys() -> None:
@@ -103,7 +103,7 @@ def test_a_recreated_claim_has_lost_the_keys() -> None:
     assert decide_on(make_job(**EXISTING), observe(record)) == Start(first=True), "no keys were stored on the earlier claim"
     annotations[CHECKPOINT_BEGUN] = "true"
     lost = decide_on(make_job(**EXISTING), observe(record))
-    assert isinstance(lost, Refuse) and lost.reason is Reason.CHECKPOINT_LOST and record["metadata"]["name"] in lost.message
+    assert isinstance(lost, Refuse) and lost.reason == Reason.CHECKPOINT_LOST and record["metadata"]["name"] in lost.message
     annotations[CLAIM_UID] = CLAIM["metadata"]["uid"]
     assert decide_on(make_job(**EXISTING), observe(record)) == Start(first=True)
 

@@ -33,10 +33,10 @@ def make_status(**progress: Any) -> DedupJobStatus:
     return DedupJobStatus(observed_generation=1, driver=DriverState(), progress=Progress(**progress))
 
 
-def test_status_progress_alone_is_written_once_a_minute() -> None:
+def test_status_progress_alone_is_written_every_ten_seconds() -> None:
     before, after = make_status(batch=1, rows_in=1), make_status(batch=2, rows_in=2)
-    assert choose_status(before, after, LastProgressWrite(NOW - timedelta(seconds=59)), NOW) is None
-    assert choose_status(before, after, LastProgressWrite(NOW - timedelta(seconds=60)), NOW) == after
+    assert choose_status(before, after, LastProgressWrite(NOW - timedelta(seconds=9)), NOW) is None
+    assert choose_status(before, after, LastProgressWrite(NOW - timedelta(seconds=10)), NOW) == after
     assert choose_status(before, after, LastProgressWrite(), NOW) == after
     moved = after.model_copy(update={"observed_generation": 2})
     assert choose_status(before, moved, LastProgressWrite(NOW), NOW) == moved
@@ -46,7 +46,7 @@ def test_status_progress_alone_is_written_once_a_minute() -> None:
 def test_a_driver_that_is_reading_its_checkpoint_does_not_erase_status_progress() -> None:
     before = make_status(batch=9, rows_in=100)
     observed = answered(progress=Progress(), committed_in_this_run=False)
-    assert build_status(before, observed, 1, []).progress == before.progress
+    assert build_status(before, observed, 1, [], NOW).progress == before.progress
 
 
 def test_there_is_one_event_for_each_transition_and_each_exit() -> None:

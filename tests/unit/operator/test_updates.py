@@ -23,9 +23,10 @@ from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.observe.workload import observe_workload
 from dedup_operator.domain.types import Json
 from dedup_operator.domain.updates.checkpoint import (
+    build_annotated_claim,
     build_grown_claim,
+    build_owned_claim,
     build_released_claim,
-    build_updated_claim,
     build_updated_record,
     should_release_claim,
 )
@@ -62,7 +63,7 @@ def test_the_reclaim_policy_decides_whether_the_job_owns_the_claim(policy: str, 
     for before in ([OTHER], [OTHER, {"kind": "DedupJob", "name": "demo", "uid": "uid"}]):
         claim = make_claim(before)
         raw = deepcopy(claim.raw)
-        assert list_owners(build_updated_claim(job, ObservedState(), claim, make_children(job)[1])) == owners
+        assert list_owners(build_owned_claim(claim.raw, job, claim)) == owners
         assert claim.raw == raw, "the observed object must not be changed"
 
 
@@ -106,7 +107,7 @@ def find_recorded_key(body: Json) -> list[str] | None:
 def test_the_claim_records_to_which_settings_its_keys_belong(
     observed: ObservedState, changes: dict[str, Any], recorded: list[str] | None, has_state: bool
 ) -> None:
-    body = build_updated_claim(EDITED, observed, make_claim(**changes), make_children(EDITED)[1])
+    body = build_annotated_claim(observed, make_claim(**changes), make_children(EDITED)[1])
     assert find_recorded_key(body) == recorded
     assert (CHECKPOINT_BEGUN in body["metadata"].get("annotations", {})) is has_state
 

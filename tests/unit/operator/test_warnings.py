@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dedup_operator.domain.observe.pod import DriverPod
-from dedup_operator.domain.observe.warnings import list_pod_creators, may_have_warnings
+from dedup_operator.domain.observe.warnings import find_warning, list_pod_creators, may_have_warnings
 from dedup_operator.domain.times import render_time
 from dedup_operator.domain.types import Json
 from unit.operator.samples import CRASHED, NOW, POD
@@ -56,3 +56,16 @@ STARTING = replace(POD, started_at=None)
 def test_events_are_read_only_when_a_wanted_pod_is_missing_or_does_not_start(created_at: Any, pod: DriverPod | None, reads: bool) -> None:
     creators = [] if created_at is None else [{"metadata": {"creationTimestamp": render_time(created_at)}}]
     assert may_have_warnings(creators, pod, NOW) is reads
+
+
+def test_events_that_lack_a_reason_or_the_kind_of_their_object_are_skipped() -> None:
+    metadata = {"creationTimestamp": render_time(NOW)}
+    odd: list[Json] = [
+        {"metadata": metadata, "involvedObject": {}},
+        {"metadata": metadata, "involvedObject": {"kind": "Pod"}},
+        {"metadata": metadata, "reason": "FailedMount"},
+        {"metadata": metadata, "involvedObject": None, "reason": None},
+    ]
+    good: Json = {"metadata": metadata, "involvedObject": {"kind": "Pod"}, "reason": "FailedMount", "message": "no volume"}
+    assert find_warning(odd, {"Pod"}, {"FailedMount"}) is None
+    assert find_warning([*odd, good], {"Pod"}, {"FailedMount"}) == "no volume"

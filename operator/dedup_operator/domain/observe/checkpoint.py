@@ -102,7 +102,7 @@ def observe_checkpoint(
 
 def _is_locked(driver_status: DriverStatus | DriverUnreachable | None) -> bool:
     blocked_by = driver_status.blocked_by if isinstance(driver_status, DriverStatus) else None
-    return blocked_by is not None and blocked_by.reason is Reason.CHECKPOINT_LOCKED
+    return blocked_by is not None and blocked_by.reason == Reason.CHECKPOINT_LOCKED
 
 
 def find_applied_config(users: Iterable[Json], config_maps: Iterable[Json]) -> JobConfig | None:

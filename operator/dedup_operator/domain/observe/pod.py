@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -56,6 +57,9 @@ class DriverPod:
     restarts: int
     exits: tuple[DriverExit, ...]
     """Newest first. Kubernetes shows at most the last two."""
+    last_exit: DriverExit | None = None
+    """How the driver ended, while no driver runs. None while a driver runs, whatever happened before, and when it ended
+    because it had completed its run or was asked to stop."""
     report: DriverStatus | None = None
     """The last status of a driver that completed its run."""
 
@@ -72,6 +76,7 @@ def observe_pod(raw: Json) -> DriverPod:
     waiting, running = state.get("waiting", {}), state.get("running")
     scheduling: Json = next((condition for condition in status.get("conditions", []) if condition["type"] == "PodScheduled"), {})
     unschedulable = scheduling.get("status") == "False" and scheduling.get("reason") in {"Unschedulable", "SchedulerError"}
+    exits = _observe_exits(container, metadata)
     return DriverPod(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -79,13 +84,14 @@ def observe_pod(raw: Json) -> DriverPod:
         deleting=deleting,
         created_at=parse_time(metadata["creationTimestamp"]),
         scheduled=scheduling.get("status") == "True",
-        unschedulable=scheduling.get("message", "") if unschedulable else None,
+        unschedulable=remove_node_counts(scheduling.get("message", "")) if unschedulable else None,
         waiting=waiting.get("reason"),
         waiting_message=_normalize_waiting_message(waiting.get("message", "")),
         started_at=parse_time(running["startedAt"]) if running else None,
         ready=container.get("ready", False),
         restarts=container.get("restartCount", 0),
-        exits=_observe_exits(container, metadata),
+        exits=exits,
+        last_exit=_find_last_exit(state, exits),
         report=_find_report(state.get("terminated", {})),
     )
 
@@ -106,6 +112,17 @@ def _find_container(status: Json) -> Json:
     return next((container for container in containers if container["name"] == names.CONTAINER), {})
 
 
+def remove_node_counts(message: str) -> str:
+    """The scheduler's message without the numbers of nodes, and without the part about preemption.
+
+    `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {a: b}. preemption: 0/3 nodes are …`
+    changes whenever a node comes or goes, and each change would be a write of the status.
+    """
+    causes = message.split(" preemption:")[0].strip()
+    causes = re.sub(r"\b\d+/\d+ nodes are available", "No node is available", causes)
+    return re.sub(r"(?<=[:,] )\d+ ", "", re.sub(r"\b\d+ node\(s\)", "nodes", causes))
+
+
 def _normalize_waiting_message(message: str) -> str:
     """kubelet alternates between the error alone and the error after `Back-off …: ErrImagePull:`.
 
@@ -120,6 +137,15 @@ def _observe_exits(container: Json, metadata: Json) -> tuple[DriverExit, ...]:
     if last and _find_report(last) is None and not _stopped_on_request(last, metadata):
         exits.insert(0, _observe_overrun(last) if _is_overrun(last, metadata) else _observe_exit(last))
     return tuple(exits)
+
+
+def _find_last_exit(state: Json, exits: tuple[DriverExit, ...]) -> DriverExit | None:
+    """`state`: the present state of the container. It waits before each start, also after an exit."""
+    ended = state.get("terminated")
+    if state.get("running") is not None or not exits:
+        return None
+    own = ended is None or exits[0].finished_at == render_time(parse_time(ended.get("finishedAt") or _NEVER))
+    return exits[0] if own else None
 
 
 def _stopped_on_request(end: Json, metadata: Json) -> bool:
@@ -155,7 +181,7 @@ def _observe_exit(end: Json) -> DriverExit:
     said = _parse_message(text)
     return DriverExit(
         exit_code=code,
-        reason=(said.reason if said else _find_reason(code, end.get("reason", ""))).value,
+        reason=said.reason if said else _find_reason(code, end.get("reason", "")).value,
         message=(said.message if said else text or _describe(code, end))[-MAX_MESSAGE_LENGTH:],
         finished_at=render_time(parse_time(end.get("finishedAt") or _NEVER)),
     )

@@ -50,6 +50,8 @@ class ObservedState:
     """Why the node cannot mount the pod's volumes."""
     claim_was_recorded: bool = False
     """The status says that this DedupJob has had a claim."""
+    drift_repair_due: bool = True
+    """False while the operator pauses between two repairs of a workload that something changes again and again."""
     last_pod_exits: tuple[DriverExit, ...] = ()
     """How the driver ended in the pods that have ended or are deleted. Newest first."""
 

@@ -32,12 +32,17 @@ def may_have_warnings(creators: list[Json], pod: DriverPod | None, now: datetime
 
 
 def find_warning(events: Iterable[Json], kinds: Collection[str], reasons: Collection[str]) -> str | None:
-    """The message of the newest matching event."""
-    matching = [event for event in events if event["involvedObject"]["kind"] in kinds and event["reason"] in reasons]
+    """The message of the newest matching event. The API server stores events without a reason and without the kind of
+    their object too, because anybody may create events."""
+    matching = [event for event in events if _find_kind(event) in kinds and event.get("reason") in reasons]
     if not matching:
         return None
     newest = max(matching, key=_find_time)
     return str(newest.get("message", "")).strip() or None
+
+
+def _find_kind(event: Json) -> str:
+    return str((event.get("involvedObject") or {}).get("kind", ""))
 
 
 def _find_time(event: Json) -> datetime:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dedup_api import names
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.annotations import APPLIED_GENERATION, APPLIED_SPEC, GIVEN_UP, ROLLING, GivenUp, parse_given_up
-from dedup_operator.domain.driver_objects import Kind, find_config_map, find_image
+from dedup_operator.domain.driver_objects import Kind, find_config_map, find_image, find_template
 from dedup_operator.domain.driver_settings import parse_spec
 from dedup_operator.domain.observe.ownership import is_deleting
 from dedup_operator.domain.types import Json
+
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+"""The annotation of the pod template that `kubectl rollout restart` sets to the present time."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class Workload:
     """For a StatefulSet: its controller has seen the present spec. With 0 replicas it then creates no more pods."""
     drifted: bool = False
     """Something other than the operator changed the spec after the operator's last write."""
+    restart_requested: bool = False
+    """`kubectl rollout restart` has changed the pod template. It writes an annotation that the operator never writes."""
+    changed_by: str = ""
+    """The field manager that changed the object last, apart from the operator and the controllers' status."""
     ended: bool = False
     """A Kubernetes Job that will create no more pods."""
     completed: bool = False
@@ -66,6 +74,8 @@ def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
         raw=raw,
         observed_by_controller=raw["kind"] != Kind.STATEFUL_SET or _is_observed_by_controller(raw),
         drifted=_has_drifted(raw, annotations.get(APPLIED_GENERATION)),
+        restart_requested=RESTARTED_AT in (find_template(raw)["metadata"].get("annotations") or {}),
+        changed_by=_find_last_manager(raw),
         ended=is_job and job_has_ended(raw),
         completed=is_job and _has_condition(raw, {"Complete"}),
         runs=tuple(_observe_run(run, raw) for run in runs if not job_has_ended(run)),
@@ -94,6 +104,12 @@ def _is_observed_by_controller(raw: Json) -> bool:
 
 def _has_drifted(raw: Json, applied: str | None) -> bool:
     return applied is not None and applied != str(raw["metadata"].get("generation", applied))
+
+
+def _find_last_manager(raw: Json) -> str:
+    entries = raw["metadata"].get("managedFields") or []
+    others = [entry for entry in entries if entry.get("manager") != names.MANAGER and not entry.get("subresource")]
+    return str(max(others, key=lambda entry: str(entry.get("time", "")), default={}).get("manager", ""))
 
 
 def _observe_run(raw: Json, cron_job: Json) -> Run:

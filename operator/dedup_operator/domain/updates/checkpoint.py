@@ -30,13 +30,19 @@ def build_released_claim(uid: str, claim: CheckpointClaim) -> Json:
     return body
 
 
-def build_updated_claim(job: ValidJob, observed: ObservedState, claim: CheckpointClaim, children: Children) -> Json:
-    """The claim with the owner that the spec asks for, and with annotations that say what its keys belong to."""
+def build_annotated_claim(observed: ObservedState, claim: CheckpointClaim, children: Children) -> Json:
+    """The claim with annotations that say what its keys belong to."""
     body = {**claim.raw, "metadata": deepcopy(claim.raw["metadata"])}
-    set_owner(body, job, claim)
     if _may_annotate(observed, claim):
         _set_annotations(body, claim, children)
     return body
+
+
+def build_owned_claim(body: Json, job: ValidJob, claim: CheckpointClaim) -> Json:
+    """`body`, the claim as it was written last, with the owner that the spec asks for."""
+    owned = {**body, "metadata": deepcopy(body["metadata"])}
+    set_owner(owned, job, claim)
+    return owned
 
 
 def build_grown_claim(claim: Json, observed: CheckpointClaim, children: Children) -> Json | None:

@@ -1,0 +1,53 @@
+"""The operator's log: the level, the format, and the DedupJob that each line is about."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+
+import kopf
+
+from dedup_operator.domain.types import Key
+
+_job: ContextVar[Key | None] = ContextVar("job", default=None)
+NOISY = {
+    # kopf logs one line for each watch event. The operator logs what it does about the event.
+    "kopf.objects": logging.WARNING,
+    # It warns that it handles no signals in a thread. The operator handles them itself.
+    "kopf._core.reactor.running": logging.ERROR,
+    # When a watch ends it logs a traceback. `watches` logs the cause.
+    "kopf._cogs.aiokits.aiotasks": logging.CRITICAL,
+}
+"""The lowest level of loggers that say too much, except in the level debug."""
+
+
+def set_job(key: Key) -> None:
+    """From now on all log lines of the present task are about the DedupJob `key`."""
+    _job.set(key)
+
+
+class JobFields(logging.Filter):
+    """Adds the fields `namespace` and `dedupjob` to each line about a DedupJob. In text it puts them before the message."""
+
+    def __init__(self, *, as_text: bool) -> None:
+        super().__init__()
+        self.as_text = as_text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = _job.get()
+        if key is not None and self.as_text:
+            record.msg, record.args = f"{key}: {record.getMessage()}", ()
+        elif key is not None:
+            record.namespace, record.dedupjob = key.namespace, key.name
+        return True
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """`log_format`: text or json. `level`: debug, info, warning or error."""
+    kopf.configure(log_format=kopf.LogFormat.JSON if log_format == "json" else kopf.LogFormat.FULL, verbose=level == "debug")
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    for handler in root.handlers:
+        handler.addFilter(JobFields(as_text=log_format != "json"))
+    for name, lowest in NOISY.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else lowest)
