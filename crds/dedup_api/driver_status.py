@@ -6,6 +6,7 @@ The status of a DedupJob is `dedup_api.status`.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -46,7 +47,7 @@ class Measures(ApiModel):
 
 
 class DriverStatus(ApiModel):
-    phase: Phase | str
+    phase: Annotated[Phase | str, Field(union_mode="left_to_right")]
     """A text that is no `Phase` comes from a newer job image."""
     blocked_by: Blocked | None = None
     """Set while the driver waits, and also in phase Running while no broker answers."""

@@ -25,8 +25,7 @@ from dedup_operator.adapters.lease import Lease
 from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.errors import DedupOperatorError
 from dedup_operator.domain.types import Key
-from dedup_operator.handlers import Events, run_kopf
-from dedup_operator.logs import configure_logging
+from dedup_operator.handlers import Events, configure_logging, run_kopf
 from dedup_operator.queue import Reconcile, WorkQueue
 from dedup_operator.reconcile import Reconciler
 from dedup_operator.settings import Settings, parse_settings

@@ -16,6 +16,7 @@ import kopf
 from dedup_api import names
 from dedup_operator.domain.annotations import OWN_SELECTOR
 from dedup_operator.domain.types import Json, Key
+from dedup_operator.logs import set_up_handlers
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,10 @@ async def run_kopf(events: Events, namespace: str | None, started: threading.Eve
         ready_flag=started,
         stop_flag=stop,
     )
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """`log_format`: text or json. `level`: debug, info, warning or error. kopf's own setting knows only debug and info."""
+    as_text = log_format != "json"
+    kopf.configure(log_format=kopf.LogFormat.FULL if as_text else kopf.LogFormat.JSON, verbose=level == "debug")
+    set_up_handlers(level, as_text=as_text)

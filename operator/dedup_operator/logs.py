@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 
-import kopf
-
 from dedup_operator.domain.types import Key
 
 _job: ContextVar[Key | None] = ContextVar("job", default=None)
@@ -42,12 +40,12 @@ class JobFields(logging.Filter):
         return True
 
 
-def configure_logging(log_format: str, level: str) -> None:
-    """`log_format`: text or json. `level`: debug, info, warning or error."""
-    kopf.configure(log_format=kopf.LogFormat.JSON if log_format == "json" else kopf.LogFormat.FULL, verbose=level == "debug")
+def set_up_handlers(level: str, *, as_text: bool) -> None:
+    """Applies the level to everything that the process logs, and names the DedupJob in each line about one. `level`:
+    debug, info, warning or error."""
     root = logging.getLogger()
     root.setLevel(level.upper())
     for handler in root.handlers:
-        handler.addFilter(JobFields(as_text=log_format != "json"))
+        handler.addFilter(JobFields(as_text=as_text))
     for name, lowest in NOISY.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else lowest)

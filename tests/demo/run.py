@@ -20,7 +20,7 @@ JOB = "flights"
 PATIENCE = 600.0
 """Seconds without any progress after which the demo gives up."""
 STATUS_PATIENCE = 90.0
-"""Seconds: the operator refreshes the counts in a DedupJob's status at most once a minute."""
+"""Seconds: the operator refreshes the counts in a DedupJob's status at most every 10 seconds."""
 POLL = 0.5
 """Seconds between two questions to the driver."""
 LINE_EVERY = 5.0
@@ -131,7 +131,7 @@ def run_demo(settings: Settings) -> int:
     with step("reading the whole output topic"):
         verdict = client.check()
     client.delete()
-    with step("status of the job (the operator refreshes the counts once a minute)"):
+    with step("status of the job (the operator refreshes the counts every 10 seconds)"):
         wait_for_status(place.cluster, verdict.out)
     print(f"\n{render_verdict(verdict, report.kills, first_commit)}\n", flush=True)
     print(place.cluster.kubectl("get", "dedupjobs", "--namespace", place.cluster.namespace, "-o", "wide"), flush=True)

@@ -26,16 +26,13 @@ from dedup_operator.domain.event_notes import EventNote
 from dedup_operator.domain.observe.pod import DriverUnreachable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-REASONS = {f"Reason{number}": number for number in range(2000)}
-LONG = json.dumps(
-    {"phase": "Running", "progress": {"invalidByReason": dict(list(REASONS.items())[:30])}, "padding": "x" * 200_000}
-).encode()
+REASONS = {f"Reason{number}": number for number in range(30)}
+LONG = json.dumps({"phase": "Running", "progress": {"invalidByReason": REASONS}, "padding": "x" * 200_000}).encode()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def answering(
-    monkeypatch: pytest.MonkeyPatch, handle: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> AsyncIterator[Drivers]:
+async def answering(monkeypatch: pytest.MonkeyPatch, handle: Handler) -> AsyncIterator[Drivers]:
     """Drivers whose requests go to `handle`."""
     app = web.Application()
     app.add_routes([web.get("/status", handle)])

@@ -11,7 +11,8 @@ import pytest
 PROGRAM = """
 import logging, sys
 from dedup_operator.domain.types import Key
-from dedup_operator.logs import configure_logging, set_job
+from dedup_operator.handlers import configure_logging
+from dedup_operator.logs import set_job
 configure_logging(*sys.argv[1:])
 log = logging.getLogger("dedup_operator.test")
 log.info("before")
