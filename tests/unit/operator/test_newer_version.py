@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from dedup_api.driver_status import DriverStatus
+from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.reasons import EXPLANATIONS, Reason, find_explanation
 from dedup_api.status import ConditionStatus
 from dedup_operator.domain.annotations import GIVEN_UP, parse_given_up
@@ -41,6 +41,11 @@ def test_a_job_that_a_newer_operator_gave_up_stays_given_up() -> None:
     assert isinstance(decide_on(make_job(2), replace(STOPPED, workload=workload)), Start)
 
 
+def test_a_known_phase_is_a_phase_in_both_ways_of_reading() -> None:
+    for driver_status in (DriverStatus.model_validate({"phase": "Running"}), DriverStatus.model_validate_json('{"phase": "Running"}')):
+        assert driver_status.phase is Phase.RUNNING
+
+
 def test_an_answer_with_unknown_words_is_an_answer() -> None:
     driver_status = DriverStatus.model_validate(ANSWER)
     given = make_input(replace(RUNNING, driver_status=driver_status), Keep())
@@ -62,12 +67,8 @@ def test_a_termination_message_with_an_unknown_reason_keeps_it() -> None:
 
 def test_a_status_with_unknown_reasons_and_fields_is_read() -> None:
     condition = {"type": "Ready", "status": "False", "reason": UNKNOWN, "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    written = {
-        "observedGeneration": 3,
-        "conditions": [{**condition, "observedGeneration": 3, "new": 1}],
-        "progress": {"new": 1, "batch": 7},
-    }
-    status = parse_status({"status": written})
+    conditions = [{**condition, "observedGeneration": 3, "new": 1}]
+    status = parse_status({"status": {"observedGeneration": 3, "conditions": conditions, "progress": {"new": 1, "batch": 7}}})
     assert status.observed_generation == 3 and status.conditions[0].reason == UNKNOWN
     assert status.progress is not None and status.progress.batch == 7
 
