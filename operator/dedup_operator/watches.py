@@ -9,10 +9,11 @@ then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dedup_operator.adapters.kube import Kube, Resource
 from dedup_operator.domain.errors import DedupOperatorError
@@ -51,7 +52,6 @@ class Watch:
     report: Report
     problem: str = "the watch has not started yet"
     """Why the watch does not run. Empty while it runs."""
-    _stop: threading.Event = field(default_factory=threading.Event)
 
     @property
     def where(self) -> str:
@@ -83,21 +83,34 @@ class Watch:
 
     async def _watch(self) -> str:
         """Runs kopf in a thread. Returns why it has ended."""
-        started, self._stop = threading.Event(), threading.Event()
-        thread = asyncio.create_task(asyncio.to_thread(self._run_thread, started, self._stop))
+        started, stop = threading.Event(), threading.Event()
+        ended = self._start_thread(started, stop)
         try:
-            while not started.is_set() and not thread.done():  # noqa: ASYNC110  another thread sets the event
+            while not started.is_set() and not ended.done():  # noqa: ASYNC110  another thread sets the event
                 await asyncio.sleep(START_POLL_SECONDS)
-            if not thread.done():
+            if not ended.done():
                 self._set_problem("")
                 logger.info("the operator watches %s", self.where)
-            return await asyncio.shield(thread)
+            return await asyncio.shield(ended)
         except asyncio.CancelledError:
-            self._stop.set()
-            await asyncio.wait([thread])
+            stop.set()
+            await asyncio.wait([ended])
             raise
 
-    def _run_thread(self, started: threading.Event, stop: threading.Event) -> str:
+    def _start_thread(self, started: threading.Event, stop: threading.Event) -> asyncio.Future[str]:
+        """Not with asyncio.to_thread: its threads are few, and a watch never gives one back."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[str] = loop.create_future()
+
+        def run() -> None:
+            problem = self._run_kopf(started, stop)
+            with contextlib.suppress(RuntimeError):  # the process ends
+                loop.call_soon_threadsafe(ended.set_result, problem)
+
+        threading.Thread(target=run, name=f"watch of {self.where}", daemon=True).start()
+        return ended
+
+    def _run_kopf(self, started: threading.Event, stop: threading.Event) -> str:
         try:
             asyncio.run(self._await_kopf(started, stop))
         except Exception as error:  # noqa: BLE001  whatever ends a watch, the operator retries it
@@ -105,7 +118,10 @@ class Watch:
         return "the watch ended"
 
     async def _await_kopf(self, started: threading.Event, stop: threading.Event) -> None:
-        await self.run_kopf(self.namespace, started, stop)
+        try:
+            await self.run_kopf(self.namespace, started, stop)
+        finally:
+            stop.set()  # kopf waits for it in one more thread, and this event loop does not close before that has ended
 
     def _set_problem(self, problem: str) -> None:
         if bool(problem) != bool(self.problem) or not problem:
