@@ -6,7 +6,6 @@ The status of a DedupJob is `dedup_api.status`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
 
 from pydantic import Field
 
@@ -22,6 +21,11 @@ class Phase(StrEnum):
     """A broker, a topic or the lock is missing, see `blocked_by`. The driver retries."""
     RUNNING = "Running"
     STOPPING = "Stopping"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Phase | None:
+        """A phase that only a newer job image knows counts as Starting, which claims the least."""
+        return cls.STARTING if isinstance(value, str) else None
 
 
 class Blocked(ApiModel):
@@ -47,8 +51,7 @@ class Measures(ApiModel):
 
 
 class DriverStatus(ApiModel):
-    phase: Annotated[Phase | str, Field(union_mode="left_to_right")]
-    """A text that is no `Phase` comes from a newer job image."""
+    phase: Phase
     blocked_by: Blocked | None = None
     """Set while the driver waits, and also in phase Running while no broker answers."""
     attempt: int | None = None

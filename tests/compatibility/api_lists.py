@@ -36,7 +36,7 @@ COLLECTORS: dict[str, Callable[[], List]] = {
     "values in job.json": lambda: list_enum_values(build_structural_schema(JobConfig)),
     "optional keys of job.json": lambda: list_optional(build_structural_schema(JobConfig)),
     "keys of /status": lambda: list_types(build_structural_schema(DriverStatus)),
-    "values on /status": lambda: list_enum_values(build_structural_schema(DriverStatus)),
+    "values on /status": lambda: {**list_enum_values(build_structural_schema(DriverStatus)), **_list_blocking_reasons()},
     "keys of the termination message": lambda: list_types(build_structural_schema(TerminationMessage)),
     "names of child objects": lambda: _list_child_names(),
 }
@@ -72,3 +72,8 @@ def _list_child_names() -> List:
         "folder on a shared claim": names.folder_name("<job>", None),
         "ConfigMap of a folder on a shared claim": names.record_name("shared", "orders"),
     }
+
+
+def _list_blocking_reasons() -> List:
+    """The schema has only a text there, because an operator accepts the reasons of a newer driver."""
+    return {f"blockedBy.reason: {reason}": "" for reason in Reason}

@@ -73,5 +73,7 @@ def list_keys(document: object, path: str = "") -> List:
 
 def list_metrics(registry: Any) -> List:
     """Name, type and labels of every metric. The public interface of a registry shows only labels that have a value already."""
-    collectors = list(registry._collector_to_names)
-    return {found._name: f"{found._type}, labels: {', '.join(sorted(found._labelnames)) or 'none'}" for found in collectors}
+    known = [found for found in registry._collector_to_names if hasattr(found, "_name")]
+    found = {metric._name: f"{metric._type}, labels: {', '.join(sorted(metric._labelnames)) or 'none'}" for metric in known}
+    computed = [family for other in registry._collector_to_names if other not in known for family in other.collect()]
+    return found | {family.name: f"{family.type}, labels: {', '.join(sorted(family._labelnames)) or 'none'}" for family in computed}

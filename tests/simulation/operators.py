@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dedup_api import names
-from dedup_api.reasons import Reason
 from dedup_operator.__main__ import relist_periodically
 from dedup_operator.adapters.events import Recorder
 from dedup_operator.adapters.metrics import Metrics
@@ -45,7 +44,7 @@ class NoMetrics(Metrics):
     def measure_reconciliation(self) -> Iterator[None]:
         yield
 
-    def set_reason(self, key: object, reason: Reason) -> None: ...
+    def set_reason(self, key: object, reason: str) -> None: ...
 
     def forget(self, key: object) -> None: ...
 

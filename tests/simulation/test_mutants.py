@@ -32,6 +32,7 @@ from dedup_operator.domain.observe.ownership import Ownership
 from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.types import Json
 from dedup_operator.domain.updates import checkpoint as checkpoint_updates
+from dedup_operator.domain.verdict import ClaimRefusal
 from dedup_operator.reconcile import Reconciler
 from simulation import function_cache
 from simulation.condition_law import WORKS
@@ -186,7 +187,7 @@ def ignore_lost_race_for_folder(patch: Patch) -> None:
 def write_record_of_other_job(patch: Patch) -> None:
     real = apply._apply_record
 
-    async def write_record(kube: Kube, observed: ObservedState, children: Children) -> str:
+    async def write_record(kube: Kube, observed: ObservedState, children: Children) -> ClaimRefusal | None:
         claim = observed.claim
         if claim is not None and claim.shared and claim.record is None and children.record is not None:
             metadata = children.record["metadata"]

@@ -42,6 +42,7 @@ def test_a_job_that_a_newer_operator_gave_up_stays_given_up() -> None:
 
 
 def test_a_known_phase_is_a_phase_in_both_ways_of_reading() -> None:
+    assert DriverStatus.model_validate(ANSWER).phase is Phase.STARTING, "a phase that nobody knows claims nothing"
     for driver_status in (DriverStatus.model_validate({"phase": "Running"}), DriverStatus.model_validate_json('{"phase": "Running"}')):
         assert driver_status.phase is Phase.RUNNING
 

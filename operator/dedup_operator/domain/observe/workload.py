@@ -109,7 +109,8 @@ def _has_drifted(raw: Json, applied: str | None) -> bool:
 def _find_last_manager(raw: Json) -> str:
     entries = raw["metadata"].get("managedFields") or []
     others = [entry for entry in entries if entry.get("manager") != names.MANAGER and not entry.get("subresource")]
-    return str(max(others, key=lambda entry: str(entry.get("time", "")), default={}).get("manager", ""))
+    newest: Json = max(others, key=lambda entry: str(entry.get("time", "")), default={})
+    return str(newest.get("manager", ""))
 
 
 def _observe_run(raw: Json, cron_job: Json) -> Run:
