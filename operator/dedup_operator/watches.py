@@ -15,13 +15,16 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from dedup_api import names
 from dedup_operator.adapters.kube import Kube, Resource
-from dedup_operator.domain.errors import DedupOperatorError
+from dedup_operator.domain.errors import ApiUnavailable, DedupOperatorError
 from dedup_operator.domain.types import Key
 
 RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 60.0
 """The operator notices within this time that a namespace is back."""
+PROBE_SECONDS = 30.0
+"""The operator notices within this time that a namespace or its rights are gone."""
 START_POLL_SECONDS = 0.05
 WATCHED = (
     Resource.DEDUP_JOBS,
@@ -91,11 +94,31 @@ class Watch:
             if not ended.done():
                 self._set_problem("")
                 logger.info("the operator watches %s", self.where)
-            return await asyncio.shield(ended)
+            return await self._wait_for_end(ended, stop)
         except asyncio.CancelledError:
             stop.set()
             await asyncio.wait([ended])
             raise
+
+    async def _wait_for_end(self, ended: asyncio.Future[str], stop: threading.Event) -> str:
+        """An open watch does not notice that the right to open it is gone. The API server closes it after five minutes."""
+        while not ended.done():
+            await asyncio.wait([ended], timeout=PROBE_SECONDS)
+            problem = "" if ended.done() else await self._find_lost_right()
+            if problem:
+                stop.set()
+                await asyncio.wait([ended])
+                return problem
+        return ended.result()
+
+    async def _find_lost_right(self) -> str:
+        try:
+            await self.kube.list_some(Resource.DEDUP_JOBS, self.namespace)
+        except ApiUnavailable:
+            return ""  # kopf waits for the API server by itself
+        except DedupOperatorError as error:
+            return f"cannot list {names.PLURAL}: {error}"
+        return ""
 
     def _start_thread(self, started: threading.Event, stop: threading.Event) -> asyncio.Future[str]:
         """Not with asyncio.to_thread: its threads are few, and a watch never gives one back."""

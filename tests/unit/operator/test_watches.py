@@ -11,7 +11,7 @@ import pytest
 
 from dedup_operator import watches as module
 from dedup_operator.adapters.kube import Kube, Resource
-from dedup_operator.domain.errors import ApiRefused
+from dedup_operator.domain.errors import ApiRefused, ApiUnavailable
 from dedup_operator.domain.types import Key
 from dedup_operator.watches import Watches, build_watches
 
@@ -21,8 +21,13 @@ class Rights(Kube):
 
     def __init__(self) -> None:
         self.missing: set[str | None] = set()
+        self.down = False
+        self.requests_while_down = 0
 
     async def list_some(self, resource: Resource, namespace: str | None) -> None:
+        if self.down:
+            self.requests_while_down += 1
+            raise ApiUnavailable("no answer")
         if namespace in self.missing:
             raise ApiRefused("forbidden")
 
@@ -50,6 +55,7 @@ class Kopf:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.02)
     monkeypatch.setattr(module, "START_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.02)
 
 
 @asynccontextmanager
@@ -93,6 +99,20 @@ async def test_a_namespace_that_is_refused_is_retried_alone(lost: str) -> None:
         await wait_until(watches, "a", "b")
         assert reported == {"a": True, "b": True}
     assert kopf.running == set(), "all threads have ended"
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_lost_right_ends_an_open_watch_and_an_unavailable_api_server_does_not() -> None:
+    rights, kopf = Rights(), Kopf()
+    async with running(rights, kopf, "a", "b") as (watches, _):
+        await wait_until(watches, "a", "b")
+        rights.down = True
+        await poll(lambda: rights.requests_while_down > 5)
+        assert set(watches.list_watched()) == {"a", "b"}
+        rights.down = False
+        rights.missing.add("b")
+        await wait_until(watches, "a")
+        assert kopf.running == {"a"} and "cannot list dedupjobs: forbidden" in watches.list_problems()[0]
 
 
 @pytest.mark.usefixtures("quick")
