@@ -156,7 +156,7 @@ def check_write(simulation: Simulation, write: Write, old: Json | None, new: Jso
         _check_record(write, old, new)
     if address.kind in WORKLOADS and new is not None and write.verb != "delete":
         _check_start(simulation, write, old, new, image)
-        _check_given_up(write, old, new)
+        _check_given_up(simulation, write, old, new)
     if old is not None and any(old["metadata"]["uid"] in user.conflicting_objects for user in simulation.users):
         raise Violation(Invariant.OTHER_OBJECTS_UNCHANGED, f"it changes an object that a user created under a child's name: {write}")
     if address.kind is Kind.DEDUP_JOBS:
@@ -173,13 +173,18 @@ def check_write(simulation: Simulation, write: Write, old: Json | None, new: Jso
             raise Violation(Invariant.UNUSABLE_SPEC_KEEPS_DRIVER, f"this write suspends the workload: {write}")
 
 
-def _check_given_up(write: Write, old: Json | None, new: Json) -> None:
+def _check_given_up(simulation: Simulation, write: Write, old: Json | None, new: Json) -> None:
     before, after = ((body or new)["metadata"].get("annotations", {}).get(GIVEN_UP) for body in (old, new))
     if old is None or after is None or after == before:
         return
     job = find_job_name(new)
     for address, pod in write.last_reads.items():
-        if address.kind is Kind.PODS and pod is not None and find_job_name(pod) == job and is_running(pod):
+        if address.kind is not Kind.PODS or pod is None or find_job_name(pod) != job or not is_running(pod):
+            continue
+        # The last read may be older than another one of the same reconciliation, and a list does not say which pods are
+        # gone. So the container must run now, too.
+        present = simulation.server.peek(*address)
+        if present is not None and present["metadata"]["uid"] == pod["metadata"]["uid"] and is_running(present):
             raise Violation(Invariant.RUNNING_DRIVER_KEPT, f"the container of {address.name} runs: {write}")
 
 

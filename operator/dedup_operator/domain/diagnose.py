@@ -31,7 +31,16 @@ from dedup_operator.domain.driver_objects import STARTUP_SECONDS, Kind
 from dedup_operator.domain.exits import merge_exits
 from dedup_operator.domain.observe.pod import CONTAINER_PROBLEMS, DriverPod, DriverUnreachable
 from dedup_operator.domain.times import parse_time
-from dedup_operator.domain.verdict import DiagnosisInput, Verdict, build_false, build_problem, build_true, build_unknown, with_remedy
+from dedup_operator.domain.verdict import (
+    DiagnosisInput,
+    Verdict,
+    build_false,
+    build_problem,
+    build_true,
+    build_unknown,
+    end_sentence,
+    with_remedy,
+)
 
 SCHEDULING_GRACE = timedelta(seconds=15)
 """A new pod is unschedulable for a moment while the storage provisioner creates its volume."""
@@ -71,7 +80,7 @@ def diagnose_decision(given: DiagnosisInput) -> Verdict | None:
     """The verdict that follows from the decision alone."""
     match given.decision:
         case Refuse(reason, message):
-            return build_false(reason, f"{message} {_describe_refused_driver(given)}".strip(), stalled=reason in STALLING)
+            return build_false(reason, f"{end_sentence(message)} {_describe_refused_driver(given)}".strip(), stalled=reason in STALLING)
         case GiveUp(why):
             return build_problem(why.reason, why.message, stalled=True)
         case Suspended():
@@ -103,6 +112,8 @@ def _describe_refused_driver(given: DiagnosisInput) -> str:
         return "The driver runs with its previous settings and does not answer the operator."
     if isinstance(driver_status, DriverStatus) and driver_status.blocked_by is not None:
         return f"The driver runs with its previous settings and waits: {driver_status.blocked_by.message}"
+    if diagnose_no_progress(given) is not None:
+        return "The driver runs with its previous settings, but it has not committed a batch for a long time."
     return "The driver continues with its previous settings."
 
 

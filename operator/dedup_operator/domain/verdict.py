@@ -48,9 +48,12 @@ def with_remedy(reason: str, detail: str) -> str:
     """`detail`, then the remedy. A long detail is cut, the remedy never."""
     remedy = find_explanation(reason).remedy
     detail = detail.strip()[: MAX_MESSAGE_LENGTH - len(remedy) - 2]
-    if detail and detail[-1] not in ".!?":
-        detail += "."
-    return f"{detail} {remedy}".strip()
+    return f"{end_sentence(detail)} {remedy}".strip()
+
+
+def end_sentence(text: str) -> str:
+    """`text` with a full stop at its end, so that another sentence can follow."""
+    return f"{text}." if text and text[-1] not in ".!?" else text
 
 
 @dataclass(frozen=True)
