@@ -69,11 +69,17 @@ def _build_checkpoint(before: DedupJobStatus, observed: ObservedState) -> Checkp
 
 def _build_progress(before: DedupJobStatus, observed: ObservedState, now: datetime) -> Progress | None:
     """status.progress. A driver that has not read its checkpoint yet does not erase the numbers of the previous run. The
-    same numbers keep their `observed_at`, so that nothing is written while nothing changes."""
+    same numbers keep their `observed_at`, so that nothing is written while nothing changes.
+
+    A recorded batch proves that keys are stored, but not with which settings. So the first batch is recorded only when
+    the operator could record the settings on the claim, which it does in the same reconciliation, before the status.
+    """
     driver_status = observed.driver_status
     if not isinstance(driver_status, DriverStatus):
         return before.progress
-    known = before.progress is not None and before.progress.batch is not None
+    claim, known = observed.claim, before.progress is not None and before.progress.batch is not None
+    if not known and claim is not None and not claim.state_recorded and not observed.cleanup_complete:
+        return before.progress
     if driver_status.progress.batch is None and known:
         return before.progress
     numbers = driver_status.progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from dedup_operator.domain.conditions import build_conditions
 from dedup_operator.domain.event_notes import list_event_notes
 from dedup_operator.domain.exits import merge_exits
 from dedup_operator.domain.status import LastProgressWrite, build_status, choose_status
+from dedup_operator.domain.times import render_time
 from dedup_operator.domain.verdict import Verdict
 from unit.operator.test_diagnose import FRESH, NOW, RUNNING, answered, make_exit, make_input
 
@@ -67,3 +69,28 @@ def test_the_annotation_given_up_can_be_read_back_and_may_be_unreadable() -> Non
     assert parse_given_up(kept.render()) == kept
     for text in (None, "", "nonsense", "{}", '{"generation": 1, "reason": "Unheard"}', "[]"):
         assert parse_given_up(text) is None
+
+
+def test_the_first_batch_is_recorded_only_when_the_settings_of_its_keys_can_be() -> None:
+    """Otherwise a later reconciliation would take the settings of an edit for those of the keys."""
+    first = answered(progress=Progress(batch=0), committed_in_this_run=True)
+    assert build_status(FRESH, first, 1, [], NOW).progress == Progress(batch=0, observed_at=render_time(NOW))
+    blocked = replace(first, terminating=("Pod demo-driver-1",))
+    assert build_status(FRESH, blocked, 1, [], NOW).progress is None
+    assert blocked.claim is not None
+    recorded = replace(blocked, claim=replace(blocked.claim, state_recorded=True))
+    assert build_status(FRESH, recorded, 1, [], NOW).progress is not None
+
+
+def test_observed_at_changes_only_with_the_numbers() -> None:
+    def build(before: DedupJobStatus, rows: int, seconds: int) -> DedupJobStatus:
+        observed = answered(progress=Progress(batch=1, rows_in=rows), committed_in_this_run=True)
+        return build_status(before, observed, 1, [], NOW + timedelta(seconds=seconds))
+
+    first = build(FRESH, 1, 0)
+    assert first.progress is not None and first.progress.observed_at == render_time(NOW)
+    assert build(first, 1, 30).progress == first.progress, "at rest nothing is written"
+    moved = build(first, 2, 40).progress
+    assert moved is not None and moved.observed_at == render_time(NOW + timedelta(seconds=40))
+    old = first.model_copy(update={"progress": Progress(batch=1, rows_in=1)})
+    assert build(old, 1, 50).progress == old.progress, "the status of an earlier version stays as it is"

@@ -45,6 +45,8 @@ class CheckpointClaim:
     """The user created the claim. The operator never writes to it."""
     record: Json | None = None
     """For a shared claim: the ConfigMap that records what the folder belongs to. None before it exists."""
+    state_recorded: bool = False
+    """The annotations of the claim (or of its record) say that keys are stored, and `config` beside it is theirs."""
     recreated: bool = False
     """For a shared claim: the claim with the keys was deleted, and this is a new claim of the same name."""
 
@@ -96,6 +98,7 @@ def observe_checkpoint(
         name=metadata["name"],
         shared=shared,
         record=record,
+        state_recorded=annotation_says,
         recreated=shared and annotations.get(CLAIM_UID, metadata["uid"]) != metadata["uid"],
     )
 

@@ -36,7 +36,7 @@ class ObservedState:
     config_map_uids: tuple[tuple[str, str], ...] = ()
     """(name, UID), sorted."""
     used_config_maps: frozenset[str] = frozenset()
-    """Names of the ConfigMaps that a workload, a live pod or a run mounts."""
+    """Names of the ConfigMaps that a workload, a pod or a run mounts and that are still needed."""
     conflicting_objects: tuple[str, ...] = ()
     terminating: tuple[str, ...] = ()
     orphaned_pods: tuple[str, ...] = ()
@@ -85,15 +85,19 @@ def observe_state(snapshot: Snapshot, owned: OwnedObjects) -> ObservedState:
     users = [*running, *reversed(owned.ended_pods), *([workload.raw] if workload else [])]
     applied = find_applied_config(users, owned.config_maps)
     live_runs = [run for run in snapshot.runs if not job_has_ended(run)]
+    checkpoint = observe_checkpoint(claim, record, uid, applied, driver_status, batch_recorded, shared=shared) if claim else None
+    # The report of a driver that has ended may be the first to say that keys are stored, and its ConfigMap says with which
+    # settings. So it stays until the claim says both.
+    unrecorded = owned.ended_pods if checkpoint is not None and not checkpoint.state_recorded else ()
     return ObservedState(
         workload=workload,
         surplus_workload=surplus_workload,
         pod=owned.driver,
-        claim=observe_checkpoint(claim, record, uid, applied, driver_status, batch_recorded, shared=shared) if claim else None,
+        claim=checkpoint,
         checkpoint_owner=checkpoint_owner,
         has_service=owned.has_service,
         config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in owned.config_maps)),
-        used_config_maps=frozenset(find_config_map(raw) for raw in [*owned.workloads, *owned.live_pods, *live_runs]) - {""},
+        used_config_maps=frozenset(find_config_map(raw) for raw in [*owned.workloads, *owned.live_pods, *live_runs, *unrecorded]) - {""},
         conflicting_objects=owned.conflicting_objects,
         terminating=owned.terminating,
         orphaned_pods=owned.orphaned_pods,
