@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -9,6 +11,10 @@ from xdist.scheduler import LoadScopeScheduling
 ONE_CLUSTER = ("tests/cluster/", "tests/fault_injection/")
 """The tests of each of these folders share a cluster and must run one after the other."""
 NOTHING_SHARED = "tests/simulation/"
+PRIORITIES = {"tests/simulation/": 10, "tests/kafka/": 3}
+"""By folder: the nice value of its tests and of the programs that they start. The tests of the cluster mostly wait, and
+they take longest, so the run ends earlier when they get a processor as soon as they need one. Drivers of the Kafka tests
+have deadlines, so they yield only a little."""
 
 
 class SharedStateScheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -35,6 +41,14 @@ def find_scope(nodeid: str) -> str:
         return nodeid
     file = nodeid.split("::", 1)[0]
     return next((folder for folder in ONE_CLUSTER if file.startswith(folder)), file)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without root a process can only lower its priority, so it keeps the usual one for all its tests."""
+    if os.geteuid() == 0:
+        wanted = next((nice for folder, nice in PRIORITIES.items() if item.nodeid.startswith(folder)), 0)
+        os.setpriority(os.PRIO_PROCESS, 0, wanted)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
