@@ -66,7 +66,7 @@ def test_a_namespace_that_goes_away_stops_no_other(jobs: Jobs, second: Jobs, clu
 
 
 def is_operator_ready(cluster: Cluster) -> bool:
-    return cluster.get("deployment", RELEASE, SYSTEM)["status"].get("readyReplicas", 0) == 1
+    return bool(cluster.get("deployment", RELEASE, SYSTEM)["status"].get("readyReplicas", 0) == 1)
 
 
 def find_operator_pod(cluster: Cluster) -> list[tuple[str, int]]:
