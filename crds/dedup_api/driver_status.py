@@ -6,8 +6,9 @@ The status of a DedupJob is `dedup_api.status`.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from dedup_api.model import ApiModel
 from dedup_api.status import Progress
@@ -28,11 +29,15 @@ class Phase(StrEnum):
         return cls.STARTING if isinstance(value, str) else None
 
 
+ReasonText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+"""A `Reason`, or a reason of a newer job image that this version does not know. The length is that of a condition's
+reason."""
+
+
 class Blocked(ApiModel):
     """What the driver waits for, as reason and sentence."""
 
-    reason: str
-    """A `Reason`, or a reason of a newer job image that this version does not know."""
+    reason: ReasonText
     message: str
 
 
@@ -75,8 +80,7 @@ class DriverStatus(ApiModel):
 class TerminationMessage(ApiModel):
     """What the driver writes to its termination log: JSON of at most 4096 bytes, the limit of kubelet."""
 
-    reason: str
-    """A `Reason`, or a reason of a newer job image that this version does not know."""
+    reason: ReasonText
     message: str
     status: DriverStatus | None = None
     """Only of a driver that has processed all records of its run: nobody can ask it on `/status` after it has ended."""

@@ -57,6 +57,9 @@ class Reason(StrEnum):
     CHECKPOINT_LOCKED = "CheckpointLocked"
     FENCED = "Fenced"
     GRACE_PERIOD_EXCEEDED = "GracePeriodExceeded"
+    # Only in events.
+    WORKLOAD_CHANGED = "WorkloadChanged"
+    RESTART_IGNORED = "RestartIgnored"
     # Only in the conditions CheckpointReady, DriverRunning and ProgressRecent.
     CHECKPOINT_BOUND = "CheckpointBound"
     NOT_STARTED = "NotStarted"
@@ -114,10 +117,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.DRIVER_UNREACHABLE: Explanation(
         "The operator gets no answer from the driver on TCP port 8080 of the driver's pod. The driver does not need the "
-        "operator, so it may work normally. The numbers in status.progress are those of status.progress.observedAt.",
+        "operator, so it may work normally. Ready is Unknown. The numbers in status.progress are old: the operator read them "
+        "at status.progress.observedAt.",
         "Allow TCP connections from the operator's pod to port 8080 of the driver's pod: check the NetworkPolicies of "
-        "both namespaces and the service mesh. To see whether the driver works, read its log with "
-        "`kubectl logs -l streamdedup.dev/job=<name>`.",
+        "both namespaces and the service mesh; docs/operations.md has an example. To see whether the driver works, read its "
+        "log with `kubectl logs <name>-driver-0`.",
     ),
     Reason.INVALID_SPEC: Explanation(
         "The operator cannot act on the spec. A driver that is running continues with the last valid settings.",
@@ -131,7 +135,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.NAME_CONFLICT: Explanation(
         "An object that does not belong to this DedupJob has the name of one of its child objects, or a pod with the "
         "label of this job has no owner. The operator leaves that object alone and starts no driver beside it.",
-        "If nobody needs the object that the message names, delete it. Otherwise create the DedupJob under another name.",
+        "If the object is a claim that you have restored from a snapshot, do not delete it: add its labels and annotations "
+        "(docs/operations.md, Restore a checkpoint from a snapshot). If nobody needs the object that the message names, "
+        "delete it. Otherwise create the DedupJob under another name. The job continues automatically.",
     ),
     Reason.CHECKPOINT_PENDING: Explanation(
         "The checkpoint's volume is not available yet: its claim does not exist, the claim is not bound, or kubelet "
@@ -155,10 +161,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.RECLAIM_POLICY_REFUSED: Explanation(
         "spec.checkpoint.reclaimPolicy has changed, but the API server does not let the operator change the owner of the "
         "checkpoint's claim. The claim keeps the previous policy. If that policy is Delete, the claim and its keys are "
-        "deleted together with the DedupJob. The driver continues.",
+        "deleted together with the DedupJob. The driver is not affected.",
         "Do not delete the DedupJob if you need its keys. If the API server uses the admission plugin "
         "OwnerReferencesPermissionEnforcement, as OpenShift does, set rbac.changeClaimOwner=true in the values of the "
-        "Helm chart. Otherwise set spec.checkpoint.reclaimPolicy back.",
+        "Helm chart. If the API server names another cause, remove that cause or set spec.checkpoint.reclaimPolicy back. "
+        "The operator retries automatically.",
     ),
     Reason.UNSCHEDULABLE: Explanation(
         "The scheduler finds no node for the driver's pod.",
@@ -235,13 +242,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.NO_PROGRESS: Explanation(
         "No batch has committed for a long time although records are waiting.",
-        "Read the driver's log with `kubectl logs -l streamdedup.dev/job=<name>`, and compare the metric "
+        "Read the driver's log with `kubectl logs -l streamdedup.dev/job=<name> --tail=-1`, and compare the metric "
         "dedup_batch_duration_seconds with its usual values. kubelet restarts the driver automatically when the "
         "driver's health check fails.",
     ),
     Reason.DRIVER_FAILED: Explanation(
         "The driver ended with an error. kubelet restarts it automatically, with growing pauses.",
-        "The message is the driver's last one. Read the log before it with `kubectl logs --previous -l streamdedup.dev/job=<name>`.",
+        "The message is the driver's last one. Read the log before it with "
+        "`kubectl logs --previous --tail=-1 -l streamdedup.dev/job=<name>`.",
     ),
     Reason.OUT_OF_MEMORY: Explanation(
         "The driver needed more memory than its limit allows: the kernel killed the driver, or the heap of the JVM was full.",
@@ -282,6 +290,17 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "With AtLeastOnce a part of the batch may be written twice.",
         "Lower spec.source.maxOffsetsPerTrigger, or increase spec.driver.resources.limits.cpu, so that a batch ends "
         "within the grace period.",
+    ),
+    Reason.WORKLOAD_CHANGED: Explanation(
+        "Something changes the StatefulSet or CronJob of the driver again after the operator has restored it, for example "
+        "a policy controller or an autoscaler. The operator restores it with growing pauses, up to an hour. The driver is "
+        "not affected, unless the change stops it.",
+        "Exclude objects with the label app.kubernetes.io/managed-by=dedup-operator from what the field manager in the event changes.",
+    ),
+    Reason.RESTART_IGNORED: Explanation(
+        "Somebody used kubectl rollout restart on the driver's StatefulSet, and the operator starts no driver now.",
+        "Read the condition Ready, which says why no driver is started. To start the driver after a permanent failure, "
+        "increase spec.restartNonce.",
     ),
     Reason.CHECKPOINT_BOUND: Explanation("The claim of the checkpoint is bound to a volume.", "No action is needed."),
     Reason.NOT_STARTED: Explanation("No driver is running.", "Read the condition Ready, which says why."),

@@ -61,8 +61,18 @@ async def run(settings: Settings) -> None:
         queue = WorkQueue(skip_foreign(reconciler, is_responsible), settings.workers)
         queue.heartbeat = loop.time()
         events = Events(add=forward(loop, queue.add), record_pod_deletion=forward(loop, reconciler.record_pod_deletion))
-        watches = build_watches(kube, settings.namespaces, partial(run_kopf, events), metrics.set_watched)
-        health = HealthServer(metrics.registry, lambda: loop.time() - queue.heartbeat, watches.list_problems, settings.port)
+
+        def report_watch(namespace: str | None, watched: bool) -> None:
+            metrics.set_watched(namespace, watched)
+            if watched:
+                relist_now.set()  # kopf may have told of DedupJobs before the operator was responsible for them
+
+        watches = build_watches(kube, settings.namespaces, partial(run_kopf, events), report_watch)
+
+        def list_problems() -> list[str]:
+            return [*watches.list_problems(), *(lease.list_problems() if lease is not None else [])]
+
+        health = HealthServer(metrics.registry, lambda: loop.time() - queue.heartbeat, list_problems, settings.port)
         await health.start()
         logger.info("operator version %s starts", VERSION)
         relist = relist_periodically(kube, queue, watches.list_watched, relist_now)

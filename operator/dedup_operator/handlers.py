@@ -1,7 +1,7 @@
 """The only module that imports kopf: it turns watch events into keys of DedupJobs.
 
-kopf maintains the watches (bookmarks, reconnects, credentials) and the process (signals, graceful end). The handlers
-only find out which DedupJob an event concerns. They write nothing: no finalizer, no annotation, no state of kopf.
+kopf maintains the watches: bookmarks, reconnects and credentials. The handlers only find out which DedupJob an event
+concerns. They write nothing: no finalizer, no annotation, no state of kopf.
 """
 
 from __future__ import annotations

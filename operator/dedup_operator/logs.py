@@ -13,8 +13,6 @@ NOISY = {
     "kopf.objects": logging.WARNING,
     # It warns that it handles no signals in a thread. The operator handles them itself.
     "kopf._core.reactor.running": logging.ERROR,
-    # When a watch ends it logs a traceback. `watches` logs the cause.
-    "kopf._cogs.aiokits.aiotasks": logging.CRITICAL,
 }
 """The lowest level of loggers that say too much, except in the level debug."""
 
@@ -48,4 +46,4 @@ def set_up_handlers(level: str, *, as_text: bool) -> None:
     for handler in root.handlers:
         handler.addFilter(JobFields(as_text=as_text))
     for name, lowest in NOISY.items():
-        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else lowest)
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else max(lowest, root.level))

@@ -20,12 +20,12 @@ from dedup_operator.adapters.kube import Kube, Resource
 from dedup_operator.adapters.metrics import Metrics
 from dedup_operator.domain.conditions import build_conditions
 from dedup_operator.domain.decide import decide, explain_refusal
-from dedup_operator.domain.decision import Decision, RepairDrift
+from dedup_operator.domain.decision import Decision
 from dedup_operator.domain.diagnose import diagnose
-from dedup_operator.domain.drift import DriftRepairs
+from dedup_operator.domain.drift import DriftRepairs, build_restart_note, is_repair
 from dedup_operator.domain.driver_settings import DriverSettings, build_driver_settings
 from dedup_operator.domain.errors import ApiRefused, CheckpointTaken, NameTaken
-from dedup_operator.domain.event_notes import list_event_notes
+from dedup_operator.domain.event_notes import EventNote, list_event_notes
 from dedup_operator.domain.manifests import Children, JobImage, build_children
 from dedup_operator.domain.observe.pod import merge_deleted_pod
 from dedup_operator.domain.observe.state import ObservedState, observe_state
@@ -53,6 +53,8 @@ class Reconciler:
     """The last deleted pod of each DedupJob. It is lost when the operator restarts; the status then lacks an exit that
     no live read saw."""
     _drift_repairs: dict[Key, DriftRepairs] = field(default_factory=dict)
+    _ignored_restarts: dict[Key, str] = field(default_factory=dict)
+    """The value of `kubectl rollout restart` about which the operator has written an event."""
 
     def record_pod_deletion(self, key: Key, pod: Json) -> None:
         """`pod`: as the watch showed it, while it is being deleted or after that."""
@@ -80,8 +82,8 @@ class Reconciler:
         decision = decide(job, observed, settings, children)
         claim_refusal = await apply_checkpoint(self.kube, job, observed, children)
         decision = await self._apply(key, observed, children, decision)
-        if isinstance(decision, RepairDrift) and observed.workload is not None:
-            await self._record_drift_repair(key, snapshot.job, observed.workload, now)
+        if observed.workload is not None:
+            await self._report_foreign_changes(key, snapshot.job, observed.workload, decision, now)
         before = parse_status(snapshot.job)
         given = DiagnosisInput(
             spec=job.spec if isinstance(job, ValidJob) else None,
@@ -113,12 +115,22 @@ class Reconciler:
             return explain_refusal(error, decision, observed)
         return decision
 
-    async def _record_drift_repair(self, key: Key, resource: Json, workload: Workload, now: datetime) -> None:
-        repairs = self._drift_repairs[key] = self._drift_repairs.get(key, DriftRepairs()).record(now)
-        note = repairs.build_note(workload)
-        if note is not None:
+    async def _report_foreign_changes(self, key: Key, resource: Json, workload: Workload, decision: Decision, now: datetime) -> None:
+        """Events about what something else has written into the workload: changes that the operator undoes, and
+        `kubectl rollout restart` while no driver may start."""
+        notes: list[EventNote | None] = []
+        if is_repair(decision, workload):
+            repairs = self._drift_repairs[key] = self._drift_repairs.get(key, DriftRepairs()).record(now)
+            notes.append(repairs.build_note(workload))
+        if workload.restart_requested and self._ignored_restarts.get(key) != workload.restart_requested:
+            note = build_restart_note(decision)
+            if note is not None:
+                self._ignored_restarts[key] = workload.restart_requested
+            notes.append(note)
+        found = [note for note in notes if note is not None]
+        for note in found:
             logger.warning(note.message)
-            await self.recorder.record(resource, [note], now)
+        await self.recorder.record(resource, found, now)
 
     async def _report(self, key: Key, resource: Json, before: DedupJobStatus, after: DedupJobStatus, now: datetime) -> None:
         chosen = choose_status(before, after, self._last_progress_writes.get(key, LastProgressWrite()), now)
@@ -137,4 +149,5 @@ class Reconciler:
         self._last_progress_writes.pop(key, None)
         self._last_deleted_pods.pop(key, None)
         self._drift_repairs.pop(key, None)
+        self._ignored_restarts.pop(key, None)
         self.metrics.forget(key)

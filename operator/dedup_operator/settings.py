@@ -75,7 +75,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--namespace", action="append", default=several("namespace"), help="namespace to watch (repeatable; default: all namespaces)")
     add("--log-format", default=default("log-format", "text"), choices=["text", "json"])
     add("--log-level", default=default("log-level", "info"), choices=["debug", "info", "warning", "error"])
-    add("--port", type=int, default=int(default("port", "8081")), help="port of /metrics and /healthz")
+    add("--port", type=int, default=int(default("port", "8081")), help="port of /metrics, /healthz and /readyz")
     add(
         "--resync-seconds",
         type=float,

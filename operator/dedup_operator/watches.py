@@ -15,7 +15,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from dedup_api import names
 from dedup_operator.adapters.kube import Kube, Resource
 from dedup_operator.domain.errors import ApiUnavailable, DedupOperatorError
 from dedup_operator.domain.types import Key
@@ -25,6 +24,8 @@ MAX_RETRY_SECONDS = 60.0
 """The operator notices within this time that a namespace is back."""
 PROBE_SECONDS = 30.0
 """The operator notices within this time that a namespace or its rights are gone."""
+STOP_SECONDS = 20.0
+"""kopf ends within a few seconds. A thread that does not end does no harm; the process does not wait for it."""
 START_POLL_SECONDS = 0.05
 WATCHED = (
     Resource.DEDUP_JOBS,
@@ -55,6 +56,7 @@ class Watch:
     report: Report
     problem: str = "the watch has not started yet"
     """Why the watch does not run. Empty while it runs."""
+    _probes: int = 0
 
     @property
     def where(self) -> str:
@@ -64,13 +66,16 @@ class Watch:
         """Runs until cancelled."""
         self.report(self.namespace, False)
         failures = 0
+        loop = asyncio.get_running_loop()
         while True:
-            problem = await self._find_problem()
-            if not problem:
-                failures = 0
-                problem = await self._watch()
-            failures += 1
-            pause = min(RETRY_SECONDS * 2 ** min(failures - 1, 10), MAX_RETRY_SECONDS)
+            began = loop.time()
+            try:
+                problem = await self._find_problem() or await self._watch()
+            except Exception as error:
+                logger.exception("the watch of %s failed", self.where)
+                problem = f"the watch failed: {error or type(error).__name__}"
+            failures = 0 if loop.time() - began > MAX_RETRY_SECONDS else failures + 1
+            pause = min(RETRY_SECONDS * 2 ** min(max(failures - 1, 0), 10), MAX_RETRY_SECONDS)
             logger.warning("the operator does not watch %s: %s; it retries in %.0f s", self.where, problem, pause)
             self._set_problem(problem)
             await asyncio.sleep(pause)
@@ -81,7 +86,7 @@ class Watch:
             try:
                 await self.kube.list_some(resource, self.namespace)
             except DedupOperatorError as error:
-                return f"cannot list {resource.value[1]}: {error}"
+                return _describe(resource, error)
         return ""
 
     async def _watch(self) -> str:
@@ -97,7 +102,7 @@ class Watch:
             return await self._wait_for_end(ended, stop)
         except asyncio.CancelledError:
             stop.set()
-            await asyncio.wait([ended])
+            await asyncio.wait([ended], timeout=STOP_SECONDS)
             raise
 
     async def _wait_for_end(self, ended: asyncio.Future[str], stop: threading.Event) -> str:
@@ -106,18 +111,22 @@ class Watch:
             await asyncio.wait([ended], timeout=PROBE_SECONDS)
             problem = "" if ended.done() else await self._find_lost_right()
             if problem:
+                self._set_problem(problem)
                 stop.set()
-                await asyncio.wait([ended])
+                await asyncio.wait([ended], timeout=STOP_SECONDS)
                 return problem
         return ended.result()
 
     async def _find_lost_right(self) -> str:
+        """Asks for another kind each time."""
+        resource = WATCHED[self._probes % len(WATCHED)]
+        self._probes += 1
         try:
-            await self.kube.list_some(Resource.DEDUP_JOBS, self.namespace)
+            await self.kube.list_some(resource, self.namespace)
         except ApiUnavailable:
             return ""  # kopf waits for the API server by itself
         except DedupOperatorError as error:
-            return f"cannot list {names.PLURAL}: {error}"
+            return _describe(resource, error)
         return ""
 
     def _start_thread(self, started: threading.Event, stop: threading.Event) -> asyncio.Future[str]:
@@ -126,9 +135,12 @@ class Watch:
         ended: asyncio.Future[str] = loop.create_future()
 
         def run() -> None:
-            problem = self._run_kopf(started, stop)
-            with contextlib.suppress(RuntimeError):  # the process ends
-                loop.call_soon_threadsafe(ended.set_result, problem)
+            problem = "the watch failed"
+            try:
+                problem = self._run_kopf(started, stop)
+            finally:
+                with contextlib.suppress(RuntimeError):  # the process ends
+                    loop.call_soon_threadsafe(ended.set_result, problem)
 
         threading.Thread(target=run, name=f"watch of {self.where}", daemon=True).start()
         return ended
@@ -150,6 +162,10 @@ class Watch:
         if bool(problem) != bool(self.problem) or not problem:
             self.report(self.namespace, not problem)
         self.problem = problem
+
+
+def _describe(resource: Resource, error: DedupOperatorError) -> str:
+    return f"cannot list {resource.value[1]}: {error}"
 
 
 @dataclass

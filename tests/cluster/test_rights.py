@@ -95,7 +95,7 @@ def test_two_releases_of_one_name_and_a_release_of_another_name(jobs: Jobs, seco
         annotations = cluster.get("crd", "dedupjobs.streamdedup.dev", "")["metadata"]["annotations"]
         assert annotations["meta.helm.sh/release-namespace"] == SYSTEM
         assert cluster.try_helm("uninstall", RELEASE, "-n", jobs.namespace, "--wait").returncode == 0
-        assert cluster.find("clusterrole", f"{RELEASE}-{SYSTEM}-view", "") is not None, "the roles of the first release stay"
+        assert cluster.find("clusterrole", f"{RELEASE}.{SYSTEM}-view", "") is not None, "the roles of the first release stay"
     finally:
         for release, each in ((RELEASE, jobs), ("other", second)):
             cluster.try_helm("uninstall", release, "-n", each.namespace)
@@ -112,7 +112,9 @@ def test_helm_does_not_call_an_operator_ready_that_can_do_nothing(jobs: Jobs, cl
         cluster.try_helm("uninstall", "powerless", "-n", jobs.namespace)
 
 
-POD: Json = {"containers": [{"name": "c", "image": "x"}]}
+SAFE: Json = {"allowPrivilegeEscalation": False}
+CONTAINER: Json = {"name": "c", "image": "x", "securityContext": SAFE}
+POD: Json = {"containers": [CONTAINER], "automountServiceAccountToken": False}
 
 
 def make_workload(name: str, namespace: str, owner: Json | None, **pod: Any) -> Json:
@@ -161,6 +163,11 @@ def test_the_operators_own_token_changes_only_objects_of_dedup_jobs(jobs: Jobs, 
     cluster.kubectl("create", "-f", "-", document={"apiVersion": "v1", "kind": "ConfigMap", "metadata": foreign, "data": {"a": "1"}})
     cluster.kubectl("create", "-f", "-", document={**make_workload("foreign", jobs.namespace, None), "metadata": foreign})
 
+    cron_job = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "backup", "uid": uid, "controller": True}
+    run = {"metadata": {**foreign, "name": "backup", "ownerReferences": [cron_job]}, "apiVersion": "batch/v1", "kind": "Job"}
+    template = {"spec": {**POD, "restartPolicy": "Never"}}
+    cluster.kubectl("create", "-f", "-", document={**run, "spec": {"suspend": True, "template": template}})
+
     def create(owner: Json | None, **pod: Any) -> str:
         return as_operator("create", "-f", "-", document=make_workload("new", jobs.namespace, owner, **pod))
 
@@ -173,6 +180,13 @@ def test_the_operators_own_token_changes_only_objects_of_dedup_jobs(jobs: Jobs, 
         "a pod with a service account": create(owner, serviceAccountName="admin"),
         "a pod on the node's network": create(owner, hostNetwork=True),
         "a pod with a Secret": create(owner, volumes=[{"name": "s", "secret": {"secretName": "s"}}]),
+        "a pod with a folder of the node": create(owner, volumes=[{"name": "s", "hostPath": {"path": "/"}}]),
+        "a pod with a file server": create(owner, volumes=[{"name": "s", "nfs": {"server": "s", "path": "/"}}]),
+        "a pod with the token of its service account": create(owner, automountServiceAccountToken=True),
+        "a pod with an init container": create(owner, initContainers=[CONTAINER]),
+        "a privileged pod": create(owner, containers=[{**CONTAINER, "securityContext": {**SAFE, "privileged": True}}]),
+        "a pod with a Secret in its environment": create(owner, containers=[{**CONTAINER, "envFrom": [{"secretRef": {"name": "s"}}]}]),
+        "deleting the run of a foreign schedule": as_operator("delete", "job", "backup", "--wait=false"),
         "deleting a claim": as_operator("delete", "pvc", "kept-checkpoint", "--wait=false"),
     }
     for what, error in refused.items():

@@ -1,4 +1,4 @@
-"""An upgrade from the previous version: operator, chart, CRD, objects and defaults change, and no driver restarts."""
+"""An upgrade from the previous version and back: operator, chart, CRD, objects and defaults change, and no driver restarts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ READY = {
     "once": "Completed",
     "working": "Running",
     "scheduled": "Running",
+    "failed": "ConfigurationRefused",
 }
+NOT_READY = {"ChangeBlocked", "ConfigurationRefused"}
 """The jobs with the reason of their Ready condition, before the upgrade and after it."""
 
 
@@ -77,13 +79,15 @@ def apply_all(jobs: Jobs) -> None:
     jobs.apply("once", "ok", trigger={"availableNow": {}})
     jobs.apply("working", "busy", trigger={"availableNow": {}})
     jobs.apply("scheduled", "busy", trigger={"availableNow": {"schedule": "* * * * *"}})
+    jobs.apply("failed", "exit.64.ConfigurationRefused")
     for name in ("blocked", "suspended"):
         jobs.wait_reason(name, "Running", "True")
     jobs.patch("blocked", key={"fields": ["other"]})
     jobs.patch("suspended", suspend=True)
     for name, reason in READY.items():
-        jobs.wait_reason(name, reason, "False" if reason == "ChangeBlocked" else "True")
-    jobs.wait_gone("pod", "suspended-driver-0")
+        jobs.wait_reason(name, reason, "False" if reason in NOT_READY else "True")
+    for name in ("suspended", "failed"):
+        jobs.wait_gone("pod", f"{name}-driver-0")
 
 
 def read_children(jobs: Jobs) -> dict[str, tuple[str, Json]]:
@@ -101,17 +105,22 @@ def read_template(jobs: Jobs, name: str) -> Json:
     return {"grace": grace, "annotations": annotations, "probe": container["livenessProbe"]}
 
 
-def test_an_upgrade_restarts_no_driver(cluster: Cluster, jobs: Jobs, previous: Path, fake_operator: str) -> None:
-    try:
+def wait_for_reconciliations(cluster: Cluster) -> None:
+    """Counted since the start of the installed operator."""
+    wait_until(lambda: cluster.count_reconciliations(check=False) >= 3 * len(READY), "it reconciles each job three times", 120)
+
+
+def test_an_upgrade_and_a_rollback_restart_no_driver(cluster: Cluster, jobs: Jobs, previous: Path, fake_operator: str) -> None:
+    def deploy_previous() -> None:
         cluster.deploy(fake_operator, chart=previous / "charts" / "dedup-operator", operator_image=load_operator(cluster, previous))
+
+    try:
+        deploy_previous()
         apply_all(jobs)
         before, old = read_children(jobs), read_template(jobs, "plain")
 
         cluster.deploy(fake_operator)
-        wait_until(
-            lambda: cluster.count_reconciliations(check=False) >= 3 * len(READY), "the new operator reconciles each job three times", 120
-        )
-
+        wait_for_reconciliations(cluster)
         assert read_children(jobs) == before
         assert {name: jobs.condition(name)["reason"] for name in READY} == READY
 
@@ -120,6 +129,13 @@ def test_an_upgrade_restarts_no_driver(cluster: Cluster, jobs: Jobs, previous: P
         new = read_template(jobs, "fresh")
         assert new != old, "the versions must differ, otherwise this test proves nothing"
         check_edits(jobs, before, new)
+
+        upgraded = read_children(jobs)
+        reasons = {name: jobs.condition(name)["reason"] for name in READY}
+        deploy_previous()
+        wait_for_reconciliations(cluster)
+        assert read_children(jobs) == upgraded, "the previous operator leaves what the new one has written alone"
+        assert {name: jobs.condition(name)["reason"] for name in READY} == reasons
     finally:
         cluster.deploy(fake_operator)
 

@@ -13,7 +13,9 @@ from dedup_api.reasons import Reason
 Json = dict[str, Any]
 AT_REST = {Reason.SUSPENDED, Reason.COMPLETED, Reason.SCHEDULED}
 """Ready is True with these reasons while no driver runs."""
-WORKS = "The driver continues with its previous settings."
+WORKS = "The driver continues"
+"""The beginning of the sentence in Ready that says so while the operator refuses to act."""
+RESTARTS = "The driver ended, and kubelet restarts it"
 
 
 def find_contradiction(status: Json) -> str:
@@ -36,6 +38,7 @@ def find_contradiction(status: Json) -> str:
         "the driver continues, and it does not run": continues and not runs,
         "the driver continues, and it makes no progress": continues and progress["status"] == "False",
         "the driver continues, and it does not answer": continues and silent,
+        "kubelet restarts the driver, and it runs": RESTARTS in ready["message"] and runs,
         "the driver does not answer, and its progress is known": ready["reason"] == Reason.DRIVER_UNREACHABLE and not silent,
         "Ready and ProgressRecent disagree about NoProgress": ready["reason"] == Reason.NO_PROGRESS != progress["reason"],
         "a pod exists, and DriverRunning says that none does": "pod" in pod and driver["message"].startswith("No driver runs"),

@@ -53,7 +53,7 @@ SEED_PROBABILITIES = {
     Fault.FORCE_DELETION: 0.12,
     Fault.DRIVER_PERMANENT: 0.15,
     Fault.IMAGE_MISSING: 0.15,
-    Fault.FIGHTING_CONTROLLER: 0.1,
+    Fault.FIGHTING_CONTROLLER: 0.2,
 }
 """By kind: the probability that a seed has it. It is DEFAULT_SEED_PROBABILITY for all other kinds."""
 DEFAULT_SEED_PROBABILITY = 0.3

@@ -1,5 +1,5 @@
-"""A controller that changes the pod template of a StatefulSet after each write of the operator, as an autoscaler or a
-policy controller may do. The operator must not answer each time."""
+"""A controller that changes the StatefulSet after each write of the operator: its pod template, as a policy controller
+does, or its replicas, as an autoscaler does. The operator must not answer each time."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ ANNOTATION = "by-controller"
 class FightingController:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
+        self.replicas = simulation.extra_rng.choice((None, None, 0, 2))
+        """What it scales to. None if it changes the pod template."""
+        self._written: set[tuple[str, str]] = set()
+        """By UID and resourceVersion: what it has written."""
 
     def on_change(self, change: Change) -> None:
         simulation = self.simulation
@@ -25,22 +29,27 @@ class FightingController:
         if not simulation.faults.has(Fault.FIGHTING_CONTROLLER) or change.address.kind is not Kind.STATEFUL_SETS or not is_write:
             return
         assert change.old is not None and change.new is not None
-        if change.old["spec"] != change.new["spec"]:
+        if change.old["spec"] != change.new["spec"] and change.new["spec"]["replicas"] > 0:
             simulation.loop.after(simulation.extra_rng.uniform(0.01, 2.0), self._change, change)
 
     def _change(self, change: Change) -> None:
         simulation = self.simulation
         if not simulation.faults.has(Fault.FIGHTING_CONTROLLER):
             return
+        changed = simulation.server.change(*change.address, self._edit, CONTROLLER_ACTOR)
+        if changed is None:
+            return
         simulation.faults.record(Fault.FIGHTING_CONTROLLER)
+        self._written.add((changed["metadata"]["uid"], changed["metadata"]["resourceVersion"]))
         for user in simulation.users:
-            user.changed_workloads.append(change.new["metadata"]["uid"] if change.new is not None else "")
-        simulation.server.change(*change.address, _edit, CONTROLLER_ACTOR)
+            user.changed_workloads.append(changed["metadata"]["uid"])
 
+    def _edit(self, body: Json) -> None:
+        if self.replicas is not None:
+            body["spec"]["replicas"] = self.replicas
+        else:
+            body["spec"]["template"]["metadata"].setdefault("annotations", {})[ANNOTATION] = "true"
 
-def _edit(body: Json) -> None:
-    body["spec"]["template"]["metadata"].setdefault("annotations", {})[ANNOTATION] = "true"
-
-
-def is_changed_by_controller(stateful_set: Json) -> bool:
-    return ANNOTATION in stateful_set["spec"]["template"]["metadata"].get("annotations", {})
+    def has_written(self, stateful_set: Json) -> bool:
+        """Whether this version of the object is its own."""
+        return (stateful_set["metadata"]["uid"], stateful_set["metadata"]["resourceVersion"]) in self._written

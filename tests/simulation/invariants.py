@@ -30,7 +30,6 @@ from simulation.checkpoint_location import (
 from simulation.condition_law import find_contradiction
 from simulation.driver import DriverProcess, parse_job_json
 from simulation.faults import Fault
-from simulation.fighting_controller import is_changed_by_controller
 from simulation.garbage_collector import GC_ACTOR
 from simulation.nodes import find_config_name
 from simulation.users import USER_ACTOR, is_invalid_spec
@@ -262,7 +261,7 @@ def _check_job_write(simulation: Simulation, write: Write, old: Json | None, new
 
 def _check_set_write(simulation: Simulation, write: Write, address: Address, old: Json, new: Json) -> None:
     changed = old["spec"]["template"] != new["spec"]["template"]
-    if changed and is_changed_by_controller(old):
+    if old["spec"] != new["spec"] and simulation.fighting_controller.has_written(old):
         _check_repairs(simulation, write, old)
     if changed:
         pod = simulation.server.peek(Kind.PODS, address.namespace, f"{address.name}-0")

@@ -112,9 +112,10 @@ async def apply_decision(kube: Kube, namespace: str, observed: ObservedState, ch
                 await _stop_runs(kube, observed)
             await _start(kube, observed.workload, children)
         case Keep() if children is not None:
-            await _scale(kube, observed, 1)
-            await _delete_outdated_config_maps(kube, namespace, observed)
+            if decision.repair:
+                await _scale(kube, observed, 1)
             await _create_missing(kube, observed, children, config_map=observed.workload.config_map if observed.workload else None)
+            await _delete_outdated_config_maps(kube, namespace, observed)
         case RemoveWorkload(workload):
             await _remove(kube, namespace, workload)
         case ScaleDownForRestart():

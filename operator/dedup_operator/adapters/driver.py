@@ -34,10 +34,9 @@ class Drivers:
         try:
             driver_status = await self._get(address)
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
-            text = str(error) or type(error).__name__
             # The first error stays. A message that alternates would cause a write of the status in every
             # reconciliation.
-            return self._unreachable.setdefault(uid, DriverUnreachable(now, text.splitlines()[0]))
+            return self._unreachable.setdefault(uid, _describe_failure(error, now))
         self._unreachable.pop(uid, None)
         return driver_status
 
@@ -46,6 +45,16 @@ class Drivers:
         async with self.session.get(f"http://{host}:{names.HTTP_PORT}/status", timeout=TIMEOUT, allow_redirects=False) as response:
             response.raise_for_status()
             return DriverStatus.model_validate_json(await _read_all(response.content))
+
+
+def _describe_failure(error: Exception, now: datetime) -> DriverUnreachable:
+    if isinstance(error, aiohttp.ClientResponseError):
+        return DriverUnreachable(now, f"HTTP {error.status} {error.message}".strip(), answered=True)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return DriverUnreachable(now, str(error), answered=True)
+    if isinstance(error, ValidationError):
+        return DriverUnreachable(now, "the answer is not the status of a driver", answered=True)
+    return DriverUnreachable(now, (str(error) or type(error).__name__).splitlines()[0])
 
 
 async def _read_all(content: aiohttp.StreamReader) -> bytes:

@@ -42,11 +42,17 @@ class Lease:
     """Called when this replica becomes active."""
     _renewed: float | None = None
     """When the last successful renewal was sent. None when another replica holds the Lease."""
+    _problem: str = ""
+    """Why the last renewal failed."""
     _seen: tuple[str, float] = field(default=("", 0.0))
     """The resourceVersion of the Lease, and when this replica saw it first."""
 
     def is_held(self) -> bool:
         return self._renewed is not None and self.monotonic() - self._renewed < OVERDUE_SECONDS
+
+    def list_problems(self) -> list[str]:
+        """Why this replica may never work, as sentences. A standby has no problem."""
+        return [f"the operator cannot renew the Lease {self.name}: {self._problem}"] if self._problem and not self.is_held() else []
 
     def check(self) -> None:
         """Called before each write. Raises ApiUnavailable when this replica does not hold the Lease."""
@@ -78,7 +84,9 @@ class Lease:
             held = False  # another replica was faster
         except DedupOperatorError as error:
             logger.warning("cannot renew the Lease %s: %s", self.name, error)
+            self._problem = str(error)
             return
+        self._problem = ""
         # False also after an overdue renewal: meanwhile this replica has dropped DedupJobs from its queue.
         was = self.is_held()
         self._renewed = sent if held else None

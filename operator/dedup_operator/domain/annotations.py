@@ -36,6 +36,11 @@ ROLLING = f"{names.GROUP}/rolling"
 GIVEN_UP = f"{names.GROUP}/given-up"
 """On the workload: why, and at which metadata.generation of the DedupJob, the operator stopped starting the driver."""
 
+RESTARTED_FOR = f"{names.GROUP}/restarted-for"
+"""On the workload: the value of `kubectl rollout restart` for which the operator has restarted the driver last."""
+MAX_REASON_LENGTH = 64
+"""Characters. The CRD allows no more."""
+
 OWN_SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGER}"
 """The label selector of all watches. The API server sends no object without this label."""
 
@@ -62,6 +67,6 @@ def parse_given_up(text: str | None) -> GivenUp | None:
     try:
         document = json.loads(text) if text else {}
         exit = DriverExit.model_validate(document["exit"]) if "exit" in document else None
-        return GivenUp(int(document["generation"]), str(document["reason"]), str(document["message"]), exit)
+        return GivenUp(int(document["generation"]), str(document["reason"])[:MAX_REASON_LENGTH], str(document["message"]), exit)
     except (ValueError, KeyError, TypeError):
         return None

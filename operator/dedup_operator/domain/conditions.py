@@ -61,7 +61,7 @@ def judge_checkpoint(given: DiagnosisInput, verdict: Verdict) -> Verdict:
         return build_false(verdict.reason, verdict.message)
     if claim is None:
         return build_unknown(Reason.NOT_STARTED, "The claim does not exist yet.")
-    if refusal is not None and refusal.of_owner:
+    if refusal is not None and refusal.of_owner and claim.owned:
         return build_problem(Reason.RECLAIM_POLICY_REFUSED, refusal.message)
     if claim.phase == "Bound":
         shared = f" {SHARED}" if claim.shared else ""

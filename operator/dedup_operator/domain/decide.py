@@ -231,7 +231,7 @@ def restart_for_new_settings(given: DecisionInput) -> Decision | None:
     changes = _list_changes(given)
     if changes:
         return ScaleDownForRestart(f"The driver restarts after the current batch to apply {', '.join(changes)}.")
-    if workload.restart_requested and workload.drifted:
+    if workload.restart_requested:
         return ScaleDownForRestart("The driver restarts after the current batch, because somebody used kubectl rollout restart.")
     pod = given.observed.pod
     if pod is not None and pod.image_problem and workload.image != given.image:
@@ -241,9 +241,13 @@ def restart_for_new_settings(given: DecisionInput) -> Decision | None:
 
 def repair_drift(given: DecisionInput) -> Decision | None:
     workload = given.observed.workload
-    if workload is None or not workload.drifted or workload.replicas == 0 or workload.kind is Kind.JOB:
+    if workload is None or not workload.drifted or workload.kind is Kind.JOB:
         return None  # nothing can change the template of a Kubernetes Job
-    return RepairDrift() if given.observed.drift_repair_due else None
+    if workload.replicas == 0 and (workload.restarting or workload.given_up is not None):
+        return None  # the operator itself has stopped the driver
+    if not given.observed.drift_repair_due:
+        return Keep(repair=False)
+    return RepairDrift() if workload.replicas > 0 else None
 
 
 def _list_changes(given: DecisionInput) -> list[str]:
@@ -314,10 +318,10 @@ RULES: tuple[Callable[[DecisionInput], Decision | None], ...] = (
 
 def explain_refusal(error: ApiRefused | NameTaken | CheckpointTaken, decision: Decision, observed: ObservedState) -> Refuse | Keep:
     """The decision after the API server has refused a write of `decision`. Every reconciliation tries the write again."""
-    runs = observed.pod is not None and observed.pod.started_at is not None
-    if runs and isinstance(decision, Keep | RepairDrift) and isinstance(error, ApiRefused):
+    exists = observed.workload is not None and observed.workload.replicas > 0 and observed.pod is not None
+    if exists and isinstance(decision, Keep | RepairDrift) and isinstance(error, ApiRefused):
         what = error.kind or "write"
-        return Keep(f"For the next start, the API server refuses the {what}. The operator retries. The answer was: {error}")
+        return Keep(refused=f"For the next start, the API server refuses the {what}. The operator retries. The answer was: {error}")
     if isinstance(error, CheckpointTaken):
         return Refuse(Reason.CHECKPOINT_TAKEN, _explain_taken(str(error)))
     if isinstance(error, NameTaken):

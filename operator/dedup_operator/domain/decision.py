@@ -29,6 +29,9 @@ class Keep:
     Either it runs with the present settings, or Kubernetes is about to start or replace its pod.
     """
 
+    repair: bool = True
+    """False while the operator pauses before it restores a workload that something else changes again and again. Then it
+    writes nothing to the workload."""
     refused: str = ""
     """What the API server refused to write for a later start. The driver that runs now does not need it."""
 

@@ -19,6 +19,7 @@ from dedup_api.spec import DedupJobSpec
 from dedup_api.status import ConditionStatus, ConditionType
 from dedup_operator.domain.decision import (
     GiveUp,
+    Keep,
     Refuse,
     RemoveWorkload,
     ScaleDownForRestart,
@@ -66,21 +67,21 @@ CRASH_WINDOW = timedelta(minutes=15)
 
 STALLING = {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED, Reason.NAME_CONFLICT, Reason.CHECKPOINT_TAKEN, Reason.CHECKPOINT_LOST}
 """Reasons that stay until a person changes the spec, deletes an object, or restores the checkpoint."""
+ABOUT_EDITS = {Reason.INVALID_SPEC, Reason.CHANGE_BLOCKED}
 
 
 def diagnose(given: DiagnosisInput) -> Verdict:
-    for rule in RULES:
-        verdict = rule(given)
-        if verdict is not None:
-            return verdict
-    return build_true(Reason.RUNNING, "The driver commits batches, or it is healthy and the topic has no new records.")
+    verdict = next((found for rule in RULES if (found := rule(given)) is not None), None)
+    healthy = build_true(Reason.RUNNING, "The driver commits batches, or it is healthy and the topic has no new records.")
+    return diagnose_reclaim_policy(given, verdict or healthy)
 
 
 def diagnose_decision(given: DiagnosisInput) -> Verdict | None:
     """The verdict that follows from the decision alone."""
     match given.decision:
         case Refuse(reason, message):
-            return build_false(reason, f"{end_sentence(message)} {_describe_refused_driver(given)}".strip(), stalled=reason in STALLING)
+            driver = _describe_refused_driver(given, " with its previous settings" if reason in ABOUT_EDITS else "")
+            return build_false(reason, f"{end_sentence(message)} {driver}".strip(), stalled=reason in STALLING)
         case GiveUp(why):
             return build_problem(why.reason, why.message, stalled=True)
         case Suspended():
@@ -100,29 +101,31 @@ def diagnose_decision(given: DiagnosisInput) -> Verdict | None:
     return None
 
 
-def _describe_refused_driver(given: DiagnosisInput) -> str:
-    """What the driver does while the operator refuses the spec. Empty when no pod exists."""
+def _describe_refused_driver(given: DiagnosisInput, settings: str) -> str:
+    """What the driver does while the operator refuses to act. Empty when no pod exists. `settings`: with which settings
+    it does that, as a part of the sentence."""
     pod, driver_status = given.observed.pod, given.observed.driver_status
     if pod is None or pod.deleting or (isinstance(given.decision, Refuse) and given.decision.stop):
         return ""
     if pod.started_at is None:
         ended = f" It has ended: {pod.last_exit.message}" if pod.last_exit is not None else ""
-        return f"The driver keeps its previous settings and does not run now.{ended}"
+        return f"The driver does not run now.{ended}"
     if isinstance(driver_status, DriverUnreachable):
-        return "The driver runs with its previous settings and does not answer the operator."
+        return f"The driver runs{settings}, and does not answer the operator."
     if isinstance(driver_status, DriverStatus) and driver_status.blocked_by is not None:
-        return f"The driver runs with its previous settings and waits: {driver_status.blocked_by.message}"
+        return f"The driver runs{settings}, and waits: {driver_status.blocked_by.message}"
     if diagnose_no_progress(given) is not None:
-        return "The driver runs with its previous settings, but it has not committed a batch for a long time."
-    return "The driver continues with its previous settings."
+        return f"The driver runs{settings}, but it has not committed a batch for a long time."
+    return f"The driver continues{settings}."
 
 
-def diagnose_reclaim_policy(given: DiagnosisInput) -> Verdict | None:
-    """It has priority over everything that is well: whoever deletes the DedupJob now may lose the keys."""
-    refusal = given.claim_refusal
-    if refusal is None or not refusal.of_owner or isinstance(given.decision, Refuse | GiveUp):
-        return None
-    return build_problem(Reason.RECLAIM_POLICY_REFUSED, refusal.message)
+def diagnose_reclaim_policy(given: DiagnosisInput, verdict: Verdict) -> Verdict:
+    """Nothing is well while whoever deletes the DedupJob would lose the keys that the spec says to retain. A problem of
+    the driver is more urgent. The refused change from Retain to Delete loses nothing, so only CheckpointReady tells."""
+    refusal, claim = given.claim_refusal, given.observed.claim
+    if refusal is None or not refusal.of_owner or claim is None or not claim.owned or verdict.status is ConditionStatus.FALSE:
+        return verdict
+    return build_problem(Reason.RECLAIM_POLICY_REFUSED, refusal.message, stalled=True)
 
 
 def diagnose_time_between_runs(given: DiagnosisInput) -> Verdict | None:
@@ -144,6 +147,9 @@ def diagnose_missing_pod(given: DiagnosisInput) -> Verdict | None:
         return None
     if given.observed.pod_rejection is not None:
         return build_problem(Reason.POD_REJECTED, given.observed.pod_rejection)
+    if isinstance(given.decision, Keep) and not given.decision.repair:
+        message = "Something has scaled the driver's workload to 0 again and again. The operator starts the driver again after a pause."
+        return build_unknown(Reason.RESTARTING, f"{message} The event WorkloadChanged says what to do.")
     return build_unknown(_choose_start_reason(given), "Kubernetes creates the driver's pod.")
 
 
@@ -219,11 +225,19 @@ def diagnose_container(given: DiagnosisInput) -> Verdict | None:
 
 def diagnose_crashes(given: DiagnosisInput) -> Verdict | None:
     pod = given.observed.pod
-    if pod is None or not pod.exits or _has_recovered(given):
+    if pod is None or not pod.exits or _has_recovered(given) or _runs_silently(given, pod):
         return None
     if _count_recent_exits(given) < CRASH_LOOP:
-        return build_unknown(Reason.RESTARTING, "The driver ended, and kubelet restarts it.")
+        now = "kubelet restarts it" if pod.started_at is None else "kubelet has restarted it"
+        return build_unknown(Reason.RESTARTING, f"The driver ended, and {now}.")
     return build_problem(pod.exits[0].reason, pod.exits[0].message)
+
+
+def _runs_silently(given: DiagnosisInput, pod: DriverPod) -> bool:
+    """The driver runs and does not answer, so nothing is known of this run. Right after several exits, they count."""
+    if pod.started_at is None or not isinstance(given.observed.driver_status, DriverUnreachable):
+        return False
+    return _count_recent_exits(given) < CRASH_LOOP or given.now - pod.started_at > RECOVERED_AFTER
 
 
 def _count_recent_exits(given: DiagnosisInput) -> int:
@@ -276,9 +290,11 @@ def judge_unreachable_driver(given: DiagnosisInput) -> Verdict | None:
     kubelet = (
         "kubelet reaches the driver, so the driver is alive."
         if pod.ready
-        else "kubelet gets no answer either, and restarts the driver when its health check fails."
+        else "kubelet reports that the driver is not ready; kubelet restarts it if its health check fails."
     )
-    detail = f"The operator gets no answer from TCP port {names.HTTP_PORT} of pod {pod.name}: {driver_status.message}. {kubelet}"
+    what = "cannot read what" if driver_status.answered else "gets no answer from"
+    says = " answers" if driver_status.answered else ""
+    detail = f"The operator {what} TCP port {names.HTTP_PORT} of pod {pod.name}{says}: {driver_status.message}. {kubelet}"
     return build_unknown(Reason.DRIVER_UNREACHABLE, with_remedy(Reason.DRIVER_UNREACHABLE, detail))
 
 
@@ -352,7 +368,6 @@ POD_RULES: tuple[Callable[[DiagnosisInput], Verdict | None], ...] = (
 )
 """Why the driver's container does not run."""
 RULES: tuple[Callable[[DiagnosisInput], Verdict | None], ...] = (
-    diagnose_reclaim_policy,
     diagnose_decision,
     diagnose_time_between_runs,
     diagnose_missing_pod,

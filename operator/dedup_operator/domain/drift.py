@@ -1,4 +1,4 @@
-"""How often the operator repairs a workload that something else changes after each of its writes.
+"""What something else writes into the workload: how often the operator restores it, and which events it writes.
 
 Without a pause the operator and, for example, an autoscaler or a policy controller would overwrite each other as fast as
 they can.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from dedup_api.reasons import Reason, find_explanation
+from dedup_operator.domain.decision import Decision, GiveUp, Refuse, RepairDrift, Start, Suspend, Suspended
 from dedup_operator.domain.event_notes import EventNote
 from dedup_operator.domain.observe.workload import Workload
 
@@ -19,6 +21,14 @@ FORGOTTEN_AFTER = timedelta(hours=2)
 """After this time without a repair, the next one is made at once."""
 TOLERATED = 2
 """Repairs without an event. A person edits an object once or twice; a controller does it each time."""
+
+
+def is_repair(decision: Decision, workload: Workload | None) -> bool:
+    """Whether the decision overwrites what something else has changed. A workload that something has scaled to 0 is
+    started again."""
+    if workload is None or not workload.drifted:
+        return False
+    return isinstance(decision, RepairDrift) or (isinstance(decision, Start) and not workload.restarting)
 
 
 @dataclass(frozen=True)
@@ -46,10 +56,17 @@ class DriftRepairs:
         if self.count <= TOLERATED:
             return None
         name = f"{workload.kind} {workload.raw['metadata']['name']}"
-        who = f"field manager {workload.changed_by}" if workload.changed_by else "something"
+        who = f"Field manager {workload.changed_by}" if workload.changed_by else "Something"
         message = (
-            f"The operator has restored {name} {self.count} times, because {who} changes it after each write of the operator. "
-            f"The driver continues. The operator waits {round(self.pause.total_seconds())} s before the next repair. "
-            f"Exclude objects with the label app.kubernetes.io/managed-by=dedup-operator from what {who} changes."
+            f"{who} changes {name} again and again. The operator has restored it {self.count} times, and waits "
+            f"{round(self.pause.total_seconds())} s before it restores it again. {find_explanation(Reason.WORKLOAD_CHANGED).remedy}"
         )
-        return EventNote("WorkloadChanged", message, warning=True)
+        return EventNote(Reason.WORKLOAD_CHANGED, message, warning=True)
+
+
+def build_restart_note(decision: Decision) -> EventNote | None:
+    """The event about a `kubectl rollout restart` that restarts nothing. None when the driver restarts, or will."""
+    if not isinstance(decision, GiveUp | Refuse | Suspended | Suspend):
+        return None
+    explanation = find_explanation(Reason.RESTART_IGNORED)
+    return EventNote(Reason.RESTART_IGNORED, f"{explanation.meaning} {explanation.remedy}", warning=True)

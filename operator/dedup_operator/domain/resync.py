@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from dedup_api.reasons import Reason
 from dedup_api.status import ConditionStatus, DedupJobStatus
 from dedup_operator.domain.status import find_ready
 from dedup_operator.domain.times import parse_time
@@ -18,7 +19,7 @@ STARTING_PERIOD = timedelta(minutes=3)
 def find_resync_seconds(status: DedupJobStatus, now: datetime, usual: float) -> float:
     """`usual`: the pause for a DedupJob that is not starting."""
     ready = find_ready(status)
-    if ready is None or ready.status is not ConditionStatus.UNKNOWN:
-        return usual
+    if ready is None or ready.status is not ConditionStatus.UNKNOWN or ready.reason == Reason.DRIVER_UNREACHABLE:
+        return usual  # each request to a driver that does not answer takes seconds
     is_recent = now - parse_time(ready.last_transition_time) < STARTING_PERIOD
     return min(STARTING_SECONDS, usual) if is_recent else usual

@@ -94,7 +94,11 @@ def _order(value: str) -> int:
 
 
 def _find_unreadable_value(spec: DedupJobSpec) -> str | None:
-    durations = {"spec.watermark": spec.watermark, "spec.trigger.processingTime": spec.trigger.processing_time or "0s"}
+    durations = {
+        "spec.watermark": spec.watermark,
+        "spec.trigger.processingTime": spec.trigger.processing_time or "0s",
+        "spec.eventTime.maxFutureSkew": spec.event_time.max_future_skew,
+    }
     limits, requests = spec.driver.resources.limits, spec.driver.resources.requests
     quantities = {
         "spec.driver.resources.limits.cpu": limits.cpu,

@@ -245,6 +245,13 @@ TABLE: list[tuple[str, ObservedState, Decision | None, ConditionStatus, Reason]]
         Reason.DRIVER_UNREACHABLE,
     ),
     (
+        "a driver that ended last week does not answer",
+        replace(RUNNING, driver_status=DriverUnreachable(AGO, "timeout"), pod=replace(POD, restarts=1, exits=(make_exit(10000),))),
+        None,
+        ConditionStatus.UNKNOWN,
+        Reason.DRIVER_UNREACHABLE,
+    ),
+    (
         "a driver on a lost node does not answer",
         replace(
             RUNNING, driver_status=DriverUnreachable(AGO, "timeout"), pod=replace(POD, ready=False, started_at=NOW - timedelta(hours=1))

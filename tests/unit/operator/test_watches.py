@@ -22,9 +22,12 @@ class Rights(Kube):
     def __init__(self) -> None:
         self.missing: set[str | None] = set()
         self.down = False
+        self.broken = False
         self.requests_while_down = 0
 
     async def list_some(self, resource: Resource, namespace: str | None) -> None:
+        if self.broken:
+            raise ValueError("no JSON")
         if self.down:
             self.requests_while_down += 1
             raise ApiUnavailable("no answer")
@@ -112,7 +115,18 @@ async def test_a_lost_right_ends_an_open_watch_and_an_unavailable_api_server_doe
         rights.down = False
         rights.missing.add("b")
         await wait_until(watches, "a")
-        assert kopf.running == {"a"} and "cannot list dedupjobs: forbidden" in watches.list_problems()[0]
+        await poll(lambda: kopf.running == {"a"})
+        assert "forbidden" in watches.list_problems()[0]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_error_that_nobody_expects_is_retried_too() -> None:
+    rights, kopf = Rights(), Kopf()
+    rights.broken = True
+    async with running(rights, kopf, "a") as (watches, _):
+        await poll(lambda: "no JSON" in watches.list_problems()[0])
+        rights.broken = False
+        await wait_until(watches, "a")
 
 
 @pytest.mark.usefixtures("quick")

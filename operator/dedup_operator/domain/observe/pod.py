@@ -32,10 +32,12 @@ ENDED_PHASES = {"Succeeded", "Failed"}
 
 @dataclass(frozen=True)
 class DriverUnreachable:
-    """The driver does not answer on its HTTP port."""
+    """The driver does not answer on its HTTP port, or with something that is no status."""
 
     since: datetime
     message: str
+    answered: bool = False
+    """Something answers, but not with a status: the driver itself, or a proxy in front of it."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,11 @@ def remove_node_counts(message: str) -> str:
     `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {a: b}. preemption: 0/3 nodes are …`
     changes whenever a node comes or goes, and each change would be a write of the status.
     """
-    causes = message.split(" preemption:")[0].strip()
-    causes = re.sub(r"\b\d+/\d+ nodes are available", "No node is available", causes)
-    return re.sub(r"(?<=[:,] )\d+ ", "", re.sub(r"\b\d+ node\(s\)", "nodes", causes))
+    summary, colon, causes = message.split(" preemption:")[0].strip().rstrip(".").partition(": ")
+    summary = re.sub(r"^\d+/\d+ nodes are available", "No node is available", summary)
+    found = (re.sub(r"^\d+ ", "", re.sub(r"^\d+ node\(s\)", "nodes", cause)) for cause in causes.split(", "))
+    # The scheduler sorts the causes by their text, which begins with the number.
+    return f"{summary}{colon}{', '.join(sorted(set(found)))}."
 
 
 def _normalize_waiting_message(message: str) -> str:

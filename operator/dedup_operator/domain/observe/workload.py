@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dedup_api import names
 from dedup_api.spec import DedupJobSpec
-from dedup_operator.domain.annotations import APPLIED_GENERATION, APPLIED_SPEC, GIVEN_UP, ROLLING, GivenUp, parse_given_up
+from dedup_operator.domain.annotations import APPLIED_GENERATION, APPLIED_SPEC, GIVEN_UP, RESTARTED_FOR, ROLLING, GivenUp, parse_given_up
 from dedup_operator.domain.driver_objects import Kind, find_config_map, find_image, find_template
 from dedup_operator.domain.driver_settings import parse_spec
 from dedup_operator.domain.observe.ownership import is_deleting
@@ -46,8 +46,9 @@ class Workload:
     """For a StatefulSet: its controller has seen the present spec. With 0 replicas it then creates no more pods."""
     drifted: bool = False
     """Something other than the operator changed the spec after the operator's last write."""
-    restart_requested: bool = False
-    """`kubectl rollout restart` has changed the pod template. It writes an annotation that the operator never writes."""
+    restart_requested: str = ""
+    """The time at which somebody used `kubectl rollout restart`, which writes it into the pod template. Empty when nobody
+    has, or when the operator has restarted the driver for it."""
     changed_by: str = ""
     """The field manager that changed the object last, apart from the operator and the controllers' status."""
     ended: bool = False
@@ -74,7 +75,7 @@ def observe_workload(raw: Json, runs: Iterable[Json] = ()) -> Workload:
         raw=raw,
         observed_by_controller=raw["kind"] != Kind.STATEFUL_SET or _is_observed_by_controller(raw),
         drifted=_has_drifted(raw, annotations.get(APPLIED_GENERATION)),
-        restart_requested=RESTARTED_AT in (find_template(raw)["metadata"].get("annotations") or {}),
+        restart_requested=_find_restart(raw, annotations),
         changed_by=_find_last_manager(raw),
         ended=is_job and job_has_ended(raw),
         completed=is_job and _has_condition(raw, {"Complete"}),
@@ -104,6 +105,15 @@ def _is_observed_by_controller(raw: Json) -> bool:
 
 def _has_drifted(raw: Json, applied: str | None) -> bool:
     return applied is not None and applied != str(raw["metadata"].get("generation", applied))
+
+
+def find_restarted_at(workload: Json) -> str:
+    return str((find_template(workload).get("metadata", {}).get("annotations") or {}).get(RESTARTED_AT, ""))
+
+
+def _find_restart(raw: Json, annotations: Json) -> str:
+    found = find_restarted_at(raw)
+    return found if found != annotations.get(RESTARTED_FOR) else ""
 
 
 def _find_last_manager(raw: Json) -> str:

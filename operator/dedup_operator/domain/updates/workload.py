@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from dedup_operator.domain.annotations import APPLIED_GENERATION, GIVEN_UP, ROLLING
+from dedup_operator.domain.annotations import APPLIED_GENERATION, GIVEN_UP, RESTARTED_FOR, ROLLING
 from dedup_operator.domain.driver_objects import Kind
 from dedup_operator.domain.manifests import Children
 from dedup_operator.domain.observe.state import ObservedState
-from dedup_operator.domain.observe.workload import Workload
+from dedup_operator.domain.observe.workload import Workload, find_restarted_at
 from dedup_operator.domain.types import Json
 
 CHANGEABLE = {
@@ -27,7 +27,9 @@ def build_started_workload(workload: Workload, wanted: Json) -> Json:
     """
     body = deepcopy(workload.raw)
     kept = {key: value for key, value in body["metadata"].get("annotations", {}).items() if key not in _CLEARED_BY_START}
-    body["metadata"]["annotations"] = {**kept, **wanted["metadata"]["annotations"]}
+    restarted_at = find_restarted_at(workload.raw)
+    handled = {RESTARTED_FOR: restarted_at} if restarted_at else {}
+    body["metadata"]["annotations"] = {**kept, **handled, **wanted["metadata"]["annotations"]}
     fields = CHANGEABLE[workload.kind]
     body["spec"].update(deepcopy({field: value for field, value in wanted["spec"].items() if field in fields}))
     return body
