@@ -54,7 +54,7 @@ def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
         merged["default"] = _drop_nested_defaults(merged["default"], merged["properties"])
     if "items" in merged:
         merged["items"] = _flatten(merged["items"], definitions)
-    return merged
+    return {key: value for key, value in merged.items() if (key, value) != ("properties", {})}  # see _column
 
 
 def _drop_nested_defaults(default: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,10 @@ def _drop_nested_defaults(default: dict[str, Any], properties: dict[str, Any]) -
 
 
 def _column(name: str, path: str, kind: str = "string", description: str = "", *, wide: bool = False) -> dict[str, Any]:
-    column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path, "description": description}
+    """The API server drops empty texts and empty maps, and the chart compares its CRD with the stored one."""
+    column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
+    if description:
+        column["description"] = description
     if wide:
         column["priority"] = 1
     return column

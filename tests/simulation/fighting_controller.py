@@ -20,8 +20,8 @@ class FightingController:
         self.simulation = simulation
         self.replicas = simulation.extra_rng.choice((None, None, 0, 2))
         """What it scales to. None if it changes the pod template."""
-        self._written: set[tuple[str, str]] = set()
-        """By UID and resourceVersion: what it has written."""
+        self._written: set[tuple[str, int]] = set()
+        """UID and generation of what it has written."""
 
     def on_change(self, change: Change) -> None:
         simulation = self.simulation
@@ -40,7 +40,7 @@ class FightingController:
         if changed is None:
             return
         simulation.faults.record(Fault.FIGHTING_CONTROLLER)
-        self._written.add((changed["metadata"]["uid"], changed["metadata"]["resourceVersion"]))
+        self._written.add((changed["metadata"]["uid"], changed["metadata"]["generation"]))
         for user in simulation.users:
             user.changed_workloads.append(changed["metadata"]["uid"])
 
@@ -51,5 +51,5 @@ class FightingController:
             body["spec"]["template"]["metadata"].setdefault("annotations", {})[ANNOTATION] = "true"
 
     def has_written(self, stateful_set: Json) -> bool:
-        """Whether this version of the object is its own."""
-        return (stateful_set["metadata"]["uid"], stateful_set["metadata"]["resourceVersion"]) in self._written
+        """Whether the present spec of the object is its own."""
+        return (stateful_set["metadata"]["uid"], stateful_set["metadata"]["generation"]) in self._written

@@ -236,7 +236,7 @@ def give_up_for_earlier_exit(patch: Patch) -> None:
 
 
 def claim_that_refused_driver_works(patch: Patch) -> None:
-    patch.setattr(diagnose, "_describe_refused_driver", lambda given: WORKS if given.observed.pod is not None else "")
+    patch.setattr(diagnose, "_describe_refused_driver", lambda given, settings: f"{WORKS}." if given.observed.pod is not None else "")
 
 
 def repair_drift_each_time(patch: Patch) -> None:
