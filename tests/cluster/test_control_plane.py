@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cluster.harness import SYSTEM, Cluster, Jobs, wait_until
+from cluster.harness import SYSTEM, Cluster, Jobs, Json, wait_until
 
 pytestmark = pytest.mark.usefixtures("fake_operator")
 
@@ -256,6 +256,7 @@ def test_rollout_restart_restarts_the_driver_once(jobs: Jobs, cluster: Cluster) 
     cluster.kubectl("rollout", "restart", "statefulset/again-driver", "-n", jobs.namespace)
     wait_until(lambda: jobs.is_replaced("again", uid), "the driver restarts", 120, lambda: jobs.describe("again"))
     jobs.wait_reason("again", "Running", "True")
+    assert "kubectl rollout restart" in cluster.kubectl("describe", "dedupjob", "again", "-n", jobs.namespace)
     second, before = jobs.pod_uid("again"), cluster.count_reconciliations()
     wait_until(lambda: cluster.count_reconciliations() >= before + 4, "four more reconciliations", 90)
     assert jobs.pod_uid("again") == second and jobs.get("again")["status"]["checkpoint"]["attempt"] == 2
@@ -279,12 +280,19 @@ def test_a_refused_service_leaves_a_working_job_ready(jobs: Jobs, cluster: Clust
     wait_until(lambda: jobs.find("service", "lonely-driver"), "the operator creates the Service", 60)
 
 
-def test_a_claim_from_a_backup_is_used_with_the_labels_and_the_annotation_of_the_docs(jobs: Jobs, cluster: Cluster) -> None:
+def test_a_claim_from_a_backup_is_used_with_the_labels_and_the_annotations_of_the_docs(jobs: Jobs, cluster: Cluster) -> None:
     """docs/operations.md, "Restore a checkpoint from a snapshot". The storage class here makes no snapshots, so the new
-    volume is empty; what counts is that the operator accepts the claim as the checkpoint of this job."""
+    volume is empty; what counts is that the operator takes the claim for a checkpoint with the keys of this job."""
     jobs.apply("saved", "ok")
     jobs.wait_reason("saved", "Running", "True")
-    annotation = "streamdedup.dev/checkpoint-config"
+
+    def find_annotations() -> Json | None:
+        found: Json = jobs.get_object("pvc", "saved-checkpoint")["metadata"]["annotations"]
+        kept = {key: value for key, value in found.items() if key.startswith("streamdedup.dev/checkpoint-")}
+        return kept if "streamdedup.dev/checkpoint-begun" in kept else None
+
+    annotations = wait_until(find_annotations, "the claim says that keys are stored", 60)
+    assert len(annotations) == 3
     old = jobs.get_object("pvc", "saved-checkpoint")
     jobs.delete("saved")
     jobs.wait_gone("pod", "saved-driver-0")
@@ -293,11 +301,13 @@ def test_a_claim_from_a_backup_is_used_with_the_labels_and_the_annotation_of_the
     restored = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "saved-checkpoint", "labels": labels, "annotations": {annotation: old["metadata"]["annotations"][annotation]}},
+        "metadata": {"name": "saved-checkpoint", "labels": labels, "annotations": annotations},
         "spec": {key: old["spec"][key] for key in ("accessModes", "resources", "storageClassName")},
     }
     cluster.kubectl("create", "-n", jobs.namespace, "-f", "-", document=restored)
     uid = jobs.get_object("pvc", "saved-checkpoint")["metadata"]["uid"]
+    jobs.apply("saved", "ok", key={"fields": ["another"]})
+    jobs.wait_reason("saved", "ChangeBlocked", "False")
     jobs.apply("saved", "ok")
     jobs.wait_reason("saved", "Running", "True")
     assert jobs.get_object("pvc", "saved-checkpoint")["metadata"]["uid"] == uid

@@ -153,6 +153,18 @@ def as_operator(cluster: Cluster, jobs: Jobs, fake_operator: str, tmp_path: Path
     cluster.deploy(fake_operator)
 
 
+def run_of_another_schedule(cluster: Cluster, jobs: Jobs) -> None:
+    """Creates CronJob `backup` and a Job of the same name that belongs to it."""
+    spec = {"suspend": True, "template": {"spec": {**POD, "restartPolicy": "Never"}}}
+    metadata = {"name": "backup", "namespace": jobs.namespace}
+    schedule = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": {"spec": spec}}
+    cluster.kubectl("create", "-f", "-", document={"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": schedule})
+    uid = jobs.get_object("cronjob", "backup")["metadata"]["uid"]
+    owner = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "backup", "uid": uid, "controller": True}
+    run = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**metadata, "ownerReferences": [owner]}, "spec": spec}
+    cluster.kubectl("create", "-f", "-", document=run)
+
+
 def test_the_operators_own_token_changes_only_objects_of_dedup_jobs(jobs: Jobs, cluster: Cluster, as_operator: Callable[..., str]) -> None:
     """The roles would allow all of this: roles cannot name objects that do not exist yet."""
     jobs.apply("kept", "ok")
@@ -163,10 +175,7 @@ def test_the_operators_own_token_changes_only_objects_of_dedup_jobs(jobs: Jobs, 
     cluster.kubectl("create", "-f", "-", document={"apiVersion": "v1", "kind": "ConfigMap", "metadata": foreign, "data": {"a": "1"}})
     cluster.kubectl("create", "-f", "-", document={**make_workload("foreign", jobs.namespace, None), "metadata": foreign})
 
-    cron_job = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "backup", "uid": uid, "controller": True}
-    run = {"metadata": {**foreign, "name": "backup", "ownerReferences": [cron_job]}, "apiVersion": "batch/v1", "kind": "Job"}
-    template = {"spec": {**POD, "restartPolicy": "Never"}}
-    cluster.kubectl("create", "-f", "-", document={**run, "spec": {"suspend": True, "template": template}})
+    run_of_another_schedule(cluster, jobs)
 
     def create(owner: Json | None, **pod: Any) -> str:
         return as_operator("create", "-f", "-", document=make_workload("new", jobs.namespace, owner, **pod))
