@@ -152,3 +152,19 @@ async def test_of_two_replicas_that_take_the_lease_at_the_same_time_one_gets_it(
         patch.setattr(replicas.server, "get", get_stale)
         await two.renew()
     assert one.is_held() and not two.is_held()
+
+
+async def test_a_replica_that_can_never_renew_its_lease_is_not_ready_and_a_standby_is(replicas: Replicas) -> None:
+    one, two = replicas.make("one"), replicas.make("two")
+    replicas.server.away = True
+    await one.renew()
+    (problem,) = one.list_problems()
+    assert "cannot renew the Lease" in problem and "away" in problem
+    replicas.server.away = False
+    await one.renew()
+    await two.renew()
+    assert one.is_held() and not two.is_held()
+    assert one.list_problems() == two.list_problems() == []
+    replicas.server.away = True
+    await one.renew()
+    assert one.list_problems() == [], "one failed renewal is no problem while the Lease is held"
