@@ -24,6 +24,7 @@ VOLATILE_FIELDS = {
     "managedFields",
     "lastTransitionTime",
     "startedAt",
+    "observedAt",
     "finishedAt",
     "nodeName",
     "clusterIP",
