@@ -200,7 +200,8 @@ def test_an_invalid_record_stops_the_job_until_the_user_allows_it(
     assert f"offset 7 of partition 0 of the topic {source} is invalid: TimeMissing, the event time field ts is missing" in ready["message"]
     wait_until(lambda: is_given_up(jobs, "strict"), "the operator gives the job up", 60, lambda: jobs.describe("strict"))
     exits = jobs.get("strict")["status"]["driver"]["lastExits"]
-    assert [(exit["exitCode"], exit["reason"]) for exit in exits] == [(65, "InvalidRecord")]
+    # kubelet restarts a driver at once after its first exit, and a driver that runs is not given up.
+    assert {(exit["exitCode"], exit["reason"]) for exit in exits} == {(65, "InvalidRecord")} and len(exits) <= 2
     assert kafka.read(sink) == [], "no record of the micro-batch is written"
 
     jobs.patch("strict", onInvalid="Drop")
