@@ -67,7 +67,7 @@ WEIGHTS = {
     Action.RESTART_NONCE: 2,
     Action.RETAIN_POLICY: 1,
     Action.DELETE_POLICY: 1,
-    Action.CHANGE_TRIGGER: 7,
+    Action.CHANGE_TRIGGER: 4,
     Action.DELETE_JOB: 1,
     Action.RECREATE_JOB: 2,
     Action.DELETE_CHILD: 2,
