@@ -83,12 +83,12 @@ async def run(settings: Settings) -> None:
             await kube.close()
 
 
-async def run_until_signal(*services: Coroutine[Any, Any, None]) -> None:
+async def run_until_signal(*services: Coroutine[Any, Any, object]) -> None:
     """Runs the services until the process gets SIGTERM or SIGINT. Raises what a service raises."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks = [asyncio.create_task(service) for service in (*services, wait_for(stop))]
+    tasks = [asyncio.create_task(service) for service in (*services, stop.wait())]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -97,10 +97,6 @@ async def run_until_signal(*services: Coroutine[Any, Any, None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def wait_for(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 P = ParamSpec("P")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from dedup_operator.adapters.kube import Kube, Resource
 from dedup_operator.domain.errors import ApiUnavailable, DedupOperatorError
 from dedup_operator.domain.types import Key
+from dedup_operator.handlers import CHILDREN
 
 RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 60.0
@@ -27,15 +28,7 @@ PROBE_SECONDS = 30.0
 STOP_SECONDS = 20.0
 """kopf ends within a few seconds. A thread that does not end does no harm; the process does not wait for it."""
 START_POLL_SECONDS = 0.05
-WATCHED = (
-    Resource.DEDUP_JOBS,
-    Resource.STATEFUL_SETS,
-    Resource.JOBS,
-    Resource.CRON_JOBS,
-    Resource.PODS,
-    Resource.CLAIMS,
-    Resource.CONFIG_MAPS,
-)
+WATCHED = (Resource.DEDUP_JOBS, *(resource for resource in Resource if resource.value[1] in {plural for _, _, plural in CHILDREN}))
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +152,7 @@ class Watch:
             stop.set()  # kopf waits for it in one more thread, and this event loop does not close before that has ended
 
     def _set_problem(self, problem: str) -> None:
-        if bool(problem) != bool(self.problem) or not problem:
+        if bool(problem) != bool(self.problem):
             self.report(self.namespace, not problem)
         self.problem = problem
 

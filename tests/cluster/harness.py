@@ -110,8 +110,11 @@ class Cluster:
 
     def count_reconciliations(self, *, check: bool = True) -> float:
         """Reconciliations of the installed operator since its start. With `check` its metrics must be readable."""
-        path = f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics"
-        return count_reconciliations(self.kubectl("get", "--raw", path, check=check))
+        return count_reconciliations(self.read_operator("/metrics", check=check))
+
+    def read_operator(self, path: str, *, check: bool = True) -> str:
+        """What the installed operator answers on its HTTP port."""
+        return self.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy{path}", check=check)
 
     def create_namespace(self, name: str) -> None:
         """A namespace that enforces the restricted Pod Security Standard."""

@@ -166,10 +166,15 @@ def test_each_problem_has_a_reason_and_ends_when_it_is_solved(jobs: Jobs, cluste
     assert {exit["exitCode"] for exit in exits} == {70}
 
 
-def test_a_pod_that_a_quota_refuses_is_reported(jobs: Jobs, cluster: Cluster) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=quota)
+def forbid(jobs: Jobs, resource: str) -> None:
+    """Creates the quota `none`, which allows no new object of this kind in the namespace."""
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {resource: "0"}}}
+    jobs.cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=quota)
     wait_until(lambda: jobs.get_object("resourcequota", "none").get("status", {}).get("hard"), "the quota is in force")
+
+
+def test_a_pod_that_a_quota_refuses_is_reported(jobs: Jobs, cluster: Cluster) -> None:
+    forbid(jobs, "pods")
     jobs.apply("limited", "ok")
     assert "exceeded quota" in jobs.wait_reason("limited", "PodRejected", "False")["message"]
     cluster.kubectl("delete", "resourcequota", "none", "-n", jobs.namespace)
@@ -265,9 +270,7 @@ def test_rollout_restart_restarts_the_driver_once(jobs: Jobs, cluster: Cluster) 
 def test_a_refused_service_leaves_a_working_job_ready(jobs: Jobs, cluster: Cluster) -> None:
     jobs.apply("lonely", "ok")
     jobs.wait_reason("lonely", "Running", "True")
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"services": "0"}}}
-    cluster.kubectl("apply", "-n", jobs.namespace, "-f", "-", document=quota)
-    wait_until(lambda: jobs.get_object("resourcequota", "none").get("status", {}).get("hard"), "the quota is in force")
+    forbid(jobs, "services")
     cluster.kubectl("delete", "service", "lonely-driver", "-n", jobs.namespace)
 
     def is_reported() -> bool:

@@ -21,11 +21,6 @@ CHART = str(ROOT / "charts" / "dedup-operator")
 SMALL: Json = {"claim": {"size": "1Gi"}}
 
 
-def read_operator(cluster: Cluster, path: str, *, check: bool = True) -> str:
-    """What the operator answers on its HTTP port."""
-    return cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy{path}", check=check)
-
-
 @pytest.fixture
 def second(cluster: Cluster, jobs: Jobs) -> Iterator[Jobs]:
     namespace = f"{jobs.namespace}-b"
@@ -46,9 +41,9 @@ def test_a_namespace_that_goes_away_stops_no_other(jobs: Jobs, second: Jobs, clu
         cluster.kubectl("delete", "rolebinding", "--all", "-n", second.namespace)
         cluster.kubectl("delete", "namespace", second.namespace, "--timeout=120s")
         lost = f'dedup_operator_namespace_watched{{namespace="{second.namespace}"}} 0.0'
-        wait_until(lambda: lost in read_operator(cluster, "/metrics", check=False), "the metric tells", 120)
+        wait_until(lambda: lost in cluster.read_operator("/metrics", check=False), "the metric tells", 120)
         wait_until(lambda: not is_operator_ready(cluster), "the readiness probe tells", 60)
-        assert read_operator(cluster, "/healthz") == "ok\n"
+        assert cluster.read_operator("/healthz") == "ok\n"
         assert f"does not watch namespace {second.namespace}" in cluster.kubectl("logs", f"deploy/{RELEASE}", "-n", SYSTEM)
         jobs.apply("after", "ok")
         jobs.wait_reason("after", "Running", "True")
@@ -75,7 +70,7 @@ def find_operator_pod(cluster: Cluster) -> list[tuple[str, int]]:
     return [(pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in found]
 
 
-def install_second(cluster: Cluster, release: str, jobs: Jobs, image: str, timeout: str, **values: Any) -> subprocess.CompletedProcess[str]:
+def install_second(cluster: Cluster, release: str, jobs: Jobs, timeout: str, **values: Any) -> subprocess.CompletedProcess[str]:
     """Installs the chart once more, for the namespace of `jobs`, with the images of the first release."""
     first = cluster.find_values() or {}
     settings = {"image": first["image"], "job": first["job"], "resyncSeconds": 5, "watchNamespaces": [jobs.namespace], **values}
@@ -88,7 +83,7 @@ def test_two_releases_of_one_name_and_a_release_of_another_name(jobs: Jobs, seco
     cluster.deploy(fake_operator, watchNamespaces=[SYSTEM])
     try:
         for release, each in ((RELEASE, jobs), ("other", second)):
-            done = install_second(cluster, release, each, fake_operator, "120s")
+            done = install_second(cluster, release, each, "120s")
             assert done.returncode == 0, done.stderr
             each.apply("mine", "ok")
             each.wait_reason("mine", "Running", "True")
@@ -102,9 +97,9 @@ def test_two_releases_of_one_name_and_a_release_of_another_name(jobs: Jobs, seco
         cluster.deploy(fake_operator)
 
 
-def test_helm_does_not_call_an_operator_ready_that_can_do_nothing(jobs: Jobs, cluster: Cluster, fake_operator: str) -> None:
+def test_helm_does_not_call_an_operator_ready_that_can_do_nothing(jobs: Jobs, cluster: Cluster) -> None:
     try:
-        done = install_second(cluster, "powerless", jobs, fake_operator, "15s", rbac={"create": False}, crds={"install": False})
+        done = install_second(cluster, "powerless", jobs, "15s", rbac={"create": False}, crds={"install": False})
         assert done.returncode != 0, done.stdout
         log = cluster.kubectl("logs", "deployment/powerless-dedup-operator", "-n", jobs.namespace)
         assert "cannot list dedupjobs" in log and "forbidden" in log

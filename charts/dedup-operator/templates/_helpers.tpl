@@ -39,7 +39,13 @@ default
 {{/* CEL: the operator created the object for a DedupJob. The argument is object or oldObject. The owner of a run of a
 schedule is its CronJob. */}}
 {{- define "dedup-operator.isOwned" -}}
-(has({{ . }}.metadata.ownerReferences) && {{ . }}.metadata.ownerReferences.exists(owner, (owner.kind == 'DedupJob' && owner.apiVersion.startsWith('streamdedup.dev/')) || (request.kind.kind == 'Job' && request.operation == 'DELETE' && owner.kind == 'CronJob' && has({{ . }}.metadata.labels) && 'streamdedup.dev/job' in {{ . }}.metadata.labels))) || (variables.mayOutliveItsJob && has({{ . }}.metadata.labels) && 'streamdedup.dev/job' in {{ . }}.metadata.labels && 'app.kubernetes.io/managed-by' in {{ . }}.metadata.labels && {{ . }}.metadata.labels['app.kubernetes.io/managed-by'] == 'dedup-operator')
+(has({{ . }}.metadata.ownerReferences) && {{ . }}.metadata.ownerReferences.exists(owner,
+(owner.kind == 'DedupJob' && owner.apiVersion.startsWith('streamdedup.dev/'))
+|| (request.kind.kind == 'Job' && request.operation == 'DELETE' && owner.kind == 'CronJob'
+&& has({{ . }}.metadata.labels) && 'streamdedup.dev/job' in {{ . }}.metadata.labels)))
+|| (variables.mayOutliveItsJob && has({{ . }}.metadata.labels) && 'streamdedup.dev/job' in {{ . }}.metadata.labels
+&& 'app.kubernetes.io/managed-by' in {{ . }}.metadata.labels
+&& {{ . }}.metadata.labels['app.kubernetes.io/managed-by'] == 'dedup-operator')
 {{- end -}}
 
 {{/* The name of a pull Secret, which is written as a name or as {name: …}. */}}

@@ -9,8 +9,8 @@ from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_api.status import Condition, ConditionStatus, ConditionType
 from dedup_operator.domain.decision import Keep, Suspend
 from dedup_operator.domain.diagnose import POD_RULES, find_no_commit_since, find_progress_timeout, judge_unreachable_driver
-from dedup_operator.domain.observe.pod import DriverPod, DriverUnreachable
-from dedup_operator.domain.times import parse_time, render_time
+from dedup_operator.domain.observe.pod import DriverUnreachable
+from dedup_operator.domain.times import render_time
 from dedup_operator.domain.verdict import DiagnosisInput, Verdict, build_false, build_problem, build_true, build_unknown
 
 _CHECKPOINT_REASONS = {Reason.CHECKPOINT_LOST, Reason.CHECKPOINT_PENDING, Reason.CHECKPOINT_TAKEN}
@@ -61,8 +61,8 @@ def judge_checkpoint(given: DiagnosisInput, verdict: Verdict) -> Verdict:
         return build_false(verdict.reason, verdict.message)
     if claim is None:
         return build_unknown(Reason.NOT_STARTED, "The claim does not exist yet.")
-    if refusal is not None and refusal.of_owner and claim.owned:
-        return build_problem(Reason.RECLAIM_POLICY_REFUSED, refusal.message)
+    if given.refused_retention is not None:
+        return build_problem(Reason.RECLAIM_POLICY_REFUSED, given.refused_retention.message)
     if claim.phase == "Bound":
         shared = f" {SHARED}" if claim.shared else ""
         refused = f" {refusal.message}" if refusal is not None else ""
@@ -95,7 +95,7 @@ def judge_progress(given: DiagnosisInput, verdict: Verdict) -> Verdict:
     if pod is None or pod.started_at is None or given.running_spec is None:
         return build_unknown(Reason.NOT_STARTED, "No driver runs, so there is no progress.")
     if not isinstance(driver_status, DriverStatus):
-        return _judge_progress_without_answer(given, pod)
+        return _judge_progress_without_answer(given)
     if driver_status.blocked_by is not None:
         return build_false(driver_status.blocked_by.reason, driver_status.blocked_by.message)
     no_commit_since = find_no_commit_since(driver_status, pod.started_at)
@@ -108,12 +108,11 @@ def judge_progress(given: DiagnosisInput, verdict: Verdict) -> Verdict:
     return build_true(Reason.PROGRESS_RECENT, EXPLANATIONS[Reason.PROGRESS_RECENT].meaning)
 
 
-def _judge_progress_without_answer(given: DiagnosisInput, pod: DriverPod) -> Verdict:
+def _judge_progress_without_answer(given: DiagnosisInput) -> Verdict:
     unreachable = judge_unreachable_driver(given)
     if unreachable is not None:
         return build_unknown(unreachable.reason, "The driver does not answer the operator, so its progress is unknown.")
     known = given.find_before(ConditionType.PROGRESS_RECENT)
-    in_this_run = known is not None and pod.started_at is not None and parse_time(known.last_transition_time) >= pod.started_at
-    if known is not None and in_this_run and isinstance(given.observed.driver_status, DriverUnreachable):
+    if known is not None and given.is_of_this_run(known) and isinstance(given.observed.driver_status, DriverUnreachable):
         return Verdict(known.status, known.reason, known.message)  # one slow answer says nothing about the progress
     return build_unknown(Reason.STARTING, "The driver has started and does not answer yet.")

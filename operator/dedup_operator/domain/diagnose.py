@@ -120,10 +120,11 @@ def _describe_refused_driver(given: DiagnosisInput, settings: str) -> str:
 
 
 def diagnose_reclaim_policy(given: DiagnosisInput, verdict: Verdict) -> Verdict:
-    """Nothing is well while whoever deletes the DedupJob would lose the keys that the spec says to retain. A problem of
-    the driver is more urgent. The refused change from Retain to Delete loses nothing, so only CheckpointReady tells."""
-    refusal, claim = given.claim_refusal, given.observed.claim
-    if refusal is None or not refusal.of_owner or claim is None or not claim.owned or verdict.status is ConditionStatus.FALSE:
+    """`verdict`, or a warning in its place: a user who deletes the DedupJob now loses the keys, although the spec says
+    Retain. A problem of the driver is more urgent, so it stays. A refused change from Retain to Delete loses nothing, so
+    only the message of CheckpointReady reports it."""
+    refusal = given.refused_retention
+    if refusal is None or verdict.status is ConditionStatus.FALSE:
         return verdict
     return build_problem(Reason.RECLAIM_POLICY_REFUSED, refusal.message, stalled=True)
 
@@ -273,11 +274,10 @@ def diagnose_unreachable_driver(given: DiagnosisInput) -> Verdict | None:
 def _keep_last_answer(given: DiagnosisInput) -> Verdict | None:
     """The verdict from the driver's last answer in this run, while a later answer is missing. Only a verdict that came
     from an answer has its reason in both conditions."""
-    pod, ready, progress = given.observed.pod, given.ready_before, given.find_before(ConditionType.PROGRESS_RECENT)
-    if pod is None or pod.started_at is None or ready is None or progress is None or ready.reason != progress.reason:
+    ready, progress = given.ready_before, given.find_before(ConditionType.PROGRESS_RECENT)
+    if ready is None or progress is None or ready.reason != progress.reason or not given.is_of_this_run(progress):
         return None
-    in_this_run = parse_time(progress.last_transition_time) >= pod.started_at
-    return Verdict(ready.status, ready.reason, ready.message) if in_this_run else None
+    return Verdict(ready.status, ready.reason, ready.message)
 
 
 def judge_unreachable_driver(given: DiagnosisInput) -> Verdict | None:
@@ -352,11 +352,10 @@ def diagnose_first_batch(given: DiagnosisInput) -> Verdict | None:
 
 def _remain_ready(given: DiagnosisInput) -> Verdict | None:
     """A DedupJob that was ready in this run of the driver remains ready until a rule finds a problem."""
-    ready, pod = given.ready_before, given.observed.pod
-    if ready is None or pod is None or pod.started_at is None or ready.reason != Reason.RUNNING:
+    ready = given.ready_before
+    if ready is None or (ready.status, ready.reason) != (ConditionStatus.TRUE, Reason.RUNNING) or not given.is_of_this_run(ready):
         return None
-    in_this_run = parse_time(ready.last_transition_time) >= pod.started_at
-    return build_true(Reason.RUNNING, ready.message) if in_this_run and ready.status is ConditionStatus.TRUE else None
+    return build_true(Reason.RUNNING, ready.message)
 
 
 POD_RULES: tuple[Callable[[DiagnosisInput], Verdict | None], ...] = (

@@ -11,6 +11,7 @@ from dedup_api.status import Condition, ConditionStatus, ConditionType, DedupJob
 from dedup_operator.domain.decision import Decision
 from dedup_operator.domain.observe.pod import DriverPod
 from dedup_operator.domain.observe.state import ObservedState
+from dedup_operator.domain.times import parse_time
 from dedup_operator.domain.types import MAX_MESSAGE_LENGTH
 
 
@@ -85,6 +86,17 @@ class DiagnosisInput:
     def find_before(self, kind: ConditionType) -> Condition | None:
         """The condition as the operator wrote it last."""
         return next((condition for condition in self.before.conditions if condition.type == kind), None)
+
+    def is_of_this_run(self, condition: Condition) -> bool:
+        """Whether the condition got its status since the container of the driver started."""
+        pod = self.observed.pod
+        return pod is not None and pod.started_at is not None and parse_time(condition.last_transition_time) >= pod.started_at
+
+    @property
+    def refused_retention(self) -> ClaimRefusal | None:
+        """Set while the claim would be deleted together with the DedupJob, although the spec says Retain."""
+        refusal, claim = self.claim_refusal, self.observed.claim
+        return refusal if refusal is not None and refusal.of_owner and claim is not None and claim.owned else None
 
     @property
     def running_spec(self) -> DedupJobSpec | None:

@@ -62,7 +62,7 @@ async def test_a_service_that_fails_ends_the_process_with_its_error() -> None:
 
     with pytest.raises(RuntimeError, match="the dispatcher has a bug"):
         async with asyncio.timeout(20):
-            await run_until_signal(fail(), asyncio.Event().wait())  # type: ignore[arg-type]
+            await run_until_signal(fail(), asyncio.Event().wait())
 
 
 async def test_events_of_other_threads_arrive_in_the_operators_loop_in_their_order() -> None:
