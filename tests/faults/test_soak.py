@@ -26,6 +26,7 @@ def test_every_event_comes_out_once_although_driver_jvm_and_broker_are_killed() 
     assert report.dead_letters.out == report.faulty.total() and set(report.faulty) == set(Fault)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_the_check_finds_the_records_that_at_least_once_repeats() -> None:
     """Drivers without transactions are killed between the write to the output and Spark's commit."""
