@@ -17,7 +17,7 @@ from testbed.shell import TestbedError
 
 MOUNT = Path("/sys/fs/cgroup")
 DAEMONS = "daemons"
-SHARE = 8
+SHARE = 32
 """Processes that the cluster counts as when the machine's processors are divided."""
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids", "hugetlb")
 
