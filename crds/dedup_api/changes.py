@@ -23,27 +23,34 @@ class Change(StrEnum):
     STATE = "state"
     """The stored keys would not fit the edit. The operator blocks the edit if keys are stored, and restarts the driver
     otherwise."""
+    UNTIL_KEYS = "until keys"
+    """The operator restarts the driver for the edit. Once keys are stored, the API server refuses it."""
     FIXED = "fixed"
     """The API server refuses the edit."""
 
 
 CHANGES: dict[str, Change] = {
-    "source.bootstrapServers": Change.STATE,
+    "source.bootstrapServers": Change.RESTART,
     "source.topic": Change.STATE,
     "source.startingOffsets": Change.RESTART,
     "source.maxOffsetsPerTrigger": Change.RESTART,
     "source.onDataLoss": Change.RESTART,
     "source.consumerGroup": Change.RESTART,
     "format": Change.STATE,
+    "framing": Change.RESTART,
     "key.from": Change.STATE,
     "key.fields": Change.STATE,
+    "key.headers": Change.STATE,
     "eventTime.from": Change.STATE,
     "eventTime.field": Change.STATE,
+    "eventTime.header": Change.STATE,
     "eventTime.format": Change.STATE,
+    "eventTime.timeZone": Change.STATE,
     "eventTime.maxFutureSkew": Change.RESTART,
     "watermark": Change.RESTART,
     "onLate": Change.RESTART,
     "onInvalid": Change.RESTART,
+    "onTombstone": Change.RESTART,
     "deadLetter.topic": Change.RESTART,
     "trigger.processingTime": Change.RESTART,
     "trigger.availableNow": Change.RESTART,
@@ -54,13 +61,14 @@ CHANGES: dict[str, Change] = {
     "sink.kafka.ordering": Change.RESTART,
     "sink.kafka.transactionalIdPrefix": Change.STATE,
     "sink.console": Change.STATE,
-    "checkpoint.claim": Change.FIXED,
+    "checkpoint.claim": Change.LIVE,
     "checkpoint.claim.size": Change.LIVE,
     "checkpoint.claim.storageClassName": Change.FIXED,
     "checkpoint.claim.accessMode": Change.FIXED,
-    "checkpoint.existing": Change.FIXED,
-    "checkpoint.existing.claimName": Change.FIXED,
-    "checkpoint.existing.subPath": Change.FIXED,
+    "checkpoint.existing": Change.UNTIL_KEYS,
+    "checkpoint.existing.claimName": Change.UNTIL_KEYS,
+    "checkpoint.existing.subPath": Change.UNTIL_KEYS,
+    "checkpoint.existing.fsGroup": Change.RESTART,
     "checkpoint.reclaimPolicy": Change.LIVE,
     "onIncompatibleChange": Change.LIVE,
     "parallelism": Change.STATE,

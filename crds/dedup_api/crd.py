@@ -10,8 +10,9 @@ from typing import Any
 
 from dedup_api import names
 from dedup_api.model import ApiModel
-from dedup_api.spec import METADATA_RULES, DedupJobSpec
+from dedup_api.spec import OBJECT_RULES, DedupJobSpec
 from dedup_api.status import DedupJobStatus
+from dedup_api.unions import UNION_MEMBERS
 
 _DROPPED = {"title", "$defs", "propertyNames"}
 
@@ -50,6 +51,9 @@ def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
         merged["format"] = "int64"
     if "properties" in merged:
         merged["properties"] = {name: _flatten(child, definitions) for name, child in merged["properties"].items()}
+    for union_member in merged.pop(UNION_MEMBERS, []):
+        _drop_defaults(merged["properties"][union_member])
+        merged.pop("default", None)
     if isinstance(merged.get("default"), dict):
         merged["default"] = _drop_nested_defaults(merged["default"], merged["properties"])
     if "items" in merged:
@@ -57,8 +61,15 @@ def _flatten(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     return {key: value for key, value in merged.items() if (key, value) != ("properties", {})}  # see _column
 
 
+def _drop_defaults(schema: dict[str, Any]) -> None:
+    """See `unions`: the API server stores no default in a union."""
+    schema.pop("default", None)
+    for child in schema.get("properties", {}).values():
+        _drop_defaults(child)
+
+
 def _drop_nested_defaults(default: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-    """Leaves out what the defaults of the properties fill in: the default of a union then names its member only."""
+    """Leaves out what the defaults of the properties fill in."""
     kept: dict[str, Any] = {}
     for name, value in default.items():
         own = properties[name].get("default")
@@ -93,6 +104,8 @@ PRINTER_COLUMNS = [
     _column("Invalid", ".status.progress.invalid", "integer", "Records without a readable payload, key or time so far", wide=True),
     _column("State", ".status.progress.stateRows", "integer", "Stored keys", wide=True),
     _column("Age", ".metadata.creationTimestamp", "date"),
+    # The last one, because it is usually empty, and scripts count columns.
+    _column("Warning", '.status.conditions[?(@.type=="Warning")].reason', description="See docs/reasons.md", wide=True),
 ]
 
 
@@ -112,7 +125,7 @@ def build_crd() -> dict[str, Any]:
             "spec": spec,
             "status": status,
         },
-        **METADATA_RULES,
+        **OBJECT_RULES,
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -41,6 +41,13 @@ class Blocked(ApiModel):
     message: str
 
 
+class DriverWarning(ApiModel):
+    """Something that the user must look at, although the driver works."""
+
+    reason: ReasonText
+    message: str
+
+
 class Measures(ApiModel):
     """Selected metrics, for clusters where nothing scrapes metrics. Sums start at 0 with the process."""
 
@@ -73,6 +80,10 @@ class DriverStatus(ApiModel):
     pending_since: str | None = None
     """Time since which work outside of a batch is due, RFC 3339: the start of the driver, or records that no batch
     reads yet. Absent while no work is due, and while the driver is blocked."""
+    reports_keys_at_end: bool = False
+    """The driver says in its termination message whether keys are stored when it is asked to stop. One of version 0.1.0 does
+    not."""
+    warnings: list[DriverWarning] = Field(default_factory=list, max_length=8)
     progress: Progress = Progress()
     measures: Measures | None = None
 
@@ -84,3 +95,7 @@ class TerminationMessage(ApiModel):
     message: str
     status: DriverStatus | None = None
     """Only of a driver that has processed all records of its run: nobody can ask it on `/status` after it has ended."""
+    checkpoint_has_state: bool | None = None
+    """Whether keys may be stored in the driver's checkpoint. Absent when the driver has not looked."""
+    attempt: int | None = None
+    """The attempt of the driver that says so."""

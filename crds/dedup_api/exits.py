@@ -41,13 +41,17 @@ class ExitMeaning:
 
 
 EXITS: dict[ExitCode, tuple[ExitMeaning, ...]] = {
-    ExitCode.CONFIGURATION: (ExitMeaning(Reason.CONFIGURATION_REFUSED, permanent=True),),
+    ExitCode.CONFIGURATION: (
+        ExitMeaning(Reason.CONFIGURATION_REFUSED, permanent=True),
+        ExitMeaning(Reason.CONSUMER_GROUP_TAKEN, permanent=False),
+    ),
     ExitCode.INVALID_RECORD: (ExitMeaning(Reason.INVALID_RECORD, permanent=True),),
     ExitCode.TOPIC_MISSING: (
         ExitMeaning(Reason.SOURCE_TOPIC_MISSING, permanent=False),
         ExitMeaning(Reason.SINK_TOPIC_MISSING, permanent=False),
         ExitMeaning(Reason.DEAD_LETTER_TOPIC_MISSING, permanent=False),
         ExitMeaning(Reason.SOURCE_TOPIC_REPLACED, permanent=True),
+        ExitMeaning(Reason.SOURCE_CLUSTER_CHANGED, permanent=True),
     ),
     ExitCode.SOURCE_DATA_LOST: (ExitMeaning(Reason.SOURCE_DATA_LOST, permanent=True),),
     ExitCode.SINK_REFUSED: (ExitMeaning(Reason.SINK_REFUSED, permanent=False),),

@@ -12,9 +12,24 @@ from pydantic import StringConstraints
 from dedup_api.durations import DURATION_HELP, DURATION_PATTERN
 from dedup_api.model import rules
 
-_PART = r"""[^.\\s`"\'\\[\\]]+"""
-PATH_PATTERN = f"^{_PART}([.]{_PART})*$"
-"""Path of a field in the payload. Backslashes are doubled, because the pattern is part of a CEL string."""
+_BARE = r"""[^.\\s`"\'\\[\\]\\\\]+"""
+_QUOTED = r"""\\[(\'[^\'\\x00-\\x1f]+\'|"[^"\\x00-\\x1f]+")\\]"""
+_INDEX = r"\\[(0|[1-9][0-9]{0,3})\\]"
+PATH_PATTERN = f"^({_BARE}|{_QUOTED})([.]{_BARE}|{_QUOTED}|{_INDEX})*$"
+"""Path of a field in the payload, see `paths.py`. Backslashes are doubled, because the pattern is part of a CEL
+string."""
+PATH_HELP = (
+    "a path such as eventId, order.id, items[0].id (a position in an array is a number from 0), or ['name'] for a name with a "
+    "dot, a space or a bracket: remove empty parts and spaces; the value itself must be an object, not an array"
+)
+NO_ESCAPE = "({0}.contains('[') || !{0}.contains('\\\\'))"
+"""CEL: `{0}` has no backslash, except inside of brackets."""
+
+
+def build_escape_message(field: str) -> str:
+    return f"{field} has a backslash, which does not escape a dot: write ['event.id'] for a field whose name is event.id"
+
+
 _HOST = r"([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?[.]?|\\[[0-9a-fA-F:]+\\])"
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 BROKERS_PATTERN = f"^{_HOST}:{_PORT}(,{_HOST}:{_PORT})*$"

@@ -39,11 +39,13 @@ class Reason(StrEnum):
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     SOURCE_TOPIC_MISSING = "SourceTopicMissing"
     SOURCE_TOPIC_REPLACED = "SourceTopicReplaced"
+    SOURCE_CLUSTER_CHANGED = "SourceClusterChanged"
     SOURCE_DATA_LOST = "SourceDataLost"
     SINK_TOPIC_MISSING = "SinkTopicMissing"
     DEAD_LETTER_TOPIC_MISSING = "DeadLetterTopicMissing"
     SINK_REFUSED = "SinkRefused"
     SINK_PROGRESS_LOST = "SinkProgressLost"
+    CONSUMER_GROUP_TAKEN = "ConsumerGroupTaken"
     AUTHORIZATION_FAILED = "AuthorizationFailed"
     # Ready is False because of a record.
     INVALID_RECORD = "InvalidRecord"
@@ -57,6 +59,9 @@ class Reason(StrEnum):
     CHECKPOINT_LOCKED = "CheckpointLocked"
     FENCED = "Fenced"
     GRACE_PERIOD_EXCEEDED = "GracePeriodExceeded"
+    # In the condition Warning, beside any Ready.
+    EVENT_TIMES_IMPLAUSIBLE = "EventTimesImplausible"
+    KAFKA_TIMESTAMPS_IMPLAUSIBLE = "KafkaTimestampsImplausible"
     # Only in events.
     WORKLOAD_CHANGED = "WorkloadChanged"
     RESTART_IGNORED = "RestartIgnored"
@@ -188,7 +193,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.SOURCE_TOPIC_MISSING: Explanation(
         "The topic that spec.source.topic names does not exist.",
-        "Create the topic, or correct spec.source.topic. The driver retries automatically.",
+        "If you have just edited spec.source.bootstrapServers, check the address first. Otherwise create the topic, or correct "
+        "spec.source.topic. The driver retries automatically.",
     ),
     Reason.SINK_TOPIC_MISSING: Explanation(
         "The topic that spec.sink.kafka.topic names does not exist.",
@@ -203,15 +209,23 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "record's partition and offset and what is wrong with the record; docs/records.md explains each fault. With "
         "delivery ExactlyOnce nothing of the batch was written.",
         "Read the record. If most records of this topic are like it, correct spec.format, spec.key or spec.eventTime; "
-        "if keys are stored already, do so in a new DedupJob. If the record is an exception, set spec.onInvalid to "
-        "DeadLetter, which writes such records to spec.deadLetter.topic, or to Drop, which only counts them. If the "
-        "record was deleted in the meantime, increase spec.restartNonce.",
+        "if keys are stored already, do so in a new DedupJob (docs/operations.md, Replace a job). If the record is an "
+        "exception, set spec.onInvalid to DeadLetter, which writes such records to spec.deadLetter.topic, or to Drop, which "
+        "only counts them. If the record was deleted in the meantime, increase spec.restartNonce.",
     ),
     Reason.SOURCE_TOPIC_REPLACED: Explanation(
         "The topic that spec.source.topic names was deleted and recreated. The offsets in the checkpoint belong to the old topic.",
         "If the records that the job had not read from the old topic may be skipped, set spec.source.onDataLoss to "
         "Continue: the job then continues at the beginning of the new topic and keeps its stored keys. Otherwise "
         "restore the old topic and increase spec.restartNonce.",
+    ),
+    Reason.SOURCE_CLUSTER_CHANGED: Explanation(
+        "The brokers of spec.source.bootstrapServers do not hold the topic from which the job has read: they belong to "
+        "another Kafka cluster. Or the brokers give no ids, so the driver cannot be sure that it is the same cluster. The offsets in "
+        "the checkpoint mean nothing in another cluster. The driver has read and written nothing.",
+        "Set spec.source.bootstrapServers to brokers of the previous cluster. If the address is right and led to another cluster "
+        "for a while, increase spec.restartNonce. To read from the other cluster, create a new "
+        "DedupJob under another name: docs/operations.md, Replace a job.",
     ),
     Reason.SOURCE_DATA_LOST: Explanation(
         "The source topic no longer holds records that the job has not read: the topic's retention, or a deletion of "
@@ -233,6 +247,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "without the marker, because it could lose records or write them twice. To accept duplicates of what the "
         "output has beyond the checkpoint, set spec.sink.kafka.delivery to AtLeastOnce, wait for a committed batch, "
         "and set the field back.",
+    ),
+    Reason.CONSUMER_GROUP_TAKEN: Explanation(
+        "The consumer group that spec.source.consumerGroup names belongs to another application: it has members, or offsets on "
+        "the source topic that this job has not written. The driver copies its position to the group, which would move that "
+        "application to another place. It has read and written nothing.",
+        "Choose another spec.source.consumerGroup, or remove the field. To take the group over, stop the other application and "
+        "run `kafka-consumer-groups.sh --bootstrap-server <brokers> --delete-offsets --group <group> --topic <topic>`. The "
+        "driver retries automatically.",
     ),
     Reason.AUTHORIZATION_FAILED: Explanation(
         "The brokers deny access to the driver: its credentials are wrong, or it lacks a right on a topic, a consumer "
@@ -262,8 +284,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.CHECKPOINT_NOT_WRITABLE: Explanation(
         "The driver cannot write to the checkpoint's volume: the volume is full or read-only, or the driver's user "
         "(10001) may not write to it.",
-        "If the volume is full, increase spec.checkpoint.claim.size. Otherwise correct the permissions or the mount "
-        "of the volume. kubelet restarts the driver automatically.",
+        "If the volume is full, increase spec.checkpoint.claim.size, or enlarge your own claim. With "
+        "spec.checkpoint.existing.fsGroup: Leave, create the folder and give it to user 10001. Otherwise correct the permissions "
+        "or the mount of the volume. kubelet restarts the driver automatically.",
     ),
     Reason.CHECKPOINT_DAMAGED: Explanation(
         "A file of the checkpoint is missing, empty or truncated, and the driver cannot rebuild its content from the other files.",
@@ -290,6 +313,21 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "With AtLeastOnce a part of the batch may be written twice.",
         "Lower spec.source.maxOffsetsPerTrigger, or increase spec.driver.resources.limits.cpu, so that a batch ends "
         "within the grace period.",
+    ),
+    Reason.EVENT_TIMES_IMPLAUSIBLE: Explanation(
+        "At least half of the event times of the last hundred records are in the first weeks of 1970, or would be times only in "
+        "another unit than spec.eventTime.format says. A wrong unit makes the watermark wrong: seconds that are read as "
+        "milliseconds turn 10 minutes into 7 days, so the driver removes events although they are not duplicates, and its state "
+        "grows.",
+        "Compare a record with spec.eventTime.format: EpochSeconds has 10 digits today, EpochMillis 13, EpochMicros 16 and "
+        "EpochNanos 19. If the times are right, no action is needed. Otherwise suspend the job. If status.checkpoint.keysStored "
+        "is not true, correct the field. If it is true, create a new DedupJob: docs/operations.md, Replace a job.",
+    ),
+    Reason.KAFKA_TIMESTAMPS_IMPLAUSIBLE: Explanation(
+        "The Kafka timestamps of at least half of the last hundred records are before the year 2000 or after 3000. With an event "
+        "time from the record, the driver ignores such Kafka timestamps. With spec.eventTime.from: KafkaTimestamp they are the event "
+        "times. Kafka's own retention and tools misread them in any case.",
+        "Correct the producer: a Kafka timestamp is a number of milliseconds. A producer that sets none gets the present time.",
     ),
     Reason.WORKLOAD_CHANGED: Explanation(
         "Something changes the StatefulSet or CronJob of the driver again after the operator has restored it, for example "

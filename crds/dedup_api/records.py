@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from dedup_api.field_rules import PATH_PATTERN, Topic, duration_rules, topic_rules
+from dedup_api.field_rules import NO_ESCAPE, PATH_HELP, PATH_PATTERN, Topic, build_escape_message, duration_rules, topic_rules
 from dedup_api.model import ApiModel, rules
 
 
@@ -16,8 +16,18 @@ class Format(StrEnum):
     RAW = "Raw"
 
 
+class Framing(StrEnum):
+    NONE = "None"
+    SCHEMA_REGISTRY = "SchemaRegistry"
+
+
+HeaderName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+"""Any text: Kafka does not restrict the names of headers."""
+
+
 class KeyFrom(StrEnum):
     FIELDS = "Fields"
+    HEADER = "Header"
     KAFKA_KEY = "KafkaKey"
     VALUE_HASH = "ValueHash"
 
@@ -30,7 +40,15 @@ class Key(ApiModel):
             (
                 "self.from != 'Fields' || has(self.fields)",
                 "spec.key.fields is missing: name the fields of the payload that identify an event, or set "
-                "spec.key.from to KafkaKey or ValueHash",
+                "spec.key.from to Header, KafkaKey or ValueHash",
+            ),
+            (
+                "self.from != 'Header' || has(self.headers)",
+                "spec.key.headers is missing: name the headers of the record that identify an event, or change spec.key.from",
+            ),
+            (
+                "self.from in ['Fields', 'Header'] || !has(self.headers)",
+                "spec.key.headers is only for spec.key.from: Fields or Header. Remove spec.key.headers, or change spec.key.from",
             ),
             (
                 "self.from == 'Fields' || !has(self.fields)",
@@ -42,30 +60,46 @@ class Key(ApiModel):
     taken_from: KeyFrom = Field(
         KeyFrom.FIELDS,
         alias="from",
-        description="Where the key comes from. Fields (default): from spec.key.fields of the payload. KafkaKey: from "
+        description="Where the key comes from. Fields (default): from spec.key.fields of the payload, and from "
+        "spec.key.headers if there are any. Header: from spec.key.headers alone. KafkaKey: from "
         "the Kafka key of the record, byte for byte; a tombstone (a record without a value) and a record "
-        "with a value are different events. ValueHash: from the whole value of the record, byte for byte.",
+        "with a value are different events. ValueHash: from the whole value of the record, byte for byte. Copies whose "
+        "Kafka key or value differ in a single byte are then different events, and different events with one Kafka key are "
+        "copies.",
     )
     fields: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] | None = Field(
         None,
         min_length=1,
         max_length=16,
-        description="Paths of fields in the payload; dots separate the levels (a.b.c). All fields together, in this "
-        "order, are one key. Two records are the same event if all these fields are equal, including their "
-        "types and digits. 1 to 16 paths; required with from: Fields, not allowed otherwise.",
+        description="Paths of fields in the payload: a.b.c, items[0].id for the element of an array, ['event.id'] for a name with a "
+        "dot (in YAML with double quotes around it). All fields together, in this order, are one key. Two records are the same "
+        "event if all these fields are equal, including their types and digits. 1 to 16 paths; required with from: Fields, not "
+        "allowed otherwise.",
         json_schema_extra={
             "x-kubernetes-list-type": "atomic",
             **rules(
                 ("self.all(path, self.exists_one(other, other == path))", "spec.key.fields names a field twice: list each field once"),
                 (
-                    "self.all(path, self.all(other, !other.startsWith(path + '.')))",
+                    "self.all(path, self.all(other, !other.startsWith(path + '.') && !other.startsWith(path + '[')))",
                     "spec.key.fields names a field and a part of it, but a field cannot be a value and an object at "
                     "once: remove one of the two",
                 ),
-                (
-                    f"self.all(path, path.matches('{PATH_PATTERN}'))",
-                    "spec.key.fields must hold paths such as eventId or order.id: remove empty parts, spaces, quotes and brackets",
-                ),
+                (f"self.all(path, {NO_ESCAPE.format('path')})", build_escape_message("spec.key.fields")),
+                (f"self.all(path, path.matches('{PATH_PATTERN}'))", f"each of spec.key.fields must be {PATH_HELP}"),
+            ),
+        },
+    )
+    headers: list[HeaderName] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="Names of Kafka headers whose values identify an event, byte for byte, after spec.key.fields. If a record "
+        "has a header several times, the last one counts. 1 to 16 names; required with from: Header, allowed with from: "
+        "Fields. Absent by default.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **rules(
+                ("self.all(name, self.exists_one(other, other == name))", "spec.key.headers names a header twice: list each header once"),
             ),
         },
     )
@@ -73,8 +107,12 @@ class Key(ApiModel):
 
 class EventTimeFrom(StrEnum):
     FIELD = "Field"
+    HEADER = "Header"
     KAFKA_TIMESTAMP = "KafkaTimestamp"
     ARRIVAL = "Arrival"
+
+
+EPOCH_FORMATS = ("EpochSeconds", "EpochMillis", "EpochMicros", "EpochNanos")
 
 
 class EventTime(ApiModel):
@@ -85,7 +123,17 @@ class EventTime(ApiModel):
             (
                 "self.from != 'Field' || has(self.field)",
                 "spec.eventTime.field is missing: name the field of the payload that holds the time, or set "
-                "spec.eventTime.from to KafkaTimestamp or Arrival",
+                "spec.eventTime.from to Header, KafkaTimestamp or Arrival",
+            ),
+            (
+                "(self.from == 'Header') == has(self.header)",
+                "spec.eventTime.header is required with spec.eventTime.from: Header, and not allowed otherwise: set or remove it, "
+                "or change spec.eventTime.from",
+            ),
+            (
+                f"!has(self.timeZone) || (self.from in ['Field', 'Header'] && !(self.format in {list(EPOCH_FORMATS)}))",
+                "spec.eventTime.timeZone is only for times that are written as text, in spec.eventTime.field or header: remove "
+                "spec.eventTime.timeZone",
             ),
             (
                 "self.from == 'Field' || !has(self.field)",
@@ -99,31 +147,46 @@ class EventTime(ApiModel):
         EventTimeFrom.FIELD,
         alias="from",
         description="Where the event time comes from. Field (default): from spec.eventTime.field of the payload. "
+        "Header: from the Kafka header spec.eventTime.header. "
         "KafkaTimestamp: from the Kafka timestamp of the record. Arrival: the time at which the driver "
         "reads the record; no record is ever late, but if the driver is down for longer than "
         "spec.watermark, a copy from before and a copy from after that time are both written.",
     )
     field: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
         None,
-        description="Path of the field in the payload that holds the event time; dots separate the levels. Required "
+        description="Path of the field in the payload that holds the event time, written like spec.key.fields. Required "
         "with from: Field, not allowed otherwise.",
         json_schema_extra=rules(
-            (
-                f"self.matches('{PATH_PATTERN}')",
-                "spec.eventTime.field must be a path such as timestamp or meta.time: remove empty parts, spaces, quotes and brackets",
-            )
+            (NO_ESCAPE.format("self"), build_escape_message("spec.eventTime.field")),
+            (f"self.matches('{PATH_PATTERN}')", f"spec.eventTime.field must be {PATH_HELP}"),
         ),
+    )
+    header: HeaderName | None = Field(
+        None,
+        description="Name of the Kafka header that holds the event time, as text in UTF-8. If a record has the header several "
+        "times, the last one counts. Required with from: Header, not allowed otherwise.",
     )
     format: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         "Iso8601",
-        description="How the event time is written: Iso8601 (default; a time without an offset is read as UTC), "
-        "EpochMillis, EpochSeconds, or a Spark datetime pattern such as yyyy-MM-dd HH:mm:ss, which is read "
-        "as UTC.",
+        description="How the event time is written: Iso8601 (default), EpochSeconds, EpochMillis, EpochMicros, EpochNanos, or a "
+        "Spark datetime pattern such as yyyy-MM-dd HH:mm:ss. A time without an offset is read in "
+        "spec.eventTime.timeZone.",
         json_schema_extra=rules(
             (
-                "self in ['Iso8601', 'EpochMillis', 'EpochSeconds'] || self.contains('yy') || self.contains('uu')",
-                "spec.eventTime.format must be Iso8601, EpochMillis, EpochSeconds or a Spark datetime pattern with a "
-                "year, such as yyyy-MM-dd HH:mm:ss",
+                f"self in {['Iso8601', *EPOCH_FORMATS]} || self.contains('yy') || self.contains('uu')",
+                "spec.eventTime.format must be Iso8601, EpochSeconds, EpochMillis, EpochMicros, EpochNanos or a Spark "
+                "datetime pattern with a year, such as yyyy-MM-dd HH:mm:ss",
+            )
+        ),
+    )
+    time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        None,
+        description="Time zone of event times that are written without an offset: a name of the IANA time zone database, such "
+        "as Europe/Berlin. In the hour that occurs twice when summer time ends, a time counts as the earlier one. UTC when absent.",
+        json_schema_extra=rules(
+            (
+                "self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$')",
+                "spec.eventTime.timeZone must be a name of the IANA time zone database, such as Europe/Berlin or UTC",
             )
         ),
     )
@@ -148,13 +211,20 @@ class OnInvalid(StrEnum):
     DEAD_LETTER = "DeadLetter"
 
 
+class OnTombstone(StrEnum):
+    FAIL = "Fail"
+    DROP = "Drop"
+    DEAD_LETTER = "DeadLetter"
+    PASS = "Pass"
+
+
 class DeadLetter(ApiModel):
     """Where the driver writes records that cannot be deduplicated."""
 
     topic: Topic = Field(
         description="Topic for dead letters, on the brokers of the sink. The topic must exist. The driver writes key, "
         "value, headers and (with ExactlyOnce) timestamp unchanged, and adds headers that begin with "
-        "dedup-: reason, detail, source-topic, source-partition, source-offset, event-time, watermark. "
-        "Required.",
+        "dedup-: reason, detail, source-topic, source-partition, source-offset, event-time, watermark. A header of the record "
+        "that has one of these names already gets original- before its name. Required.",
         json_schema_extra=topic_rules("spec.deadLetter.topic"),
     )

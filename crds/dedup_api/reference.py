@@ -73,9 +73,15 @@ _EDITS = """The column "an edit" says what an edit of the field does to a runnin
 * **state**: the stored keys would not fit the new setting. If keys are stored, the driver continues with the old
   settings, and the condition Ready has the reason [ChangeBlocked](reasons.md#changeblocked) until you revert the edit.
   If no keys are stored, the operator restarts the driver.
-* **fixed**: the API server refuses the edit.
+* **until keys**: the operator restarts the driver with the new setting. Once keys are stored
+  (status.checkpoint.keysStored), the API server refuses the edit.
+* **fixed**: the API server refuses the edit, once the operator has created the claim.
 
 An invalid edit never stops a running driver. Neither does an upgrade of the operator, of the chart, or of a default.
+
+A duration is hours, minutes and seconds in this order, such as `24h`, `10m` or `1h30m`, without days and without fractions.
+The API server cannot check time zones, datetime patterns and names of claims: look at `kubectl get dedupjob` after an
+edit of these.
 """
 
 
@@ -126,6 +132,9 @@ name:
 `Emit` or `DeadLetter` |
 | invalid | it has no readable payload, key or event time | follows `spec.onInvalid`: `Fail`, `Drop` or `DeadLetter` |
 
+A tombstone (a record without a value) follows `spec.onTombstone` if that is set: with `Pass` it is unique, otherwise it
+is invalid.
+
 With `Fail` the driver writes nothing of the batch, and the job stops with [InvalidRecord](reasons.md#invalidrecord),
 which names the record. With `delivery: AtLeastOnce` the driver has already written the other records of the batch, and
 writes them again when it repeats the batch. Logs, conditions and headers never contain any part of a record's payload.
@@ -135,7 +144,9 @@ writes them again when it repeats the batch. Logs, conditions and headers never 
 The driver writes a dead letter to `spec.deadLetter.topic`. With `delivery: ExactlyOnce` it does so in the Kafka
 transaction of the batch in which it read the record, so a consumer with `isolation.level=read_committed` sees the dead
 letter exactly once, even if the driver or a broker is killed. Key, value, headers and (with `ExactlyOnce`) timestamp
-are those of the record. The driver adds these headers after the record's own headers, as text in UTF-8:
+are those of the record. The driver adds these headers after the record's own headers, as text in UTF-8. If the record
+already has a header with one of these names, that header gets `original-` before its name, so that nobody takes it
+for one of the driver's:
 
 | header | value |
 |---|---|

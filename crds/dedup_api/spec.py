@@ -8,16 +8,17 @@ express stands here and nowhere else.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from dedup_api.checkpoint import Checkpoint, Claim
+from dedup_api.checkpoint import CHECKPOINT_EDITS, Checkpoint, Claim
 from dedup_api.driver import Driver
 from dedup_api.field_rules import BROKERS_PATTERN, CRON_PATTERN, Topic, duration_rules, topic_rules
 from dedup_api.model import ApiModel, rules
 from dedup_api.names import MAX_NAME_LENGTH
-from dedup_api.records import DeadLetter, EventTime, Format, Key, OnInvalid, OnLate
+from dedup_api.records import DeadLetter, EventTime, Format, Framing, Key, OnInvalid, OnLate, OnTombstone
+from dedup_api.topics import build_topic_rules
 from dedup_api.unions import UnionModel
 
 DEFAULT_MAX_OFFSETS_PER_TRIGGER = 200_000
@@ -25,6 +26,9 @@ DEFAULT_MAX_OFFSETS_PER_TRIGGER = 200_000
 
 MAX_PARALLELISM = 64
 """State partitions. Each one is a task and a set of files in every batch; more do not make a driver faster."""
+
+
+DEFAULT_PROCESSING_TIME = "5s"
 
 
 class StartingOffsets(StrEnum):
@@ -75,7 +79,8 @@ class Source(ApiModel):
     consumer_group: Annotated[str, StringConstraints(min_length=1, max_length=249)] | None = Field(
         None,
         description="Consumer group to which the driver copies its position after each batch, so that lag tools see "
-        "it. The driver does not read it back. dedup.<namespace>.<name> when absent.",
+        "it. The driver does not read it back. Before its checkpoint uses a group for the first time, the driver refuses a group "
+        "with members, or with offsets on the topic that are not its own. dedup.<namespace>.<name> when absent.",
         json_schema_extra=rules(
             (
                 "self.matches('^[a-zA-Z0-9._-]+$')",
@@ -90,37 +95,41 @@ class AvailableNow(ApiModel):
 
     schedule: Annotated[str, StringConstraints(max_length=64)] | None = Field(
         None,
-        description="When runs start: five fields as in crontab (minute, hour, day of month, month, day of week), in "
-        "UTC. A run that is due while another run is active is skipped. When absent, the driver runs once, "
-        "and again whenever spec.restartNonce or a setting of the driver changes.",
+        description="When runs start: five fields as in crontab (minute, hour, day of month, month, day of week 0-6), or one of "
+        "@hourly, @daily, @weekly, @monthly and @yearly, in UTC. For 03:00 in Berlin write 1 or 2. A run that is due while another "
+        "run is active is skipped. When absent, the driver runs once, and again whenever spec.restartNonce or a setting of the "
+        "driver changes.",
         json_schema_extra=rules(
             (
                 f"self.matches('{CRON_PATTERN}')",
-                "spec.trigger.availableNow.schedule must have five fields as in crontab, such as */10 * * * *, or be "
-                "one of @hourly, @daily, @weekly, @monthly and @yearly",
+                "spec.trigger.availableNow.schedule must have five fields as in crontab (minute 0-59, hour 0-23, day 1-31, month 1-12, "
+                "day of week 0-6, without ranges of names such as mon-fri), such as */10 * * * *, or be one of @hourly, @daily, "
+                "@weekly, @monthly and @yearly",
             )
         ),
     )
 
 
 class Trigger(UnionModel):
-    """When the driver runs a micro-batch. Exactly one member."""
+    """When the driver runs a micro-batch. At most one member."""
 
     union_path = "spec.trigger"
-    union_help = "; to replace a member, set it to null in the same edit, even when it is only there by default"
+    union_required = False
+    union_default: ClassVar = {"processingTime": DEFAULT_PROCESSING_TIME}
+    union_stored_defaults: ClassVar = {"processing_time": DEFAULT_PROCESSING_TIME}
 
     processing_time: Annotated[str, StringConstraints(max_length=32)] | None = Field(
         None,
         description="The driver runs all the time. This is the time from the start of one micro-batch to the start of "
-        "the next; with 0s the next one starts as soon as the last one has ended. Duration; 5s when "
-        "spec.trigger is absent.",
+        "the next; with 0s the next one starts as soon as the last one has ended. Duration; "
+        f"{DEFAULT_PROCESSING_TIME} when spec.trigger has no member.",
         json_schema_extra=duration_rules("spec.trigger.processingTime", zero_allowed=True),
     )
     available_now: AvailableNow | None = Field(
         None,
         description="The driver processes the records that the topic holds when the driver starts, in micro-batches of "
-        "at most spec.source.maxOffsetsPerTrigger records, and then ends. Write {} for one run. Absent by "
-        "default.",
+        "at most spec.source.maxOffsetsPerTrigger records, and then ends. Write availableNow: {} for one run: the "
+        "braces are needed. Absent by default.",
     )
 
 
@@ -192,47 +201,37 @@ class DedupJobSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            (
-                "!has(self.sink.kafka) || self.sink.kafka.topic != self.source.topic",
-                "spec.sink.kafka.topic must differ from spec.source.topic, because the job would read its own output: choose another topic",
-            ),
-            (
-                "!has(self.sink.kafka) || !has(self.sink.kafka.transactionalIdPrefix) || "
-                "(self.sink.kafka.transactionalIdPrefix + '-progress' != self.source.topic && "
-                "self.sink.kafka.transactionalIdPrefix + '-progress' != self.sink.kafka.topic)",
-                "spec.sink.kafka.transactionalIdPrefix gives the progress topic <prefix>-progress the name of "
-                "spec.source.topic or spec.sink.kafka.topic: choose another prefix",
-            ),
+            *build_topic_rules(),
             (
                 "!has(self.key.fields) || !has(self.eventTime.field) || self.key.fields.all(path, "
-                "!path.startsWith(self.eventTime.field + '.') && !self.eventTime.field.startsWith(path + '.'))",
+                "!path.startsWith(self.eventTime.field + '.') && !path.startsWith(self.eventTime.field + '[') && "
+                "!self.eventTime.field.startsWith(path + '.') && !self.eventTime.field.startsWith(path + '['))",
                 "spec.eventTime.field is a part of one of spec.key.fields or contains one (as a contains a.b), but a "
                 "field cannot be a value and an object at once: choose another field",
             ),
             (
                 "self.format != 'Raw' || self.key.from != 'Fields'",
-                "spec.format is Raw, so the payload has no fields: set spec.key.from to KafkaKey or ValueHash, or set spec.format to Json",
+                "spec.format is Raw, so the payload has no fields: set spec.key.from to Header, KafkaKey or ValueHash, or "
+                "set spec.format to Json",
             ),
             (
                 "self.format != 'Raw' || self.eventTime.from != 'Field'",
-                "spec.format is Raw, so the payload has no fields: set spec.eventTime.from to KafkaTimestamp or "
+                "spec.format is Raw, so the payload has no fields: set spec.eventTime.from to Header, KafkaTimestamp or "
                 "Arrival, or set spec.format to Json",
             ),
             (
-                "(self.onLate != 'DeadLetter' && self.onInvalid != 'DeadLetter') || has(self.deadLetter)",
-                "spec.deadLetter.topic is missing, but spec.onLate or spec.onInvalid is DeadLetter: name the topic",
+                "self.format != 'Raw' || !has(self.framing) || self.framing == 'None'",
+                "spec.framing is for spec.format: Json; with Raw the driver does not look into the value: remove spec.framing",
+            ),
+            (
+                "(self.onLate != 'DeadLetter' && self.onInvalid != 'DeadLetter' && "
+                "(!has(self.onTombstone) || self.onTombstone != 'DeadLetter')) || has(self.deadLetter)",
+                "spec.deadLetter.topic is missing, but spec.onLate, spec.onInvalid or spec.onTombstone is DeadLetter: name the topic",
             ),
             (
                 "!has(self.deadLetter) || has(self.sink.kafka)",
                 "spec.deadLetter needs a Kafka sink, because its topic is on the brokers of the sink: set "
                 "spec.sink.kafka, or remove spec.deadLetter",
-            ),
-            (
-                "!has(self.deadLetter) || !has(self.sink.kafka) || !(self.deadLetter.topic in [self.source.topic, "
-                "self.sink.kafka.topic]) && (!has(self.sink.kafka.transactionalIdPrefix) || "
-                "self.sink.kafka.transactionalIdPrefix + '-progress' != self.deadLetter.topic)",
-                "spec.deadLetter.topic must differ from spec.source.topic, spec.sink.kafka.topic and the progress "
-                "topic: choose another topic",
             ),
         )
     )
@@ -243,6 +242,12 @@ class DedupJobSpec(ApiModel):
         description="How the value of a record is written. Json (default): one JSON object; a record with another "
         "value is invalid. Raw: the driver does not parse the value, so neither the key nor the event time "
         "can be a field of it.",
+    )
+    framing: Framing | None = Field(
+        None,
+        description="What stands before the JSON in the value. None: nothing. SchemaRegistry: a zero byte and the four bytes "
+        "of a schema's id, as the serializers of a schema registry write them; the driver skips them to read the record, writes "
+        "them unchanged, and also reads values without them. None when absent.",
     )
     key: Key = Field(description="What identifies an event: two records with the same key are copies of one event. Required.")
     event_time: EventTime = Field(description="When an event happened. The driver compares event times with the watermark. Required.")
@@ -265,13 +270,22 @@ class DedupJobSpec(ApiModel):
         "always counts the record. Fail (default) stops the job and names the record; Drop does not write "
         "it; DeadLetter writes it to spec.deadLetter.topic.",
     )
+    on_tombstone: OnTombstone | None = Field(
+        None,
+        description="What the driver does with a record that has no value (a tombstone, which deletes its Kafka key in a "
+        "compacted topic). Fail, Drop and DeadLetter: the same as for spec.onInvalid. Pass writes it to the sink; it counts as "
+        "unique, is never late and never a copy (so copies of it are written too), is timed by its Kafka timestamp, and (with "
+        "spec.sink.kafka.ordering: PerKey) keeps its place among the records of its Kafka key. When absent, it is an event if "
+        "neither key nor event time come from the payload, and otherwise invalid.",
+    )
     dead_letter: DeadLetter | None = Field(
         None,
-        description="Where the driver writes records that cannot be deduplicated. Required if spec.onLate or spec.onInvalid is DeadLetter.",
+        description="Where the driver writes records that cannot be deduplicated. Required if spec.onLate, spec.onInvalid or "
+        "spec.onTombstone is DeadLetter.",
     )
     trigger: Trigger = Field(
-        Trigger(processing_time="5s"),
-        description="When the driver runs a micro-batch. Exactly one member; processingTime: 5s when absent.",
+        Trigger(processing_time=DEFAULT_PROCESSING_TIME),
+        description=f"When the driver runs a micro-batch. At most one member; processingTime: {DEFAULT_PROCESSING_TIME} when absent.",
     )
     sink: Sink = Field(
         description=f"Where the driver writes the deduplicated records. Exactly one of {' and '.join(Sink.list_members())}. Required."
@@ -308,7 +322,7 @@ class DedupJobSpec(ApiModel):
     )
 
 
-METADATA_RULES = rules(
+OBJECT_RULES = rules(
     (
         f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
         f"metadata.name is too long: use at most {MAX_NAME_LENGTH} characters, because the names of the driver and its pod are longer",
@@ -318,5 +332,6 @@ METADATA_RULES = rules(
         "metadata.name must begin with a letter and hold only lower-case letters, digits and '-', because it is part "
         "of the name of a Service",
     ),
+    *CHECKPOINT_EDITS,
 )
 """Rules on the whole object. Of the metadata, the rules of a CRD can only read the name and generateName."""

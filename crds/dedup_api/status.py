@@ -30,6 +30,7 @@ class ConditionType(StrEnum):
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
+    WARNING = "Warning"
     CHECKPOINT_READY = "CheckpointReady"
     DRIVER_RUNNING = "DriverRunning"
     PROGRESS_RECENT = "ProgressRecent"
@@ -39,8 +40,9 @@ class Condition(ApiModel):
     """One aspect of the job's state, in the form that Kubernetes gives to conditions."""
 
     type: Annotated[str, StringConstraints(max_length=64)] = Field(
-        description="Ready is always present and sums up the job. Reconciling and Stalled are present only while they "
-        "are True. CheckpointReady, DriverRunning and ProgressRecent are details."
+        description="Ready is always present and sums up the job. Reconciling, Stalled and Warning are present only while "
+        "they are True; a job with a Warning works, but does something that is probably not wanted. CheckpointReady, "
+        "DriverRunning and ProgressRecent are details."
     )
     status: ConditionStatus = Field(description="True, False or Unknown.")
     reason: Annotated[str, StringConstraints(max_length=64)] = Field(
@@ -84,8 +86,14 @@ class CheckpointState(ApiModel):
     """The checkpoint, as the operator observes it."""
 
     claim: Name | None = Field(None, description="Name of the volume claim.")
+    folder: Name | None = Field(None, description="Folder on the volume, with spec.checkpoint.existing.")
     generation: int | None = Field(
         None, description="Number of the checkpoint generation. The first is 1; a new generation starts without stored keys."
+    )
+    keys_stored: bool | None = Field(
+        None,
+        description="true once a driver may have stored keys here. From then on the API server refuses an edit of "
+        "spec.checkpoint.existing, and the operator blocks edits that do not fit the keys.",
     )
     attempt: int | None = Field(None, description="Number of the latest driver start on this checkpoint.")
     identity: Annotated[str, StringConstraints(max_length=64)] | None = Field(

@@ -31,6 +31,8 @@ class Driver:
     source: SourceTopicGuard
     identity: Identity | None
     """The identity that the checkpoint has; None when no batch was planned on it yet."""
+    cluster_id: str
+    """The id of the Kafka cluster, empty where the brokers do not tell it."""
 
     def find_failure(self, causes: list[Cause]) -> JobError:
         """The error with which the driver ends after its query has failed.

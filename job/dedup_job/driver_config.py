@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from dedup_api.durations import parse_duration
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
+from dedup_api.paths import find_path_problem
 from dedup_job.errors import JobError
-from dedup_job.stream.fields import build_paths, validate_paths
 
 
 def read_config(path: Path) -> JobConfig:
@@ -35,7 +35,8 @@ def validate_config(config: JobConfig) -> None:
     _validate_dead_letter_topic(config)
     if (problem := config.sink.find_union_problem()) is not None:
         raise JobError(ExitCode.CONFIGURATION, problem)
-    validate_paths(build_paths(config))
+    if (problem := find_path_problem(config.key, config.event_time)) is not None:
+        raise JobError(ExitCode.CONFIGURATION, problem)
 
 
 def _validate_durations(config: JobConfig) -> None:
@@ -52,10 +53,8 @@ def _validate_durations(config: JobConfig) -> None:
 
 
 def _validate_dead_letter_topic(config: JobConfig) -> None:
-    topic = config.dead_letter_topic
-    if config.wants_dead_letters and topic is None:
-        message = "spec.deadLetter.topic is missing: spec.onLate or spec.onInvalid is DeadLetter; name the topic"
+    if config.wants_dead_letters and config.dead_letter_topic is None:
+        message = "spec.deadLetter.topic is missing: spec.onLate, spec.onInvalid or spec.onTombstone is DeadLetter; name the topic"
         raise JobError(ExitCode.CONFIGURATION, message)
-    if topic in {config.source.topic, config.progress_topic, config.sink.kafka and config.sink.kafka.topic} - {None}:
-        message = "spec.deadLetter.topic is the job's source, output or progress topic: choose another topic"
-        raise JobError(ExitCode.CONFIGURATION, message)
+    if config.topic_conflict is not None:
+        raise JobError(ExitCode.CONFIGURATION, config.topic_conflict)

@@ -102,23 +102,34 @@ def build_summary(causes: list[Cause]) -> str:
     return innermost.kind
 
 
-def build_termination_message(reason: Reason, message: str, status: DriverStatus | None = None) -> bytes:
-    """JSON of at most MAX_TERMINATION_BYTES. The message is shortened until it fits.
+@dataclass(frozen=True)
+class LastWords:
+    """What a driver says at its end, beside reason and message."""
 
-    `status`: the last status of a driver that has read everything (`spec.trigger.availableNow`).
-    """
-    max_length = 1024  # as long as a condition's message may be
+    status: DriverStatus | None = None
+    """Only of a driver that has read everything (`spec.trigger.availableNow`)."""
+    checkpoint_has_state: bool | None = None
+    """Whether keys may be stored in the checkpoint. None when the driver has not looked."""
+    attempt: int | None = None
+
+
+def build_termination_message(reason: Reason, message: str, last_words: LastWords | None = None) -> bytes:
+    """JSON of at most MAX_TERMINATION_BYTES. The message is shortened until it fits."""
+    more, max_length = last_words or LastWords(), 1024  # as long as a condition's message may be
     while True:
         text = message if len(message) <= max_length else message[: max_length - 1] + "…"
-        document = TerminationMessage(reason=reason, message=text, status=status).model_dump_json(by_alias=True, exclude_none=True).encode()
+        said = TerminationMessage(
+            reason=reason, message=text, status=more.status, checkpoint_has_state=more.checkpoint_has_state, attempt=more.attempt
+        )
+        document = said.model_dump_json(by_alias=True, exclude_none=True).encode()
         if len(document) <= MAX_TERMINATION_BYTES:
             return document
         max_length = max_length * 3 // 4
 
 
-def write_termination_message(path: Path, reason: Reason, message: str, status: DriverStatus | None = None) -> None:
+def write_termination_message(path: Path, reason: Reason, message: str, last_words: LastWords | None = None) -> None:
     """Ignores a file that cannot be written: outside of a pod it may not exist, and the exit code says the same."""
     try:
-        path.write_bytes(build_termination_message(reason, message, status))
+        path.write_bytes(build_termination_message(reason, message, last_words))
     except OSError:
         return

@@ -18,14 +18,14 @@ from dedup_api.driver_status import Blocked, Phase
 from dedup_api.exits import STOPPED_EARLY, ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import EXPLANATIONS, Reason
-from dedup_job.checkpoint.attempt_file import AttemptFile
+from dedup_job.checkpoint.attempt_file import AttemptFile, was_never_used
 from dedup_job.checkpoint.identity_file import Identity, IdentityFile, read_spark_version
 from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.lock import take_lock
 from dedup_job.driver import Driver
 from dedup_job.driver_config import read_config, validate_config
 from dedup_job.errors import JobError
-from dedup_job.exits import write_termination_message
+from dedup_job.exits import LastWords, write_termination_message
 from dedup_job.jvm.memory import build_memory_plan
 from dedup_job.jvm.process import connect_gateway, start_jvm
 from dedup_job.kafka.broker_client import BrokerClient
@@ -65,34 +65,35 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     start_logging()
     arguments = read_arguments(argv)
-    gate = BatchGate()
+    gate, state = BatchGate(), State()
     stop_on_signals(gate)
     try:
-        return run(arguments, gate)
+        return run(arguments, gate, state)
     except JobError as error:
-        return report_failure(error, arguments.termination_log)
+        return report_failure(error, arguments, state)
     except Exception as error:  # noqa: BLE001  a bug must end with an exit code and a termination message, too
         _LOG.exception("the driver has failed with an unexpected error")
-        return report_failure(JobError(ExitCode.INTERNAL, f"{type(error).__name__}: {error}"), arguments.termination_log)
+        return report_failure(JobError(ExitCode.INTERNAL, f"{type(error).__name__}: {error}"), arguments, state)
 
 
-def run(arguments: Arguments, gate: BatchGate) -> int:
+def run(arguments: Arguments, gate: BatchGate, state: State) -> int:
     """Returns the exit code of a driver that was stopped or has read everything; JobError when it fails."""
     config = read_config(arguments.config)
     validate_config(config)
-    state, metrics = State(), Metrics()
+    metrics = Metrics()
     state.update(starting_since=time.time())
     port = start_server(arguments.port, Pages(state, metrics, build_stuck_bound(config.trigger_interval)))
     layout = CheckpointLayout(arguments.checkpoint, config.generation)
     lock = take_lock(arguments.checkpoint, WaitForLock(state, gate))
     if lock is None:
-        return report_stop(config)
+        return report_stop(config, arguments.termination_log, state)
     attempt = AttemptFile(layout).increment()
     identity = IdentityFile(layout).check(config, read_spark_version())
     report_start(state, config, attempt, identity, port)
     brokers = BrokerClient(ClientSettings(config.source.bootstrap_servers))
-    if not wait_for_kafka(brokers, config, state, gate.stop_requested.wait):
-        return report_stop(config)
+    cluster_id = wait_for_kafka(brokers, config, state, gate.stop_requested.wait, identity)
+    if cluster_id is None:
+        return report_stop(config, arguments.termination_log, state)
     topic_id = (identity and identity.topic_id) or ""
     source = SourceTopicGuard(brokers=brokers, config=config, layout=layout, topic_id=topic_id, state=state, metrics=metrics)
     driver = Driver(
@@ -106,8 +107,11 @@ def run(arguments: Arguments, gate: BatchGate) -> int:
         brokers=brokers,
         source=source,
         identity=identity,
+        cluster_id=cluster_id,
     )
-    return report_completion(state, arguments.termination_log) if run_jvm(driver) else report_stop(config)
+    if run_jvm(driver):
+        return report_completion(state, arguments.termination_log)
+    return report_stop(config, arguments.termination_log, state)
 
 
 @dataclass(frozen=True)
@@ -163,23 +167,37 @@ def report_start(state: State, config: JobConfig, attempt: int, identity: Identi
     _LOG.info("driver started", extra={"fields": {"attempt": attempt, "generation": config.generation, "port": port}})
 
 
-def report_stop(config: JobConfig) -> int:
-    """The exit code of a driver that was stopped. With `availableNow` it has not read everything that it was to
-    read."""
-    _LOG.info("stopped as requested")
+def report_stop(config: JobConfig, termination_log: Path, state: State) -> int:
+    """The exit code of a driver that was stopped. With `availableNow` it has not read everything that it was to read."""
+    message = "stopped as requested"
+    _LOG.info(message)
+    write_termination_message(termination_log, Reason.DRIVER_FAILED, message, build_last_words(state))
     return STOPPED_EARLY if config.available_now else ExitCode.DONE
+
+
+def build_last_words(state: State) -> LastWords:
+    """Whether keys may be stored. The operator needs it to know that none were stored between the driver's last answer and
+    its end."""
+    found = state.read()
+    if found.attempt is None:
+        return LastWords()  # the driver has not looked at the checkpoint
+    return LastWords(checkpoint_has_state=found.checkpoint_has_state, attempt=found.attempt)
 
 
 def report_completion(state: State, termination_log: Path) -> int:
     _LOG.info("the driver has read everything that the topic held at the start")
     meaning = EXPLANATIONS[Reason.COMPLETED].meaning
-    write_termination_message(termination_log, Reason.COMPLETED, meaning, build_status(state.read()))
+    write_termination_message(termination_log, Reason.COMPLETED, meaning, LastWords(status=build_status(state.read())))
     return ExitCode.DONE
 
 
-def report_failure(error: JobError, termination_log: Path) -> int:
+def report_failure(error: JobError, arguments: Arguments, state: State) -> int:
     _LOG.error(error.message, extra={"fields": {"exitCode": int(error.code), "reason": error.reason}})
-    write_termination_message(termination_log, error.reason, error.message)
+    said = build_last_words(state)
+    # Without the lock, another driver may be about to store keys. Who cannot even open it has no such rival.
+    if said.attempt is None and error.code is ExitCode.CHECKPOINT_NOT_WRITABLE and was_never_used(arguments.checkpoint):
+        said = LastWords(checkpoint_has_state=False, attempt=0)
+    write_termination_message(arguments.termination_log, error.reason, error.message, said)
     return error.code
 
 

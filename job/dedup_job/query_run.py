@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from dedup_api.driver_status import Phase
 from dedup_api.reasons import Reason
-from dedup_api.records import EventTimeFrom
 from dedup_api.version import VERSION
 from dedup_job.checkpoint.guards import AttemptGuard, DurabilityGuard
 from dedup_job.checkpoint.identity_file import Identity, IdentityFile, read_spark_version
@@ -23,6 +22,7 @@ from dedup_job.jvm.memory import MemoryPlan
 from dedup_job.jvm.process import Jvm
 from dedup_job.kafka.client_settings import ClientSettings
 from dedup_job.kafka.consumer_group import GroupMirror, GroupOffsets
+from dedup_job.kafka.group_guard import build_mark
 from dedup_job.kafka.lag import LagProbe
 from dedup_job.kafka.oldest_unread import OldestUnreadReader
 from dedup_job.kafka.retries import retry_while_unavailable
@@ -30,7 +30,7 @@ from dedup_job.kafka.sink_topic_guard import SinkTopicGuard
 from dedup_job.report.checkpoint_size import CheckpointSizeMonitor
 from dedup_job.sink.opening import build_opening
 from dedup_job.sink.sink import Sink, SinkContext
-from dedup_job.stream.event_time import validate_format
+from dedup_job.stream.event_time import validate_event_time
 from dedup_job.stream.expiry import build_expiry_interval
 from dedup_job.stream.guards import Guards
 from dedup_job.stream.query import Query
@@ -50,7 +50,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     opening = build_opening(build_sink_context(driver, spark))
     identity = recover(driver, opening.open())
     query = build_query(driver, opening.build())
-    mirror = GroupMirror(GroupOffsets(ClientSettings(driver.config.source.bootstrap_servers)), driver.config)
+    mirror = GroupMirror(GroupOffsets(ClientSettings(driver.config.source.bootstrap_servers), build_mark(driver.config)), driver.config)
     reporter = Reporter(
         config=driver.config,
         commits=CommitLog(driver.layout),
@@ -79,8 +79,8 @@ def start_spark(driver: Driver, memory: MemoryPlan) -> SparkSession:
     spark = start_session(build_spark_conf(driver.config, memory))
     stop_on_signals(driver.gate)  # again, because PySpark has replaced the handler of SIGINT
     driver.metrics.build.labels(version=VERSION, spark_version=spark.version).set(1)
-    if driver.config.event_time.taken_from is EventTimeFrom.FIELD:
-        validate_format(spark, driver.config.event_time.format)
+    if driver.config.reads_time:
+        validate_event_time(spark, driver.config.event_time)
     return spark
 
 
@@ -106,8 +106,13 @@ def recover(driver: Driver, last_delivered: LastDelivered | None) -> Identity:
         _LOG.warning("the checkpoint was repaired: %s", repair)
     topic_id = driver.source.reset_offsets_if_recreated(last_delivered) or None
     driver.source.check_start()
-    config = driver.identity.config if driver.identity else driver.config
-    return Identity(config=config, topic_id=topic_id, spark_version=read_spark_version())
+    return Identity(
+        config=driver.identity.move_to(driver.config) if driver.identity else driver.config,
+        topic_id=topic_id,
+        cluster_id=driver.cluster_id or None,
+        consumer_group=driver.config.consumer_group,
+        spark_version=read_spark_version(),
+    )
 
 
 def build_query(driver: Driver, sink: Sink) -> Query:

@@ -43,6 +43,24 @@ PREFIXED = {"spec.sink.kafka.transactionalIdPrefix": "shop"}
 ACCEPTED: dict[str, dict[str, Any]] = {
     "the smallest": {"spec.trigger": None},
     "console": {"spec.sink": {"console": {}}},
+    "an empty trigger": {"spec.trigger": {}},
+    "a run beside the trigger that version 0.1.0 stored by itself": {"spec.trigger.availableNow": {}},
+    "a claim of the user beside the claim that version 0.1.0 stored by itself": {
+        "spec.checkpoint": {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}, "existing": {"claimName": "shared"}}
+    },
+    "names with dots, and elements of arrays": {"spec.key.fields": ["['event.id']", "a['b.c'].d", '["it\'s"]', "items[0].id", "m[10][2]"]},
+    "a time in an element of an array": {"spec.eventTime.field": "items[0]['at.utc']"},
+    "micros and nanos": {"spec.eventTime.format": "EpochMicros"},
+    "nanos": {"spec.eventTime.format": "EpochNanos"},
+    "a time zone": {"spec.eventTime.timeZone": "America/Argentina/Ushuaia", "spec.eventTime.format": "yyyy-MM-dd HH:mm:ss"},
+    "UTC": {"spec.eventTime.timeZone": "UTC"},
+    "headers beside fields": {"spec.key.headers": ["id", "ce_source"]},
+    "headers alone": {"spec.key": {"from": "Header", "headers": ["id"]}, "spec.eventTime": {"from": "Header", "header": "ce_time"}},
+    "the bytes of a schema registry": {"spec.framing": "SchemaRegistry"},
+    "nothing before a raw value": {**RAW, "spec.framing": "None"},
+    "tombstones pass": {"spec.onTombstone": "Pass"},
+    "tombstones are dead letters": {"spec.onTombstone": "DeadLetter", "spec.deadLetter": {"topic": "user_events_dead"}},
+    "a volume whose group stays": {"spec.checkpoint": {"existing": {"claimName": "shared", "fsGroup": "Leave"}}},
     "several brokers": {"spec.source.bootstrapServers": "a.b:9092,kafka.kafka.svc.cluster.local.:9092,[::1]:9092,10.0.0.1:9092"},
     "starting offsets": {"spec.source.startingOffsets": "Latest", "spec.source.maxOffsetsPerTrigger": 1},
     "nested and composite keys": {"spec.key.fields": ["order.id", "@type", "user-id", "$ref", "größe"]},
@@ -127,12 +145,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an endless watermark": ({"spec.watermark": "99999999999h"}, "spec.watermark is not a duration"),
     "a watermark of a number": ({"spec.watermark": 600}, "spec.watermark"),
     "a negative trigger": ({"spec.trigger.processingTime": "-5s"}, "spec.trigger.processingTime is not a duration"),
-    "an empty trigger": ({"spec.trigger": {}}, "spec.trigger needs exactly one member: set spec.trigger.processingTime"),
     "no key fields": ({"spec.key.fields": []}, "spec.key.fields"),
     "an empty key field": ({"spec.key.fields": [""]}, "spec.key.fields"),
-    "an empty part": ({"spec.key.fields": ["a..b"]}, "spec.key.fields must hold paths"),
-    "a key in quotes": ({"spec.key.fields": ["a`b"]}, "spec.key.fields must hold paths"),
-    "a key in brackets": ({"spec.key.fields": ["a[0]"]}, "spec.key.fields must hold paths"),
+    "an empty part": ({"spec.key.fields": ["a..b"]}, "each of spec.key.fields must be a path such as eventId"),
+    "a key in quotes": ({"spec.key.fields": ["a`b"]}, "each of spec.key.fields must be a path such as eventId"),
+    "an index that is no number": ({"spec.key.fields": ["a[x]"]}, "each of spec.key.fields must be a path such as eventId"),
+    "an index of the payload": ({"spec.key.fields": ["[0].id"]}, "each of spec.key.fields must be a path such as eventId"),
+    "an escaped dot": (
+        {"spec.key.fields": ["event\\.id"]},
+        "spec.key.fields has a backslash, which does not escape a dot: write ['event.id']",
+    ),
+    "an escaped dot in the time": ({"spec.eventTime.field": "a\\.b"}, "spec.eventTime.field has a backslash"),
+    "an array and its element": ({"spec.key.fields": ["a", "a[0]"]}, "spec.key.fields names a field and a part of it"),
+    "an element of the time": ({"spec.key.fields": ["timestamp[0]"]}, "spec.eventTime.field is a part of one of spec.key.fields"),
     "a key twice": ({"spec.key.fields": ["a", "b", "a"]}, "spec.key.fields names a field twice"),
     "a key in a key": ({"spec.key.fields": ["order", "order.id"]}, "spec.key.fields names a field and a part of it"),
     "a time in a key": (
@@ -154,13 +179,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a storage class": ({"spec.checkpoint": {"claim": {"storageClassName": "Not_A"}}}, "spec.checkpoint.claim.storageClassName must be"),
     "an access mode": ({"spec.checkpoint": {"claim": {"accessMode": "RWO"}}}, "spec.checkpoint.claim.accessMode: Unsupported value"),
     "a policy": ({"spec.checkpoint": {"reclaimPolicy": "Keep"}}, "spec.checkpoint.reclaimPolicy: Unsupported value"),
-    "two triggers": ({"spec.trigger.availableNow": {}}, "spec.trigger needs exactly one member: set spec.trigger.processingTime or"),
+    "two triggers": (
+        {"spec.trigger": {"processingTime": "6s", "availableNow": {}}},
+        "spec.trigger takes at most one member: keep spec.trigger.processingTime or spec.trigger.availableNow",
+    ),
     "a schedule of four fields": ({"spec.trigger": {"availableNow": {"schedule": "* * * *"}}}, "schedule must have five fields"),
     "a minute too many": ({"spec.trigger": {"availableNow": {"schedule": "60 * * * *"}}}, "schedule must have five fields"),
     "a month that is no month": ({"spec.trigger": {"availableNow": {"schedule": "* * * may-day *"}}}, "schedule must have five fields"),
     "an empty schedule": ({"spec.trigger": {"availableNow": {"schedule": ""}}}, "schedule must have five fields"),
     "two claims": (
-        {"spec.checkpoint": {"claim": {}, "existing": {"claimName": "shared"}}},
+        {"spec.checkpoint": {"claim": {"size": "20Gi"}, "existing": {"claimName": "shared"}}},
         "spec.checkpoint takes at most one member: keep spec.checkpoint.claim or spec.checkpoint.existing",
     ),
     "a claim without a name": ({"spec.checkpoint": {"existing": {}}}, "spec.checkpoint.existing.claimName: Required value"),
@@ -195,17 +223,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a name with a digit first": ({"metadata.name": "2fast"}, "metadata.name must begin with a letter"),
     "a progress topic that is the source": (
         {**PREFIXED, "spec.source.topic": "shop-progress"},
-        "spec.sink.kafka.transactionalIdPrefix gives the progress topic <prefix>-progress the name of spec.source.topic or",
+        "<spec.sink.kafka.transactionalIdPrefix>-progress must differ from spec.source.topic",
     ),
     "a progress topic that is the sink": (
         {**PREFIXED, "spec.sink.kafka.topic": "shop-progress"},
-        "spec.sink.kafka.transactionalIdPrefix gives the progress topic <prefix>-progress the name of spec.source.topic or",
+        "<spec.sink.kafka.transactionalIdPrefix>-progress must differ from spec.sink.kafka.topic",
     ),
     "a key without fields": ({"spec.key": {}}, "spec.key.fields is missing: name the fields of the payload"),
     "from fields without fields": ({"spec.key": {"from": "Fields"}}, "spec.key.fields is missing: name the fields of the payload"),
     "fields beside the Kafka key": ({"spec.key.from": "KafkaKey"}, "spec.key.fields is only for spec.key.from: Fields"),
     "fields beside the whole value": ({"spec.key.from": "ValueHash"}, "spec.key.fields is only for spec.key.from: Fields"),
-    "a key from a header": ({"spec.key": {"from": "Header"}}, 'spec.key.from: Unsupported value: "Header"'),
+    "a key from a header without a name": ({"spec.key": {"from": "Header"}}, "spec.key.headers is missing: name the headers"),
+    "headers beside the Kafka key": (
+        {"spec.key": {"from": "KafkaKey", "headers": ["id"]}},
+        "spec.key.headers is only for spec.key.from: Fields or Header",
+    ),
+    "a header twice": ({"spec.key.headers": ["id", "id"]}, "spec.key.headers names a header twice"),
     "a time without a field": ({"spec.eventTime": {"format": "EpochMillis"}}, "spec.eventTime.field is missing: name the field"),
     "from a field without a field": ({"spec.eventTime": {"from": "Field"}}, "spec.eventTime.field is missing: name the field"),
     "a field beside the Kafka timestamp": (
@@ -213,24 +246,43 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "spec.eventTime.field is only for spec.eventTime.from: Field",
     ),
     "a field beside the arrival": ({"spec.eventTime.from": "Arrival"}, "spec.eventTime.field is only for spec.eventTime.from: Field"),
-    "a time from a header": ({"spec.eventTime": {"from": "Header"}}, 'spec.eventTime.from: Unsupported value: "Header"'),
+    "a time from a header without a name": ({"spec.eventTime": {"from": "Header"}}, "spec.eventTime.header is required with"),
+    "a header beside a time field": ({"spec.eventTime.header": "at"}, "spec.eventTime.header is required with spec.eventTime.from: Header"),
+    "a time zone of a number": (
+        {"spec.eventTime.format": "EpochMillis", "spec.eventTime.timeZone": "UTC"},
+        "spec.eventTime.timeZone is only for times that are written as text",
+    ),
+    "a time zone of the Kafka timestamp": (
+        {"spec.eventTime": {"from": "KafkaTimestamp", "timeZone": "UTC"}},
+        "spec.eventTime.timeZone is only for times that are written as text",
+    ),
+    "an offset as time zone": (
+        {"spec.eventTime.timeZone": "+02:00"},
+        "spec.eventTime.timeZone must be a name of the IANA time zone database",
+    ),
+    "framing of a raw value": ({**RAW, "spec.framing": "SchemaRegistry"}, "spec.framing is for spec.format: Json"),
+    "tombstone dead letters without a topic": ({"spec.onTombstone": "DeadLetter"}, "spec.deadLetter.topic is missing"),
+    "tombstones cannot be emitted": ({"spec.onTombstone": "Emit"}, 'spec.onTombstone: Unsupported value: "Emit"'),
     "a skew of days": ({"spec.eventTime.maxFutureSkew": "1d"}, "spec.eventTime.maxFutureSkew is not a duration: write hours"),
     "an empty skew": ({"spec.eventTime.maxFutureSkew": ""}, "spec.eventTime.maxFutureSkew is not a duration"),
     "a negative skew": ({"spec.eventTime.maxFutureSkew": "-5m"}, "spec.eventTime.maxFutureSkew is not a duration"),
     "a skew of a number": ({"spec.eventTime.maxFutureSkew": 3600}, "spec.eventTime.maxFutureSkew: Invalid value"),
     "raw with key fields": (
         {**RAW, "spec.key": {"fields": ["eventId"]}},
-        "spec.format is Raw, so the payload has no fields: set spec.key.from to KafkaKey",
+        "spec.format is Raw, so the payload has no fields: set spec.key.from to Header, KafkaKey",
     ),
     "raw with a time field": (
         {**RAW, "spec.eventTime": {"field": "timestamp"}},
-        "spec.format is Raw, so the payload has no fields: set spec.eventTime.from to KafkaTimestamp",
+        "spec.format is Raw, so the payload has no fields: set spec.eventTime.from to Header, KafkaTimestamp",
     ),
     "late dead letters without a topic": (
         {"spec.onLate": "DeadLetter"},
-        "spec.deadLetter.topic is missing, but spec.onLate or spec.onInvalid",
+        "spec.deadLetter.topic is missing, but spec.onLate, spec.onInvalid or spec.onTombstone",
     ),
-    "invalid dead letters without a topic": ({"spec.onInvalid": "DeadLetter"}, "spec.deadLetter.topic is missing, but spec.onLate or"),
+    "invalid dead letters without a topic": (
+        {"spec.onInvalid": "DeadLetter"},
+        "spec.deadLetter.topic is missing, but spec.onLate, spec.onInvalid or",
+    ),
     "dead letters without a topic": ({"spec.onLate": "DeadLetter", "spec.deadLetter": {}}, "spec.deadLetter.topic: Required value"),
     "dead letters beside the log": (
         {"spec.sink": {"console": {}}, "spec.onInvalid": "DeadLetter", "spec.deadLetter": {"topic": "user_events_dead"}},
@@ -239,12 +291,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a pattern of dead letters": ({"spec.deadLetter": {"topic": "dead-*"}}, "spec.deadLetter.topic must be one literal topic name"),
     "dead letters into the source": (
         {"spec.deadLetter": {"topic": "user_events"}},
-        "spec.deadLetter.topic must differ from spec.source.topic, spec.sink.kafka.topic and the progress topic",
+        "spec.deadLetter.topic must differ from spec.source.topic, because the job would read what it writes",
     ),
     "dead letters into the sink": ({"spec.deadLetter": {"topic": "user_events_unique"}}, "spec.deadLetter.topic must differ from"),
     "dead letters in the progress topic": (
         {**PREFIXED, "spec.deadLetter": {"topic": "shop-progress"}},
-        "spec.deadLetter.topic must differ from",
+        "<spec.sink.kafka.transactionalIdPrefix>-progress must differ from spec.deadLetter.topic",
     ),
     "late records cannot stop the job": ({"spec.onLate": "Fail"}, 'spec.onLate: Unsupported value: "Fail"'),
     "invalid records cannot go to the output": ({"spec.onInvalid": "Emit"}, 'spec.onInvalid: Unsupported value: "Emit"'),
@@ -252,9 +304,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 SIZE = "spec.checkpoint.claim.size cannot shrink (it is 10Gi when absent)"
-STORAGE_CLASS = "spec.checkpoint.claim.storageClassName cannot be changed, set or removed later"
+STORAGE_CLASS = "spec.checkpoint.claim.storageClassName cannot be changed, set or removed once the claim exists"
 ACCESS_MODE = "spec.checkpoint.claim.accessMode cannot be changed (it is ReadWriteOncePod when absent)"
-PLACE = "spec.checkpoint.existing cannot be changed, because the stored keys stay where they are"
+PLACE = "spec.checkpoint.existing cannot be changed once keys are stored, because the stored keys stay where they are"
 FAST = {"claim": {"size": "20Gi", "storageClassName": "fast"}}
 DEFAULT = {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}}
 MANY = {"claim": {"accessMode": "ReadWriteMany"}}

@@ -19,7 +19,8 @@ def test_a_job_becomes_ready_and_then_causes_no_writes(jobs: Jobs, cluster: Clus
     assert not [key for key in job["metadata"].get("annotations", {}) if "kopf" in key or "streamdedup" in key]
     assert job["status"]["observedGeneration"] == job["metadata"]["generation"]
     assert job["status"]["driver"]["pod"] == "quiet-driver-0"
-    assert job["status"]["checkpoint"] | {"identity": ""} == {"claim": "quiet-checkpoint", "generation": 1, "attempt": 1, "identity": ""}
+    checkpoint = {"claim": "quiet-checkpoint", "generation": 1, "attempt": 1, "keysStored": True}
+    assert job["status"]["checkpoint"] | {"identity": ""} == {**checkpoint, "identity": ""}
     assert [c["type"] for c in job["status"]["conditions"]] == ["Ready", "CheckpointReady", "DriverRunning", "ProgressRecent"]
 
     wait_until(lambda: jobs.get_object("statefulset", "quiet-driver")["status"].get("readyReplicas") == 1, "the pod is ready")

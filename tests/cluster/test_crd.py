@@ -64,7 +64,7 @@ def test_the_api_server_fills_in_defaults(cluster: Cluster) -> None:
     live = json.loads(done.stdout)
     assert live["status"] == {"observedGeneration": -1}
     spec = live["spec"]
-    assert spec["trigger"] == {"processingTime": "5s"}
+    assert "trigger" not in spec and "checkpoint" not in spec, "no client would own a default in a union"
     assert spec["source"]["startingOffsets"] == "Earliest"
     assert spec["source"]["maxOffsetsPerTrigger"] == 200_000
     assert spec["format"] == "Json"
@@ -72,7 +72,7 @@ def test_the_api_server_fills_in_defaults(cluster: Cluster) -> None:
     assert spec["eventTime"] == {"from": "Field", "field": "timestamp", "format": "Iso8601", "maxFutureSkew": "1h"}
     assert (spec["onLate"], spec["onInvalid"]) == ("Drop", "Fail")
     assert "deadLetter" not in spec
-    assert spec["checkpoint"] == {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}, "reclaimPolicy": "Retain"}
+    assert spec["sink"] == {"kafka": {"topic": "user_events_unique"}}
     assert spec["driver"] == {"resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": "2", "memory": "2Gi"}}}
     assert spec["onIncompatibleChange"] == "Block"
     assert spec["suspend"] is False
@@ -81,13 +81,16 @@ def test_the_api_server_fills_in_defaults(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(("created", "edits"), CHECKPOINTS.values(), ids=CHECKPOINTS.keys())
 def test_edits_of_the_checkpoint_follow_the_rules(cluster: Cluster, created: Checkpoint, edits: list[Edit]) -> None:
-    """The job is suspended, so that the operator creates nothing for it."""
+    """The job is suspended, so that the operator creates nothing for it. The status says that its claim exists and that
+    keys are stored."""
     fields = {"metadata.name": "transitions", "spec.suspend": True}
     done = cluster.try_kubectl(
         "create", "-f", "-", document=changed(fields | ({"spec.checkpoint": created} if created is not None else {}))
     )
     assert done.returncode == 0, done.stderr
     try:
+        status = json.dumps({"status": {"checkpoint": {"claim": "recorded", "keysStored": True}}})
+        cluster.kubectl("patch", "dedupjob", "transitions", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", status)
         for checkpoint, messages in edits:
             edited = changed(fields | ({"spec.checkpoint": checkpoint} if checkpoint is not None else {}))
             done = cluster.try_kubectl("replace", "-f", "-", document=edited)
@@ -96,6 +99,26 @@ def test_edits_of_the_checkpoint_follow_the_rules(cluster: Cluster, created: Che
             assert found == set(messages), f"{checkpoint}: {done.stderr}"
     finally:
         cluster.try_kubectl("delete", "dedupjob", "transitions", "-n", NAMESPACE)
+
+
+def test_before_the_claim_exists_and_keys_are_stored_the_checkpoint_is_free(cluster: Cluster) -> None:
+    fields = {"metadata.name": "free", "spec.suspend": True}
+    assert cluster.try_kubectl("create", "-f", "-", document=changed(fields)).returncode == 0
+    try:
+        places: tuple[Checkpoint, ...] = (
+            {"existing": {"claimName": "a"}},
+            {"existing": {"claimName": "b", "subPath": "folder"}},
+            None,
+            {"claim": {"size": "20Gi", "storageClassName": "wrong"}},
+            {"claim": {"size": "1Gi", "storageClassName": "right", "accessMode": "ReadWriteMany"}},
+            {"existing": {"claimName": "a"}},
+        )
+        for place in places:
+            edited = changed(fields | ({"spec.checkpoint": place} if place else {}))
+            done = cluster.try_kubectl("replace", "-f", "-", document=edited)
+            assert done.returncode == 0, f"{place}: {done.stderr}"
+    finally:
+        cluster.try_kubectl("delete", "dedupjob", "free", "-n", NAMESPACE)
 
 
 def test_kubectl_explains_every_field(cluster: Cluster) -> None:
@@ -113,7 +136,7 @@ def test_kubectl_get_knows_the_short_name_and_the_columns(cluster: Cluster) -> N
     assert narrow[0].split() == ["NAME", "READY", "REASON", "TOPIC", "WATERMARK", "DUPLICATES", "LAG", "AGE"]
     assert {"columns", "user_events", "10m"} <= set(narrow[1].split())
     wide = cluster.try_kubectl("get", "dj", "-n", NAMESPACE, "-o", "wide").stdout.splitlines()[0].split()
-    assert set(wide) - set(narrow[0].split()) == {"DRIVER", "RESTARTS", "RATE", "LATE", "INVALID", "STATE"}
+    assert set(wide) - set(narrow[0].split()) == {"DRIVER", "RESTARTS", "RATE", "LATE", "INVALID", "STATE", "WARNING"}
     cluster.try_kubectl("delete", "dedupjob", "columns", "-n", NAMESPACE)
 
 

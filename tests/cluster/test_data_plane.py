@@ -89,7 +89,10 @@ def test_every_event_is_in_the_output_once_whatever_happens_to_operator_and_driv
     assert status["driver"]["restarts"] == 0 and status["driver"]["lastExits"] == []
 
 
-def test_a_broker_that_does_not_answer_is_reported(jobs: Jobs, kafka: Kafka, topics: tuple[str, str]) -> None:
+KAFKA_HOST, KAFKA_PORT = KAFKA_IN_CLUSTER.split(":")
+
+
+def test_a_broker_that_does_not_answer_is_reported_and_another_address_helps(jobs: Jobs, kafka: Kafka, topics: tuple[str, str]) -> None:
     source, sink = topics
     kafka.produce(source, make_events(0, 10))
     nowhere = {"bootstrapServers": "10.255.255.1:9092", "topic": source}
@@ -99,6 +102,14 @@ def test_a_broker_that_does_not_answer_is_reported(jobs: Jobs, kafka: Kafka, top
     # The job has no state yet, so the user may follow the remedy.
     jobs.patch("nowhere", source={"bootstrapServers": KAFKA_IN_CLUSTER})
     wait_until(lambda: len(read_ids(kafka, sink)) == 10, "the events are in the output", 240, lambda: jobs.describe("nowhere"))
-    # Now the job has state, and the operator blocks the same edit.
+    # The brokers move: the address leads nowhere, the pod is lost too, and then another name leads to the same topic.
     jobs.patch("nowhere", source={"bootstrapServers": nowhere["bootstrapServers"]})
-    assert "spec.source.bootstrapServers" in jobs.wait_reason("nowhere", "ChangeBlocked", "False")["message"]
+    jobs.wait_reason("nowhere", "SourceUnavailable", "False", 240)
+    uid = jobs.pod_uid("nowhere")
+    jobs.cluster.kubectl("delete", "pod", "nowhere-driver-0", "-n", jobs.namespace, "--wait=false")
+    wait_until(lambda: jobs.is_replaced("nowhere", uid), "the pod is replaced", 240, lambda: jobs.describe("nowhere"))
+    kafka.produce(source, make_events(5, 20))
+    jobs.patch("nowhere", source={"bootstrapServers": f"{KAFKA_HOST}.cluster.local:{KAFKA_PORT}"})
+    wait_until(lambda: len(read_ids(kafka, sink)) == 20, "the events are in the output", 240, lambda: jobs.describe("nowhere"))
+    jobs.wait_reason("nowhere", "Running", "True")
+    assert read_ids(kafka, sink) == Counter(range(20)), "every event is in the output once"

@@ -117,6 +117,33 @@ def test_jobs_share_a_claim_but_never_a_folder(jobs: Jobs, shared: str) -> None:
     assert not [key for key in after.get("annotations", {}) if "streamdedup" in key], "the operator must not write to the user's claim"
 
 
+def test_the_checkpoint_moves_until_keys_are_stored(jobs: Jobs, shared: str) -> None:
+    """The first driver waits for its topic. The second one stores keys."""
+
+    def find_mount() -> tuple[str, str]:
+        pod = jobs.get_object("statefulset", "moved-driver")["spec"]["template"]["spec"]
+        (claim,) = (volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume)
+        (mount,) = (mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "checkpoint")
+        return claim, mount.get("subPath", "")
+
+    jobs.apply("moved", "blocked")
+    jobs.wait_reason("moved", "SourceTopicMissing", "False")
+    uid = jobs.pod_uid("moved")
+    assert find_mount() == ("moved-checkpoint", "")
+    jobs.patch("moved", checkpoint={"claim": None, "existing": {"claimName": shared, "subPath": "here"}})
+    wait_until(lambda: jobs.is_replaced("moved", uid), "the driver restarts", 120, lambda: jobs.describe("moved"))
+    jobs.wait_reason("moved", "SourceTopicMissing", "False")
+    assert find_mount() == (shared, "here")
+    assert jobs.get("moved")["status"]["checkpoint"]["claim"] == shared
+
+    jobs.patch("moved", source={"topic": "ok"})
+    jobs.wait_reason("moved", "Running", "True")
+    wait_until(lambda: jobs.get("moved")["status"]["checkpoint"].get("keysStored"), "the status says that keys are stored")
+    change = json.dumps({"spec": {"checkpoint": {"existing": {"subPath": "there"}}}})
+    refused = jobs.cluster.try_kubectl("patch", "dedupjob", "moved", "-n", jobs.namespace, "--type=merge", "-p", change)
+    assert refused.returncode != 0 and "spec.checkpoint.existing cannot be changed once keys are stored" in refused.stderr
+
+
 def test_a_missing_shared_claim_is_reported(jobs: Jobs) -> None:
     jobs.apply("early", "ok", checkpoint={"existing": {"claimName": "later"}})
     assert "Claim later does not exist" in jobs.wait_reason("early", "CheckpointPending", "False")["message"]

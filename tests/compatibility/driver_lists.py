@@ -171,7 +171,7 @@ COLLECTORS: dict[str, Callable[[], List]] = {
     "files on the volume": _list_volume,
     "metrics of the driver": _list_metrics,
     "label values of the driver's metrics": _list_label_values,
-    "headers of dead letters and late records": lambda: {LATE_HEADER: "", **{f"dedup-{name}": "" for name in DEAD_LETTER_HEADERS}},
+    "headers of dead letters and late records": lambda: dict.fromkeys((LATE_HEADER, *DEAD_LETTER_HEADERS), ""),
     "keys of the marker": lambda: list_keys(json.loads(Marker(batch=1, entry="v1", attempt=1, rows=1).model_dump_json(by_alias=True))),
     "names at the brokers": _list_kafka_names,
     "keys of the driver's log": _list_log_keys,

@@ -114,7 +114,7 @@ class Drivers:
 def build_status(run: DriverRun) -> DriverStatus:
     if run.topic.startswith(WAITING):
         missing = Blocked(reason=Reason.SOURCE_TOPIC_MISSING, message=f"topic {run.topic} does not exist")
-        return DriverStatus(phase=Phase.WAITING, blocked_by=missing, attempt=run.attempt, generation=1)
+        return DriverStatus(phase=Phase.WAITING, blocked_by=missing, attempt=run.attempt, generation=1, reports_keys_at_end=True)
     return DriverStatus(
         phase=Phase.RUNNING,
         attempt=run.attempt,

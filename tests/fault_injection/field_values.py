@@ -59,8 +59,9 @@ def build_edit(path: str, value: Any) -> Json:
 KAFKA: Json = {"sink": {"kafka": {"topic": "out"}, "console": None}}
 DEAD: Json = {**KAFKA, "deadLetter": {"topic": "dead"}, "onLate": "DeadLetter"}
 SHARED: Json = {"checkpoint": {"existing": {"claimName": "shared", "subPath": "folder"}}}
-ELSEWHERE = Edit({"checkpoint": {"claim": None, "existing": {"claimName": "other"}}})
+ELSEWHERE = Edit({"checkpoint": {"claim": None, "existing": {"claimName": "shared"}}})
 OWN_CLAIM = Edit({"checkpoint": {"claim": {}, "existing": None}})
+TIME_HEADER: Json = {"eventTime": {"from": "Header", "field": None, "header": "at"}}
 LONG = "x" * 250
 ONCE = Edit({"trigger": {"processingTime": None, "availableNow": {"schedule": None}}})
 NIGHTLY = Edit({"trigger": {"processingTime": None, "availableNow": {"schedule": "0 3 * * *"}}})
@@ -78,19 +79,26 @@ FIELDS: Mapping[str, FieldValues] = {
     "format": FieldValues(
         ("Raw",), ("Avro",), {"key": {"from": "ValueHash", "fields": None}, "eventTime": {"from": "Arrival", "field": None}}
     ),
-    "key.from": FieldValues(("KafkaKey", "ValueHash"), ("Header",), {"key": {"from": "KafkaKey", "fields": None}}, optional=False),
+    "framing": FieldValues(("SchemaRegistry",), ("Avro",)),
+    "key.from": FieldValues(("KafkaKey", "ValueHash"), ("Headers",), {"key": {"from": "KafkaKey", "fields": None}}, optional=False),
     "key.fields": FieldValues(
-        (["other"], [f"f{n}" for n in range(16)]), ([], ["a", "a"], ["a b"], [f"f{n}" for n in range(17)]), optional=False
+        (["other"], ["['event.id']", "items[0].id"], [f"f{n}" for n in range(16)]),
+        ([], ["a", "a"], ["a b"], ["a\\.b"], ["a[x]"], ["[0]"], ["a", "a[0]"], [f"f{n}" for n in range(17)]),
+        optional=False,
     ),
+    "key.headers": FieldValues((["id"], ["ce_id", "ce source"]), ([], ["a", "a"], [""], [f"h{n}" for n in range(17)])),
     "eventTime.from": FieldValues(
-        ("Arrival", "KafkaTimestamp"), ("Header",), {"eventTime": {"from": "Arrival", "field": None}}, optional=False
+        ("Arrival", "KafkaTimestamp"), ("Headers", "Header"), {"eventTime": {"from": "Arrival", "field": None}}, optional=False
     ),
-    "eventTime.field": FieldValues(("at", "meta.at"), ("a b", ""), optional=False),
-    "eventTime.format": FieldValues(("EpochMillis", "EpochSeconds", "yyyy-MM-dd HH:mm:ss"), ("EpochMilis",)),
+    "eventTime.field": FieldValues(("at", "meta.at", "['meta.at']", "a[1].at"), ("a b", "", "meta\\.at"), optional=False),
+    "eventTime.header": FieldValues(("ce_time", "time"), ("",), TIME_HEADER, optional=False),
+    "eventTime.format": FieldValues(("EpochSeconds", "EpochMillis", "EpochMicros", "EpochNanos", "yyyy-MM-dd HH:mm:ss"), ("EpochMilis",)),
+    "eventTime.timeZone": FieldValues(("Europe/Berlin", "America/Argentina/Ushuaia"), ("", "+02:00", "Europe/Ber lin")),
     "eventTime.maxFutureSkew": FieldValues(("0s", "24h30m"), ("1d", "-5m", 3600)),
     "watermark": FieldValues(("1s", "720h"), ("0s", "10", "", None), optional=False),
     "onLate": FieldValues(("Emit", "DeadLetter"), ("Fail",), {**KAFKA, "deadLetter": {"topic": "dead"}}),
     "onInvalid": FieldValues(("Drop", "DeadLetter"), ("Emit",), {**KAFKA, "deadLetter": {"topic": "dead"}}),
+    "onTombstone": FieldValues(("Pass", "Drop", "Fail", "DeadLetter"), ("Emit",), {**KAFKA, "deadLetter": {"topic": "dead"}}),
     "deadLetter.topic": FieldValues(("dead2", "x" * 249), ("events", "out", "a*", None), DEAD, optional=False),
     "trigger.processingTime": FieldValues(("0s", "1h", Edit({"trigger": None})), ("-5s", "", 5), optional=False),
     "trigger.availableNow": FieldValues((ONCE, TIMED, NIGHTLY, ONCE, NIGHTLY, TIMED), (True, "now"), optional=False),
@@ -109,7 +117,7 @@ FIELDS: Mapping[str, FieldValues] = {
         ({"size": "10Gi"}, {"accessMode": "ReadWriteOncePod"}, Edit({"checkpoint": None})),
         (True,),
         {"checkpoint": {"claim": {"size": "10Gi", "storageClassName": None}}},
-        immutable=({"size": "9Gi"}, {"storageClassName": "simulated"}, {"accessMode": "ReadWriteMany"}, ELSEWHERE),
+        immutable=({"size": "9Gi"}, {"storageClassName": "simulated"}, {"accessMode": "ReadWriteMany"}),
     ),
     "checkpoint.claim.size": FieldValues(
         ("100Mi", "1Gi", "9Gi"), ("99Mi", "big", 0), {"checkpoint": {"claim": {"size": "100Mi"}}}, immutable=("9Gi", "100Mi")
@@ -117,14 +125,14 @@ FIELDS: Mapping[str, FieldValues] = {
     "checkpoint.claim.storageClassName": FieldValues(("simulated",), ("Not_A", ""), optional=False, immutable=("other", None)),
     "checkpoint.claim.accessMode": FieldValues(("ReadWriteOncePod",), ("RWO",), immutable=("ReadWriteOnce", "ReadWriteMany")),
     "checkpoint.existing": FieldValues(
-        ({"claimName": "shared", "subPath": "folder"},),
+        ({"claimName": "shared", "subPath": "folder"}, {"claimName": "shared-2", "subPath": "folder"}, OWN_CLAIM),
         ({"claimName": 1}, "shared"),
         SHARED,
         optional=False,
-        immutable=(None, OWN_CLAIM, ELSEWHERE),
     ),
-    "checkpoint.existing.claimName": FieldValues(("shared",), ("Shared", "", None), SHARED, optional=False, immutable=("other",)),
-    "checkpoint.existing.subPath": FieldValues(("folder",), ("a/b", "..", "", "x" * 64), SHARED, optional=False, immutable=("other", None)),
+    "checkpoint.existing.claimName": FieldValues(("shared", "shared-2"), ("Shared", "", None), SHARED, optional=False),
+    "checkpoint.existing.subPath": FieldValues(("folder", "other"), ("a/b", "..", "", "x" * 64), SHARED),
+    "checkpoint.existing.fsGroup": FieldValues(("Leave", "Apply"), ("Ignore",), SHARED),
     "checkpoint.reclaimPolicy": FieldValues(("Delete", "Retain"), ("Keep",)),
     "onIncompatibleChange": FieldValues(("Block",), ("WarmRestart",)),
     "parallelism": FieldValues((1, 64), (0, 65, "2")),

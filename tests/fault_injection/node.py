@@ -168,7 +168,12 @@ class Node:
             await asyncio.sleep(STOP_SECONDS)
             await self.drivers.stop(run)
             one_shot = pod["spec"]["restartPolicy"] != "Always"
-            await self._report(pod, run, _build_terminated_state(STOPPED_EARLY if one_shot else 0), "Failed" if one_shot else "Succeeded")
+            has_state = build_status(run).checkpoint_has_state
+            message = TerminationMessage(
+                reason=Reason.DRIVER_FAILED, message="stopped as requested", checkpoint_has_state=has_state, attempt=run.attempt
+            )
+            state = _build_terminated_state(STOPPED_EARLY if one_shot else 0, message)
+            await self._report(pod, run, state, "Failed" if one_shot else "Succeeded")
         await self.api.delete("pods", metadata["namespace"], metadata["name"], uid=metadata["uid"], grace=0)
 
     async def _report(self, pod: Json, run: DriverRun, state: Json, phase: str) -> None:

@@ -21,6 +21,7 @@ from dedup_api import names
 from dedup_api.changes import CHANGES, Change
 from dedup_api.reasons import Reason
 from dedup_operator.domain.annotations import APPLIED_GENERATION, CHECKPOINT_BEGUN, CHECKPOINT_CONFIG, CHECKPOINT_IDENTITY, CLAIM_UID
+from dedup_operator.domain.driver_objects import CheckpointPlace, find_wanted_place
 from fault_injection.api import ApiError, Json
 from fault_injection.drivers import WAITING
 from fault_injection.environment import JOB, SPEC, Environment, wait_until
@@ -35,7 +36,8 @@ FIELDS_PER_RUN = 8
 """So many of about 40 fields are tested by default."""
 AT_ONCE = int(os.environ.get("DEDUP_FIELDS_AT_ONCE", "4"))
 KINDS = ("statefulsets", "jobs", "cronjobs", "configmaps", "persistentvolumeclaims", "services")
-NOT_OWNED = {"kube-root-ca.crt", "shared"}
+SHARED_CLAIMS = ("shared", "shared-2")
+NOT_OWNED = {"kube-root-ca.crt", *SHARED_CLAIMS}
 """Names of objects that the operator does not create."""
 POD = names.driver_pod_name(JOB)
 
@@ -76,8 +78,9 @@ class EditComparison:
         namespace = await self.harness.create_namespace()
         environment = self.harness.open_environment(namespace)
         claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-        shared = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}, "spec": claim}
-        await environment.api.create("persistentvolumeclaims", namespace, shared)
+        for name in SHARED_CLAIMS:
+            shared = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": claim}
+            await environment.api.create("persistentvolumeclaims", namespace, shared)
         self.operators.append(await self.harness.start_operator(namespace))
         return environment
 
@@ -109,12 +112,19 @@ class EditComparison:
         return str(pod["metadata"]["uid"]) if pod else None
 
     async def collect_objects(self, environment: Environment) -> Json:
-        present = {}
+        job = await environment.api.get(names.PLURAL, environment.namespace, JOB)
+        place, present = find_wanted_place(JOB, job["spec"]), {}
         for plural in KINDS:
             for item in await environment.api.list(plural, environment.namespace):
-                if item["metadata"]["name"] not in NOT_OWNED and not is_scheduled_run(item):
+                if item["metadata"]["name"] not in NOT_OWNED and not is_scheduled_run(item) and not self.was_left_behind(item, place):
                     present[f"{plural}/{item['metadata']['name']}"] = self.remove_history(item)
         return build_state(present, environment.namespace)
+
+    def was_left_behind(self, item: Json, place: CheckpointPlace) -> bool:
+        """The claim that the job had before, or the record of its folder before. The operator deletes neither."""
+        name, wanted = item["metadata"]["name"], {place.claim, names.record_name(place.claim, place.folder)}
+        is_place = item["kind"] == "PersistentVolumeClaim" or name.startswith("checkpoint-")
+        return CHANGES[self.path] is Change.UNTIL_KEYS and is_place and name not in wanted
 
     def remove_history(self, item: Json) -> Json:
         """Removes the annotations that depend on the job's history: how often the object was written, which claim was
@@ -182,6 +192,9 @@ async def check_edits(comparison: EditComparison) -> None:
         if change is Change.STATE and comparison.has_state and not has_same_state(present, spec, comparison.path):
             await check_blocked(comparison, edit, build_revert(present, edit), pod)
             continue
+        if change is Change.UNTIL_KEYS and comparison.has_state and has_other_place(present, spec):
+            await check_refused(comparison, value)
+            continue
         await comparison.edited.edit(**edit)
         await comparison.wait_for_expected_reason(comparison.edited, spec)
         if spec.get("suspend"):  # there is nothing to compare with: a new job that is suspended has no objects
@@ -215,14 +228,22 @@ async def check_blocked(comparison: EditComparison, edit: Json, revert: Json, po
 
 async def check_refused_values(comparison: EditComparison) -> None:
     for value in (*comparison.values.invalid, *comparison.values.immutable):
-        try:
-            await comparison.edited.edit(**build_edit(comparison.path, value))
-        except ApiError as error:
-            parents = [comparison.path.rsplit(".", count)[0] for count in range(comparison.path.count(".") + 1)]
-            names_field = any(f"spec.{parent}" in str(error) for parent in parents)
-            assert error.status == 422 and names_field, f"the API server must answer 422 and name spec.{comparison.path}: {error}"
-        else:
-            raise AssertionError(f"the API server accepts {value!r}; the CRD must refuse it")
+        await check_refused(comparison, value)
+
+
+async def check_refused(comparison: EditComparison, value: Any) -> None:
+    try:
+        await comparison.edited.edit(**build_edit(comparison.path, value))
+    except ApiError as error:
+        parents = [comparison.path.rsplit(".", count)[0] for count in range(comparison.path.count(".") + 1)]
+        names_field = any(f"spec.{parent}" in str(error) for parent in parents)
+        assert error.status == 422 and names_field, f"the API server must answer 422 and name spec.{comparison.path}: {error}"
+    else:
+        raise AssertionError(f"the API server accepts {value!r}; the CRD must refuse it")
+
+
+def has_other_place(before: Json, after: Json) -> bool:
+    return find_wanted_place(JOB, before) != find_wanted_place(JOB, after)
 
 
 def find_value(spec: Json, path: str) -> Any:
@@ -238,6 +259,7 @@ DEFAULTS: Json = {
     "sink.kafka.delivery": "ExactlyOnce",
     "sink.kafka.ordering": "PerKey",
     "eventTime.format": "Iso8601",
+    "checkpoint.existing.fsGroup": "Apply",
     "parallelism": 2,
     "driver.resources.requests.memory": "2Gi",
 }
@@ -257,7 +279,8 @@ def has_same_state(before: Json, after: Json, path: str) -> bool:
 
 def list_cases(paths: list[str]) -> list[tuple[str, bool]]:
     """(path, whether the driver has stored keys). A field that the keys depend on is tested both ways."""
-    return [(path, has_state) for path in paths for has_state in ((False, True) if CHANGES[path] is Change.STATE else (True,))]
+    both = {Change.STATE, Change.UNTIL_KEYS}
+    return [(path, has_state) for path in paths for has_state in ((False, True) if CHANGES[path] in both else (True,))]
 
 
 async def check_fields(harness: Harness, paths: list[str]) -> None:

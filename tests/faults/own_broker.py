@@ -69,8 +69,16 @@ def ensure_broker_jars() -> Path:
 class OwnBroker:
     """Use it with `with`. Its data stay in `folder`."""
 
-    def __init__(self, folder: Path, jars: Path, environment: dict[str, str], settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        jars: Path,
+        environment: dict[str, str],
+        settings: dict[str, str] | None = None,
+        cluster_id: str = _CLUSTER_ID,
+    ) -> None:
         """`settings` of the broker add to those above, or replace them."""
+        self._cluster_id = cluster_id
         self._folder, self._jars, self._environment = folder, jars, environment
         self._settings = settings or {}
         self._port, self._controller = find_free_ports(2)
@@ -87,7 +95,7 @@ class OwnBroker:
     def __enter__(self) -> OwnBroker:
         self._folder.mkdir(parents=True)
         self._write_settings()
-        self._run_java("-Xmx128m", "kafka.tools.StorageTool", "format", "--cluster-id", _CLUSTER_ID, "--config").wait(ANSWER_SECONDS)
+        self._run_java("-Xmx128m", "kafka.tools.StorageTool", "format", "--cluster-id", self._cluster_id, "--config").wait(ANSWER_SECONDS)
         self.start()
         self.wait_until_it_answers()
         return self

@@ -135,7 +135,8 @@ def build_dead_letter(record: Record, outcome: Outcome, topic: str) -> Record:
         "dedup-watermark": None if outcome.late_up_to == 0 else write_time(outcome.late_up_to * MICROS),
     }
     more = tuple((name, text.encode()) for name, text in texts.items() if text is not None)
-    return Record(record.partition, record.offset, record.stamp, record.key, record.value, record.headers + more)
+    own = tuple((f"original-{name}" if name in texts else name, value) for name, value in record.headers)
+    return Record(record.partition, record.offset, record.stamp, record.key, record.value, own + more)
 
 
 def _strip(record: Record) -> tuple[object, ...]:

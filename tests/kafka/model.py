@@ -22,10 +22,12 @@ from enum import StrEnum
 from typing import Any
 
 from dedup_api.faults import Fault
-from kafka.reference import Number, encode_key, encode_part, find, hash_text, read_object
+from kafka.reference import Number, encode_headers, encode_key, encode_part, find, find_header, hash_text, read_object
 
 MICROS = 1000
 """Microseconds in a millisecond."""
+FIRST_STAMP = 946_684_800_000
+"""2000-01-01."""
 CARRIED = 15
 """The middle time of a partition counts so many times before the batch, if the same process has read them."""
 
@@ -36,8 +38,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999."""
 _ISO8601 = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?(Z|[+-]\d\d:\d\d)?")
-_DIGITS = re.compile(r"-?\d{1,15}(\.\d{1,6})?")
-_EPOCH_FORMATS = {"EpochMillis": 1000, "EpochSeconds": 1_000_000}
+_DIGITS = re.compile(r"-?\d{1,22}(\.\d{1,6})?")
+_EPOCH_FORMATS = {
+    "EpochNanos": Decimal("0.001"),
+    "EpochMicros": Decimal(1),
+    "EpochMillis": Decimal(1000),
+    "EpochSeconds": Decimal(1_000_000),
+}
 """Microseconds in the unit of each format."""
 
 
@@ -52,6 +59,12 @@ class Rules:
     """spec.watermark."""
     skew: int
     """spec.eventTime.maxFutureSkew."""
+    tombstones_pass: bool = False
+    """spec.onTombstone is Pass."""
+    framed: bool = False
+    """spec.framing is SchemaRegistry."""
+    in_headers: bool = False
+    """Key and event time come from the headers `id` and `at`."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,10 @@ class Read:
     fault: Fault | None
     key: bytes
     time: int | None
+    passes: bool = False
+    """A tombstone that comes out whatever it is."""
+    stored: int = 0
+    """Of such a tombstone: when it was stored or read, whichever is earlier."""
 
 
 @dataclass
@@ -162,6 +179,8 @@ class Model:
         return outcome
 
     def _read(self, record: Record, batch: Batch, late_up_to: int) -> Read:
+        if record.value is None and self.rules.tombstones_pass:
+            return Read(None, own_key(record), None, passes=True, stored=latest(record, batch))
         read = read_record(record, self.rules)
         if read.fault is None and read.time is not None:
             if read.time > (latest(record, batch) + self.rules.skew) * MICROS:
@@ -177,6 +196,9 @@ class Model:
             outcome.faults[place] = read.fault
             outcome.verdicts[place] = Verdict.LATE if read.fault is Fault.LATE else Verdict.INVALID
             self._expiries[read.key] = self.rules.delay * MICROS
+        elif read.passes:
+            outcome.verdicts[place] = Verdict.UNIQUE
+            self._expiries[read.key] = max(read.stored, outcome.late_up_to + 1) * MICROS + self.rules.delay * MICROS
         elif read.key in self._expiries:
             outcome.verdicts[place] = Verdict.DUPLICATE
         else:
@@ -210,8 +232,8 @@ class Model:
 
 
 def latest(record: Record, batch: Batch) -> int:
-    """The latest time at which the record can have been stored."""
-    return min(record.stamp, batch.time)
+    """The latest time at which the record can have been stored. A Kafka timestamp before 2000 says nothing."""
+    return min(record.stamp, batch.time) if record.stamp >= FIRST_STAMP else batch.time
 
 
 def own_key(record: Record) -> bytes:
@@ -221,24 +243,49 @@ def own_key(record: Record) -> bytes:
 def read_record(record: Record, rules: Rules) -> Read:
     """The key and the time of the record, or its first fault. Faults that depend on other records or on the clock
     come later."""
-    document = read_object(record.value)
-    fault = _find_key_fault(record.value, document, rules) or _find_time_fault(document, rules)
+    if rules.in_headers:
+        return _read_headers(record, rules)
+    value = record.value[5:] if rules.framed and record.value and record.value[0] == 0 else record.value
+    document = read_object(value)
+    fault = _find_key_fault(value, document, rules) or _find_time_fault(document, rules)
     if fault is not None:
         return Read(fault, own_key(record), None)
-    text = encode_key(record.value, list(rules.key_fields))
+    text = encode_key(value, list(rules.key_fields))
     assert text is not None
     return Read(None, hash_text(text), _parse_time(find(document, rules.time_field), rules.time_format))
+
+
+def _read_headers(record: Record, rules: Rules) -> Read:
+    headers = [(name, value.encode() if isinstance(value, str) else value) for name, value in record.headers]
+    text, at = encode_headers(headers, ["id"], tombstone=record.value is None), find_header(headers, "at")
+    identifier = find_header(headers, "id")
+    fault = _find_bytes_fault(record.value, read_object(record.value)) if record.value is not None else None
+    if fault is None and text is None:
+        fault = Fault.KEY_MISSING if identifier is None else Fault.KEY_EMPTY
+    if fault is None and at is None:
+        fault = Fault.TIME_MISSING
+    try:
+        time = None if at is None else _parse_time(at.decode(), rules.time_format)
+    except UnicodeDecodeError:
+        time = None
+    if fault is None and time is None:
+        fault = Fault.TIME_UNREADABLE
+    return Read(None, hash_text(text or b""), time) if fault is None else Read(fault, own_key(record), None)
+
+
+def _find_bytes_fault(value: bytes, document: dict[str, Any] | None) -> Fault | None:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return Fault.NOT_UTF8
+    return Fault.NOT_JSON if document is None else None
 
 
 def _find_key_fault(value: bytes | None, document: dict[str, Any] | None, rules: Rules) -> Fault | None:
     if value is None:
         return Fault.TOMBSTONE
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return Fault.NOT_UTF8
-    if document is None:
-        return Fault.NOT_JSON
+    if (fault := _find_bytes_fault(value, document)) is not None:
+        return fault
     for name in rules.key_fields:
         part = find(document, name)
         if encode_part(part) is None:
@@ -261,6 +308,8 @@ def _parse_time(value: Any, form: str) -> int | None:
     if form in _EPOCH_FORMATS:
         micros = int(Decimal(text) * _EPOCH_FORMATS[form]) if _DIGITS.fullmatch(text) else None
         return micros if micros is not None and _FIRST <= micros <= _LAST else None
+    text = re.sub(r"(Z|[+-]\d\d:\d\d)\[[A-Za-z/]+\]$", r"\1", text.upper() if text[10:11] in ("t", "T") else text)
+    text = re.sub(r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)", r"\1-\2-\3T\4:\5:\6", text.replace(",", "."))
     if not _ISO8601.fullmatch(text):
         return None
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +35,32 @@ def _refuse(literal: str) -> None:
     raise ValueError(literal)
 
 
+_STEP = re.compile(r"""\['(?P<quoted>[^']+)'\]|\["(?P<double>[^"]+)"\]|\[(?P<index>\d+)\]|\.?(?P<name>[^.\[]+)""")
+
+
 def find(document: Any, path: str) -> Any:
-    for name in path.split("."):
-        if not isinstance(document, dict):
-            return None
-        document = document.get(name)
+    """`path`: as docs/reference.md describes it: `a.b`, `['a.b']`, `items[0].id`."""
+    for step in _STEP.finditer(path):
+        if step["index"] is not None:
+            index = int(step["index"])
+            document = document[index] if isinstance(document, list) and index < len(document) else None
+        else:
+            name = step["quoted"] or step["double"] or step["name"]
+            document = document.get(name) if isinstance(document, dict) else None
     return document
+
+
+def find_header(headers: Sequence[tuple[str, bytes | None]], name: str) -> bytes | None:
+    """The last one of this name counts."""
+    return next((value for found, value in reversed(headers) if found == name), None)
+
+
+def encode_headers(headers: Sequence[tuple[str, bytes | None]], names: Sequence[str], *, tombstone: bool = False) -> bytes | None:
+    """The parts of key.headers; None when a header is missing or empty."""
+    values = [find_header(headers, name) for name in names]
+    if not all(values):
+        return None
+    return b"".join(f"{'d' if tombstone else 'h'}{len(value or b'')}:".encode() + (value or b"") for value in values)
 
 
 def encode_part(value: Any) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -23,7 +24,63 @@ SKEW = 3_600_000
 BASE = 1_714_953_600_000
 """Milliseconds: 2024-05-06."""
 YEAR_2099 = 4_070_908_800_000
-FORMATS = ("Iso8601", "EpochMillis", "EpochSeconds")
+FORMATS = ("Iso8601", "EpochMillis", "EpochSeconds", "EpochMicros", "EpochNanos")
+
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Where in the payload the identifier and the time stand."""
+
+    key_path: str = "id"
+    time_path: str = "at"
+    before: bytes = b""
+    after: bytes = b""
+    name: bytes = b'"id"'
+    """The name of the identifier, with its quotes."""
+
+    in_headers: bool = False
+    """Identifier and time are in the headers `id` and `at`."""
+
+    def apply(self, value: bytes | None) -> tuple[bytes | None, Headers]:
+        if self.in_headers:
+            return move_to_headers(value)
+        return None if value is None else self.before + value.replace(b'"id"', self.name) + self.after, ()
+
+
+def move_to_headers(value: bytes | None) -> tuple[bytes | None, Headers]:
+    """The fields of a JSON object become headers of the same names. Other values have no headers."""
+    try:
+        document = json.loads(value or b"", parse_float=str, parse_int=str)
+    except ValueError:
+        return value, ()
+
+    def encode(field: Any) -> bytes | None:
+        text = field if isinstance(field, str) else json.dumps(field)
+        return None if field is None else text.encode("utf-8", "surrogatepass")
+
+    headers = tuple((name, encode(field)) for name, field in document.items() if name in {"id", "at"})
+    return b"{}", (*headers[:1], *headers)  # of several headers with one name the last one counts
+
+
+FRAME = b"\x00\x00\x00\x01\xf4"
+SHAPES = {
+    "plain": Shape(),
+    "name with a dot": Shape(key_path="['event.id']", name=b'"event.id"'),
+    "element of an array": Shape("items[1].id", "items[1].at", b'{"items": [{"id": 0}, ', b"]}"),
+    "framed": Shape(before=FRAME),
+    "headers": Shape("", "", in_headers=True),
+}
+ISO_FORMS: tuple[Callable[[str], str], ...] = (
+    lambda text: text,
+    lambda text: text.replace(".", ","),
+    lambda text: text.replace("-", "").replace(":", ""),
+    lambda text: text.lower(),
+    lambda text: f"{text}[Europe/Berlin]",
+)
+"""Ways to write one time. An offset counts before a zone."""
 EDGES = (-MICROS, -1, 0, 1, MICROS)
 """Microseconds before and after a moment at which the outcome of a record changes."""
 
@@ -64,6 +121,9 @@ class Plan:
     delay: int
     """The delay of the watermark in milliseconds, a multiple of 4,000."""
     lives: tuple[Life, ...]
+    shape: str
+    """One of SHAPES."""
+    tombstones_pass: bool
     present: bool
     """Whether the stream ends with records of the present. Only the driver's own clock says that they are not in the
     future."""
@@ -85,6 +145,8 @@ def plans(draw: st.DrawFn, lives: int, more: int, backlog: int) -> Plan:
             Life(draw(st.integers(8 if index else backlog, 70)), draw(st.integers(17, 24)), tuple(part), draw(ends))
             for index, part in enumerate(parts)
         ),
+        shape=draw(st.sampled_from(sorted(SHAPES))),
+        tombstones_pass=draw(st.booleans()),
         present=draw(st.booleans()),
     )
 
@@ -97,6 +159,7 @@ class Draft:
     stamp: int
     value: bytes | None
     key: bytes | None = None
+    headers: Headers = ()
 
 
 Step = list[Draft]
@@ -232,14 +295,16 @@ class Generator:
         stored = time + self._choice.choice(delays) if stamp is None else stamp
         if time < YEAR_2099 * MICROS:
             self.clock = max(self.clock, min(time, stored))
+        content, headers = SHAPES[self.plan.shape].apply(build_value(write_id(event), time, self.plan.form))
         key = None if event % 4 == 0 else f"k{event % 5}".encode()
-        return Draft(partition, max(1, -(-stored // MICROS)), build_value(write_id(event), time, self.plan.form), key)
+        return Draft(partition, max(1, -(-stored // MICROS)), content, key, headers)
 
     def _spoil(self, partition: int, time: int, kind: int | None = None) -> Draft:
         """An invalid record, mostly with the id of a valid one."""
         event = self._choice.choice(self._events)[0] if self._events else 0
         value = spoil(event, time, self.plan.form, self._choice.randrange(KINDS) if kind is None else kind)
-        return Draft(partition, time // MICROS, value, b"spoiled")
+        content, headers = SHAPES[self.plan.shape].apply(value)
+        return Draft(partition, time // MICROS, content, b"spoiled", headers)
 
 
 def write_id(event: int) -> Any:
@@ -252,9 +317,13 @@ def build_value(identity: Any, time: int, form: str) -> bytes:
         case "Iso8601":
             milliseconds, micros = divmod(time, MICROS)
             text = write_time(milliseconds * MICROS)
-            at = json.dumps(text if micros == 0 else f"{text[:-1]}{micros:03}Z")
+            at = json.dumps(ISO_FORMS[time // MICROS % len(ISO_FORMS)](text if micros == 0 else f"{text[:-1]}{micros:03}Z"))
         case "EpochMillis":
             at = str(Decimal(time) / MICROS)
+        case "EpochMicros":
+            at = str(time)
+        case "EpochNanos":
+            at = str(time * 1000)
         case _:
             at = str(Decimal(time) / (MICROS * MICROS))
     return f'{{"id": {json.dumps(identity)}, "at": {at}}}'.encode()

@@ -24,7 +24,7 @@ from kafka.comparison import NUMBER, Observed, compare
 from kafka.driver import Driver, build_config
 from kafka.model import Batch, Record, Rules
 from kafka.shared_jvm import DriverHost, SharedJvmDriver
-from kafka.streams import PARTITIONS, SKEW, Generator, Plan, Step, plans
+from kafka.streams import FRAME, PARTITIONS, SHAPES, SKEW, Generator, Plan, Step, plans
 
 ANY_TIME = {"retention.ms": "-1", "message.timestamp.after.max.ms": str((1 << 63) - 1)}
 """The streams hold records of 2024 and of 2099."""
@@ -40,7 +40,9 @@ class Sender:
     def send(self, drafts: Step) -> None:
         failed: list[object] = []
         for draft in drafts:
-            headers: list[tuple[str, str | bytes | None]] = [(NUMBER, str(self.count).encode())]
+            headers: list[tuple[str, str | bytes | None]] = [(NUMBER, str(self.count).encode()), *draft.headers]
+            if self.count % 3 == 0:
+                headers += [("dedup-reason", b"foreign"), ("dedup-other", b"foreign")]
             if self.count % 2:
                 headers += [("trace", b"x"), ("none", None), ("trace", b"")]
             self._producer.produce(
@@ -198,16 +200,30 @@ def read_topic(broker: Broker, topic: str) -> list[Record]:
 
 
 def build_rules(plan: Plan) -> Rules:
-    return Rules(("id",), "at", plan.form, plan.delay, SKEW)
+    shape = SHAPES[plan.shape]
+    return Rules(
+        (shape.key_path,),
+        shape.time_path,
+        plan.form,
+        plan.delay,
+        SKEW,
+        plan.tombstones_pass,
+        framed=shape.before == FRAME,
+        in_headers=shape.in_headers,
+    )
 
 
 def build_job(plan: Plan, most: int, bootstrap: str, source: str, sink: str, dead: str) -> JobConfig:
+    shape = SHAPES[plan.shape]
+    more = {**({"framing": "SchemaRegistry"} if shape.before == FRAME else {}), **({"onTombstone": "Pass"} if plan.tombstones_pass else {})}
     return build_config(
         bootstrap,
         source,
         sink,
+        **more,
+        key={"from": "Header", "headers": ["id"]} if shape.in_headers else {"fields": [shape.key_path]},
         source={"bootstrapServers": bootstrap, "topic": source, "maxOffsetsPerTrigger": most},
-        eventTime={"field": "at", "format": plan.form},
+        eventTime={**({"from": "Header", "header": "at"} if shape.in_headers else {"field": shape.time_path}), "format": plan.form},
         watermark=f"{plan.delay // 1000}s",
         onLate="DeadLetter",
         onInvalid="DeadLetter",

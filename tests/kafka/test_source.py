@@ -146,7 +146,7 @@ def take_back_commit(checkpoint: CheckpointLayout) -> None:
 
 def test_the_driver_writes_no_position_for_a_group_that_has_members(job: Job) -> None:
     job.send(0, range(10))
-    group, offsets = f"group-of-{job.source}", GroupOffsets(ClientSettings(job.broker.bootstrap))
+    group, offsets = f"group-of-{job.source}", GroupOffsets(ClientSettings(job.broker.bootstrap), "another job")
     consumer = Consumer({"bootstrap.servers": job.broker.bootstrap, "group.id": group, "auto.offset.reset": "earliest"})
     try:
         consumer.subscribe([job.source])

@@ -6,6 +6,7 @@ A newer driver has replaced every driver whose number is lower than the one in t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from dedup_api.exits import ExitCode
 from dedup_job.checkpoint.durable_files import write_durably
@@ -51,3 +52,12 @@ class AttemptFile:
             write_durably(self.layout.write_test_file, b"")
             write_durably(self.layout.attempt_file, f"{attempt}\n".encode())
         return attempt
+
+
+def was_never_used(root: Path) -> bool:
+    """Whether the folder can be read, and no driver has ever counted its start in it, so that it has no keys."""
+    try:
+        names = [path.name for path in root.iterdir()]
+    except OSError:
+        return False
+    return "attempt" not in names and not any(root.glob("generation-*/job.json"))

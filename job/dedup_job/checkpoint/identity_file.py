@@ -31,10 +31,22 @@ class Identity(ApiModel):
     """The settings with which Spark planned the first batch."""
     topic_id: str | None = None
     """The id of the source topic, which a recreated topic does not keep. None where the brokers know no ids."""
+    cluster_id: str | None = None
+    """The id of the Kafka cluster. None where the brokers do not tell it, and in a file of version 0.1.0."""
+    consumer_group: str | None = None
+    """The group to which the last driver that wrote this file copied its position. None in a file of version 0.1.0."""
     spark_version: str
     """The version, such as `4.2.0`, of the driver that last wrote to the checkpoint."""
     backend: Literal["RocksDB"] = "RocksDB"
     """The kind of state store."""
+
+    def move_to(self, config: JobConfig) -> JobConfig:
+        """The settings of this checkpoint with the addresses of `config`, whose brokers hold the same topic.
+
+        A driver of version 0.1.0 refuses a checkpoint with another address.
+        """
+        source = self.config.source.model_copy(update={"bootstrap_servers": config.source.bootstrap_servers})
+        return self.config.model_copy(update={"source": source})
 
 
 def read_spark_version() -> str:
@@ -60,7 +72,7 @@ class IdentityFile:
         fields = list_state_changes(identity.config, config)
         if fields:
             names = ", ".join(fields)
-            message = f"the checkpoint was created with another {names}: take the edit back, or create a new DedupJob under another name"
+            message = f"the checkpoint was created with another {names}: revert the edit, or create a new DedupJob under another name"
             raise JobError(ExitCode.CONFIGURATION, message)
         if _parse_release(identity.spark_version) > _parse_release(spark_version):
             message = (

@@ -11,6 +11,7 @@ any file that this module imports rebuilds that layer.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -45,7 +46,19 @@ _CONF = {
     f"{_STORE}.rocksdb.boundedMemoryUsage": "true",
 }
 _RECORD_SQL = """format_string('{"id":"%d","n":%d,"at":"2024-05-06T07:08:09Z"}', value, value)"""
-_READ_PLAN = r"Fields\nJson\nat\nid\nn"
+_NO_HEADERS = "cast(null as array<struct<key: string, value: binary>>)"
+_READ_PLAN = json.dumps(
+    {
+        "keyFrom": "Fields",
+        "isJson": True,
+        "isFramed": False,
+        "tombstone": "",
+        "fields": [{"path": name, "steps": [name]} for name in ("id", "n")],
+        "headers": [],
+        "timeField": {"path": "at", "steps": ["at"]},
+    }
+)
+"""See `ReadPlan.java`."""
 
 
 def main() -> int:
@@ -79,8 +92,8 @@ def build_pipeline(spark: SparkSession) -> DataFrame:
     records = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
     return (
         records.selectExpr(f"cast({_RECORD_SQL} as binary) as text", "value as offset")
-        .selectExpr("text", "offset", f"dedup.read_record(text, null, '{_READ_PLAN}') as record")
-        .selectExpr("*", "coalesce(try_cast(record.time as timestamp), try_to_timestamp(cast(offset as string), 'yyyy')) as time")
+        .selectExpr("text", "offset", f"dedup.read_record(text, null, {_NO_HEADERS}, '{_READ_PLAN}') as record")
+        .selectExpr("*", "dedup.parse_time(record.time, 'Iso8601', '') as time")
         .selectExpr("*", "dedup.is_late(0, time, least(time, current_timestamp())) as late")
         .selectExpr(
             "text as value",

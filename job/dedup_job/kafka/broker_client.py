@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
@@ -63,6 +63,10 @@ class TopicLookup(Protocol):
     def fetch_topic(self, topic: str) -> TopicInfo | None: ...
 
 
+class ClusterLookup(TopicLookup, Protocol):
+    def fetch_cluster_id(self) -> str: ...
+
+
 class OffsetLookup(TopicLookup, Protocol):
     def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]: ...
 
@@ -71,7 +75,7 @@ class BrokerClient:
     """A connection that lasts as long as the driver. It sends one question at a time."""
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._servers = settings.bootstrap_servers
+        self._settings, self._servers = settings, settings.bootstrap_servers
         self._last_error = ""
         self._admin = AdminClient(settings.build_broker_client(self._remember), logger=get_silent_logger())
 
@@ -93,6 +97,16 @@ class BrokerClient:
         known = str(found.topic_id)
         return TopicInfo("" if known == _NO_ID else known, [partition.id for partition in found.partitions])
 
+    def fetch_cluster_id(self) -> str:
+        """Empty where the brokers do not tell it; JobError when no broker answers."""
+        try:
+            found = self._admin.describe_cluster(request_timeout=REQUEST_SECONDS).result(REQUEST_SECONDS + 1)
+        except KafkaException as error:
+            raise self._build_refusal(error.args[0]) from error
+        except TimeoutError as error:
+            raise self._build_unavailable("no answer") from error
+        return str(found.cluster_id or "")
+
     def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
         """By partition. The latest offset is that of the last stable record, which a read-committed consumer sees."""
         spec = OffsetSpec.latest() if end is OffsetEnd.LATEST else OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -104,6 +118,32 @@ class BrokerClient:
             raise self._build_refusal(error.args[0]) from error
         except TimeoutError as error:
             raise self._build_unavailable("no answer") from error
+
+    def fetch_group_members(self, group: str) -> int:
+        """How many members the consumer group has; 0 when it does not exist."""
+        try:
+            future = self._admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[group]
+            return len(future.result(REQUEST_SECONDS + 1).members)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            raise self._build_refusal(error.args[0]) from error
+        except TimeoutError as error:
+            raise self._build_unavailable("no answer") from error
+
+    def fetch_group_marks(self, group: str, topic: str, partitions: list[int]) -> dict[int, str]:
+        """The metadata of the group's offsets on the topic, by partition; empty for offsets without metadata."""
+        consumer = Consumer(self._settings.build_group_writer(group), logger=get_silent_logger())
+        try:
+            found = consumer.committed([TopicPartition(topic, partition) for partition in partitions], timeout=REQUEST_SECONDS)
+        except KafkaException as error:
+            raise self._build_refusal(error.args[0]) from error
+        finally:
+            consumer.close()
+        refused = next((entry.error for entry in found if entry.error is not None), None)
+        if refused is not None:
+            raise self._build_refusal(refused)
+        return {entry.partition: entry.metadata or "" for entry in found if entry.offset >= 0}
 
     def _build_refusal(self, error: KafkaError) -> JobError:
         if error.code() in _UNAUTHORIZED:

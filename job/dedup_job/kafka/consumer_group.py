@@ -53,13 +53,14 @@ class GroupOffsets:
     to the coordinator breaks (github.com/confluentinc/librdkafka/issues/4605).
     """
 
-    def __init__(self, settings: ClientSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ClientSettings, mark: str) -> None:
+        """`mark`: the metadata of the offsets, by which the driver recognizes them; see `group_guard`."""
+        self._settings, self._mark = settings, mark
         self._consumer: Consumer | None = None
 
     def write_group_offsets(self, group: str, topic: str, offsets: dict[int, int]) -> KafkaError | None:
         """Returns the error of the brokers, or None. Every call must name the same group."""
-        wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        wanted = [TopicPartition(topic, partition, offset, self._mark) for partition, offset in offsets.items()]
         try:
             answers = self._open(group).commit(offsets=wanted, asynchronous=False) or []
         except KafkaException as error:

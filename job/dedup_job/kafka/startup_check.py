@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from dedup_api.driver_status import Blocked, Phase
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
+from dedup_job.checkpoint.identity_file import Identity
 from dedup_job.errors import JobError
-from dedup_job.kafka.broker_client import TopicLookup
+from dedup_job.kafka.broker_client import ClusterLookup, TopicLookup
+from dedup_job.kafka.group_guard import GroupLookup, find_group_problem, uses_new_group
 from dedup_job.kafka.retries import build_pauses
+from dedup_job.kafka.source_cluster import check_source_cluster
 from dedup_job.kafka.source_topic import build_recreated_error, fetch_source_topic, is_recreated
 from dedup_job.report.status import State
 
@@ -43,24 +47,47 @@ def find_broker_problem(brokers: TopicLookup, config: JobConfig, topic_id: str =
     return None
 
 
-def wait_for_kafka(brokers: TopicLookup, config: JobConfig, state: State, wait: Callable[[float], bool]) -> bool:
-    """Returns True when nothing is missing any more, and False when a stop was requested.
+class StartLookup(GroupLookup, ClusterLookup, Protocol):
+    """What the driver asks the brokers before it starts."""
 
-    `wait(seconds)` pauses and returns whether a stop was requested.
+
+def wait_for_kafka(
+    brokers: StartLookup, config: JobConfig, state: State, wait: Callable[[float], bool], identity: Identity | None = None
+) -> str | None:
+    """Waits until nothing is missing. Returns the id of the Kafka cluster, empty where the brokers do not tell it; None when a
+    stop was requested. JobError with SourceClusterChanged, which no waiting cures.
+
+    `wait(seconds)` pauses and returns whether a stop was requested. `identity` is None for a new checkpoint.
     """
     blocked: Blocked | None = None
     for pause in build_pauses():
-        problem = find_broker_problem(brokers, config)
-        found = None if problem is None else Blocked(reason=problem.reason, message=problem.message)
-        if found is None:
+        try:
+            cluster_id = check_brokers(brokers, config, identity)
+        except JobError as problem:
+            if problem.reason is Reason.SOURCE_CLUSTER_CHANGED:
+                raise
+            found = Blocked(reason=problem.reason, message=problem.message)
+        else:
             state.update(phase=Phase.STARTING, blocked_by=None, starting_since=time.time())
             if blocked is not None:
                 _LOG.info("the brokers answer and all topics exist", extra={"fields": {"reason": blocked.reason}})
-            return True
+            return cluster_id
         state.update(phase=Phase.WAITING, blocked_by=found)
         if blocked is None or blocked.reason != found.reason:
             _LOG.warning(found.message, extra={"fields": {"reason": found.reason}})
         blocked = found
         if wait(pause):
-            return False
-    return False
+            return None
+    return None
+
+
+def check_brokers(brokers: StartLookup, config: JobConfig, identity: Identity | None) -> str:
+    """The id of the Kafka cluster, empty where the brokers do not tell it. JobError with the first problem: the cluster comes
+    before the topics of the output, because a topic that is missing in another cluster must not be created."""
+    cluster_id = check_source_cluster(brokers, config, identity)
+    problem = find_broker_problem(brokers, config)
+    if problem is None and uses_new_group(identity, config):
+        problem = find_group_problem(brokers, config)
+    if problem is not None:
+        raise problem
+    return cluster_id

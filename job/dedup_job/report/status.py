@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from dedup_api.driver_status import Blocked, DriverStatus, Phase
+from dedup_api.driver_status import Blocked, DriverStatus, DriverWarning, Phase
 from dedup_api.status import Progress
 from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.checkpoint.totals import Totals
@@ -52,6 +52,8 @@ class Snapshot:
     lag: int | None = None
     lag_seconds: int | None = None
     query_alive: bool = True
+    warnings: tuple[DriverWarning, ...] = ()
+    """About the last records."""
 
 
 class State:
@@ -84,6 +86,8 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
         checkpoint_has_state=snapshot.checkpoint_has_state,
         committed_in_this_run=snapshot.committed_in_this_run,
         batch_running_since=None if snapshot.batch_started is None else build_rfc3339(snapshot.batch_started),
+        reports_keys_at_end=True,
+        warnings=list(snapshot.warnings),
         pending_since=None if pending is None else build_rfc3339(pending),
         progress=Progress(
             batch=commit.batch if commit else None,

@@ -6,12 +6,14 @@ sets the next watermark, the guards check it again, and the sink confirms it. Sp
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dedup_api.driver_status import DriverWarning
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.records import OnInvalid
@@ -25,10 +27,13 @@ from dedup_job.sink.sink import Sink
 from dedup_job.stream.execution import Execution
 from dedup_job.stream.expiry import build_expiry_interval
 from dedup_job.stream.guards import Guards
+from dedup_job.stream.plausibility import RecentTimes, list_warnings
 from dedup_job.stream.routing import decide_written, route
 from dedup_job.stream.stop import BatchGate
 from dedup_job.stream.watermark import BatchRange, decide_arrival_watermark, decide_watermark
 from dedup_job.times import build_event_time
+
+_LOG = logging.getLogger("dedup_job.stream.batch")
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -73,6 +78,7 @@ class BatchRunner:
         self._totals = self._totals_file.read()
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
+        self._recent_times = RecentTimes()
         self._is_first_batch = True
         self.error: BaseException | None = None
 
@@ -109,6 +115,8 @@ class BatchRunner:
             self._sink.write(route(batch, self._config, build_event_time(late_up_to) if late_up_to > 0 else None), number)
             counts = execution.read_counts()
             written = decide_written(self._config, counts)
+            if counts.rows_in > 0:
+                self._warn(list_warnings(self._config, *self._recent_times.add(execution.read_odd_times(), counts.rows_in)))
             if not skipped:
                 check_invalid(self._config, counts)
             execution.set_watermark(self._decide_watermark(execution, number, entry, counts))
@@ -124,6 +132,12 @@ class BatchRunner:
         finished = FinishedBatch(number=number, started=started, counts=counts, totals=self._totals, written=written, skipped=skipped)
         with self._lock:
             self._finished.append(finished)
+
+    def _warn(self, warnings: tuple[DriverWarning, ...]) -> None:
+        for warning in warnings:
+            if warning not in self._state.read().warnings:
+                _LOG.warning(warning.message, extra={"fields": {"reason": warning.reason}})
+        self._state.update(warnings=warnings)
 
     def _decide_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts) -> int:
         """The watermark in milliseconds with which Spark is to commit the batch. `entry`: its entry in the offset
@@ -141,11 +155,13 @@ class BatchRunner:
 
 
 def check_invalid(config: JobConfig, counts: BatchCounts) -> None:
-    """JobError with INVALID_RECORD for the first invalid record, when `spec.onInvalid` is Fail."""
+    """JobError with INVALID_RECORD for the first invalid record for which `spec.onInvalid` or `spec.onTombstone` is
+    Fail."""
     record = counts.first_invalid
-    if record is None or config.on_invalid is not OnInvalid.FAIL:
+    if record is None:
         return
-    more = f", and {counts.invalid - 1} more in its batch" if counts.invalid > 1 else ""
+    failing = sum(count for fault, count in counts.invalid_by_reason.items() if config.find_policy(fault) is OnInvalid.FAIL)
+    more = f", and {failing - 1} more in its batch" if failing > 1 else ""
     message = (
         f"the record at offset {record.offset} of partition {record.partition} of the topic {config.source.topic} is invalid{more}: "
         f"{record.reason}, {record.detail}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from dedup_api.faults import Fault
+from dedup_api.faults import INVALID_FAULTS, Fault
+from dedup_api.job_config import JobConfig
+from dedup_api.records import OnInvalid
 from dedup_job.stream.parse import FAULT_COLUMN, KEY_COLUMN, TIME_COLUMN
 
 if TYPE_CHECKING:
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 OBSERVATION, UNIQUE, FIRST_INVALID = "deduplicated", "unique", "first_invalid"
 
 
-def deduplicate(parsed: DataFrame, watermark: timedelta) -> DataFrame:
+def deduplicate(parsed: DataFrame, config: JobConfig) -> DataFrame:
     """Keeps the first record of each key within the watermark. Spark's `dropDuplicates` would never forget a key.
 
     The observation has the number of unique records, the number of records with each fault, and the first invalid
-    record (partition, offset, reason, detail).
+    record that must stop the job (partition, offset, reason, detail).
     """
-    delay = f"{int(watermark.total_seconds())} seconds"
+    delay = f"{int(config.watermark_delay.total_seconds())} seconds"
+    failing = [fault for fault in INVALID_FAULTS if config.find_policy(fault) is OnInvalid.FAIL]
     unique = parsed.withWatermark(TIME_COLUMN, delay).dropDuplicatesWithinWatermark([KEY_COLUMN])
     reason = F.col(FAULT_COLUMN).getField("reason")
     invalid = F.struct("partition", "offset", reason.alias("reason"), F.col(FAULT_COLUMN).getField("detail").alias("detail"))
@@ -30,5 +32,5 @@ def deduplicate(parsed: DataFrame, watermark: timedelta) -> DataFrame:
         OBSERVATION,
         F.count_if(F.col(FAULT_COLUMN).isNull()).alias(UNIQUE),
         *(F.count_if(reason == fault).alias(fault) for fault in Fault),
-        F.min(F.when(reason != Fault.LATE, invalid)).alias(FIRST_INVALID),
+        F.min(F.when(reason.isin(failing), invalid)).alias(FIRST_INVALID),
     )

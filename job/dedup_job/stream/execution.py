@@ -14,6 +14,7 @@ from typing import Any
 from dedup_api.faults import Fault
 from dedup_job.checkpoint.totals import BatchCounts, InvalidRecord, StoreTimes
 from dedup_job.stream.deduplicate import FIRST_INVALID, OBSERVATION, UNIQUE
+from dedup_job.stream.plausibility import OddTimes, parse_odd_times
 from dedup_job.stream.watermark import MICROS_PER_MILLISECOND, PartitionTimes, parse_times
 
 _DEDUPLICATE, _SCAN, _WATERMARK = "StreamingDeduplicateWithinWatermarkExec", "MicroBatchScanExec", "EventTimeWatermarkExec"
@@ -22,9 +23,10 @@ _DEDUPLICATE, _SCAN, _WATERMARK = "StreamingDeduplicateWithinWatermarkExec", "Mi
 class Execution:
     """The plan of one batch, which the driver uses before and after Spark's action."""
 
-    def __init__(self, execution: Any, batch_times: Any) -> None:
-        """`execution`: Spark's IncrementalExecution in the JVM. `batch_times`: the Java class BatchTimes."""
-        self._execution, self._batch_times = execution, batch_times
+    def __init__(self, execution: Any, batch_times: Any, plausibility: Any) -> None:
+        """`execution`: Spark's IncrementalExecution in the JVM. The others: the Java classes BatchTimes and
+        Plausibility."""
+        self._execution, self._batch_times, self._plausibility = execution, batch_times, plausibility
         self._nodes = {node.getClass().getSimpleName(): node for node in _list_nodes(execution.executedPlan())}
 
     def begin(self) -> int:
@@ -53,6 +55,9 @@ class Execution:
     def read_times(self) -> dict[int, PartitionTimes]:
         """By source partition: the event times of the valid records that were read."""
         return parse_times(self._batch_times.describe())
+
+    def read_odd_times(self) -> OddTimes:
+        return parse_odd_times(self._plausibility.describe())
 
     def set_watermark(self, watermark: int) -> None:
         """Sets the watermark that Spark commits with the batch, in milliseconds. Spark keeps its own when that is

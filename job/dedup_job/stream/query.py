@@ -42,6 +42,7 @@ class Query:
         self._handle: StreamingQuery | None = None
         self._started = threading.Event()
         self._batch_times: Any = None
+        self._plausibility: Any = None
         self._expiry_batch: Any = None
         self._phases = PhaseReader()
         self.runner = BatchRunner(
@@ -58,8 +59,9 @@ class Query:
         config = self._config
         jvm: Any = spark._jvm
         self._batch_times = jvm.dev.streamdedup.BatchTimes
+        self._plausibility = jvm.dev.streamdedup.Plausibility
         self._expiry_batch = jvm.dev.streamdedup.ExpiryBatch
-        unique = deduplicate(parse(read_source(spark, config), config), config.watermark_delay)
+        unique = deduplicate(parse(read_source(spark, config), config), config)
         writer = (
             unique.writeStream.queryName(QUERY_NAME)
             .foreachBatch(self.runner)
@@ -123,7 +125,7 @@ class Query:
     def _get_execution(self) -> Execution:
         if not self._started.wait(60) or self._handle is None:
             raise JobError(ExitCode.INTERNAL, "Spark has started a batch of a query that is not yet running")
-        return Execution(self._handle._jsq.streamingQuery().lastExecution(), self._batch_times)
+        return Execution(self._handle._jsq.streamingQuery().lastExecution(), self._batch_times, self._plausibility)
 
 
 def read_exception_causes(error: BaseException) -> list[Cause]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from dedup_api.faults import Fault
+from dedup_api.faults import INVALID_FAULTS, Fault
 from dedup_api.job_config import JobConfig
 from dedup_api.records import OnInvalid, OnLate
 from dedup_job.checkpoint.totals import BatchCounts, WrittenFaults
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 ROUTED_COLUMNS = ("key", "value", "headers", "timestamp", "partition", "offset", "topic")
 """`topic` is null for records that go to the sink."""
+RENAMED_PREFIX = "original-"
+"""Before the name of a header of the source record that has the name of a header which the driver adds."""
 LATE_HEADER = "dedup-late"
-DEAD_LETTER_HEADERS = ("reason", "detail", "source-topic", "source-partition", "source-offset", "event-time", "watermark")
-"""Each name gets the prefix `dedup-`. A header without a value is left out: event-time for a record without one,
+DEAD_LETTER_HEADERS = tuple(
+    f"dedup-{name}" for name in ("reason", "detail", "source-topic", "source-partition", "source-offset", "event-time", "watermark")
+)
+"""A header without a value is left out: event-time for a record without one,
 watermark until the job has one."""
 
 _TIME_FORMAT = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
@@ -39,9 +43,10 @@ def route(batch: DataFrame, config: JobConfig, late_up_to: str | None) -> DataFr
     is_late = F.coalesce(reason == Fault.LATE, F.lit(False))
     is_invalid = reason.isNotNull() & ~is_late
     is_emitted = is_late & (config.on_late is OnLate.EMIT)
-    is_dead_letter = (is_late & (config.on_late is OnLate.DEAD_LETTER)) | (is_invalid & (config.on_invalid is OnInvalid.DEAD_LETTER))
-    headers = F.when(is_emitted, _append_headers(_build_late_headers())).when(
-        is_dead_letter, _append_headers(_build_dead_letter_headers(config, late_up_to))
+    dead = [fault for fault in INVALID_FAULTS if config.find_policy(fault) is OnInvalid.DEAD_LETTER]
+    is_dead_letter = (is_late & (config.on_late is OnLate.DEAD_LETTER)) | (is_invalid & reason.isin(dead))
+    headers = F.when(is_emitted, _append_headers(_build_late_headers(), [LATE_HEADER])).when(
+        is_dead_letter, _append_headers(_build_dead_letter_headers(config, late_up_to), list(DEAD_LETTER_HEADERS))
     )
     return batch.filter(reason.isNull() | is_emitted | is_dead_letter).select(
         "key",
@@ -57,12 +62,21 @@ def route(batch: DataFrame, config: JobConfig, late_up_to: str | None) -> DataFr
 def decide_written(config: JobConfig, counts: BatchCounts) -> WrittenFaults:
     """How many late and invalid records of a batch `route` keeps."""
     late_dead = counts.late if config.on_late is OnLate.DEAD_LETTER else 0
-    invalid_dead = counts.invalid if config.on_invalid is OnInvalid.DEAD_LETTER else 0
+    invalid_dead = sum(count for fault, count in counts.invalid_by_reason.items() if config.find_policy(fault) is OnInvalid.DEAD_LETTER)
     return WrittenFaults(emitted=counts.late if config.on_late is OnLate.EMIT else 0, dead=late_dead + invalid_dead)
 
 
-def _append_headers(more: Column) -> Column:
-    return F.concat(F.coalesce(F.col("headers"), F.array().cast(_HEADERS_TYPE)), more.cast(_HEADERS_TYPE))
+def _append_headers(more: Column, names: list[str]) -> Column:
+    """The record's own headers, then those of the driver, which have these names. A reader of the driver's headers must not
+    take one that the record already had, so that one gets another name."""
+    own = F.transform(F.coalesce(F.col("headers"), F.array().cast(_HEADERS_TYPE)), lambda header: _rename(header, names))
+    return F.concat(own, more.cast(_HEADERS_TYPE))
+
+
+def _rename(header: Column, names: list[str]) -> Column:
+    name = header.getField("key")
+    renamed = F.when(name.isin(names), F.concat(F.lit(RENAMED_PREFIX), name)).otherwise(name)
+    return F.struct(renamed.alias("key"), header.getField("value").alias("value"))
 
 
 def _build_late_headers() -> Column:
@@ -80,7 +94,7 @@ def _build_dead_letter_headers(config: JobConfig, late_up_to: str | None) -> Col
         F.date_format(fault.getField("time"), _TIME_FORMAT),
         F.lit(late_up_to).cast("string"),
     )
-    headers = F.array(*(_build_header(f"dedup-{name}", value) for name, value in zip(DEAD_LETTER_HEADERS, values, strict=True)))
+    headers = F.array(*(_build_header(name, value) for name, value in zip(DEAD_LETTER_HEADERS, values, strict=True)))
     return F.filter(headers, lambda header: header.getField("value").isNotNull())
 
 

@@ -14,6 +14,7 @@ from dedup_api.driver_status import DriverStatus
 from dedup_operator.adapters.driver import Drivers
 from dedup_operator.adapters.kube import Kube, Resource
 from dedup_operator.domain.annotations import OWN_SELECTOR
+from dedup_operator.domain.driver_objects import find_wanted_place
 from dedup_operator.domain.errors import ApiConflict
 from dedup_operator.domain.observe.owned import OwnedObjects, find_owned_objects
 from dedup_operator.domain.observe.pod import DriverPod, DriverUnreachable
@@ -46,20 +47,18 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
     """None when the DedupJob was deleted meanwhile."""
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
     driver, labels = names.driver_name(name), f"{names.LABEL_JOB}={name},{OWN_SELECTOR}"
-    existing = ((job.get("spec") or {}).get("checkpoint") or {}).get("existing")
-    claim_name = existing["claimName"] if existing else names.claim_name(name)
-    record_name = names.record_name(claim_name, names.folder_name(name, existing.get("subPath"))) if existing else None
+    place = find_wanted_place(name, job.get("spec") or {})
+    record_name = names.record_name(place.claim, place.folder) if place.folder else None
     # The pods come after the workloads. A workload at 0 whose controller has seen that creates no more pods, so a pod
     # that is missing in this later read stays missing.
     (stateful_set, cron_job, service), (claim, record), (runs, config_maps) = await asyncio.gather(
         asyncio.gather(*(kube.get(kind, namespace, driver) for kind in (Resource.STATEFUL_SETS, Resource.CRON_JOBS, Resource.SERVICES))),
-        asyncio.gather(kube.get(Resource.CLAIMS, namespace, claim_name), _fetch_record(kube, namespace, record_name)),
+        asyncio.gather(kube.get(Resource.CLAIMS, namespace, place.claim), _fetch_record(kube, namespace, record_name)),
         asyncio.gather(*(kube.list(kind, namespace, labelSelector=labels) for kind in (Resource.JOBS, Resource.CONFIG_MAPS))),
     )
     # The DedupJob is read a second time, because only then a missing child is known to be missing for another reason
     # than the deletion of the DedupJob. Otherwise the operator would recreate what the garbage collector has just
-    # deleted. When the spec was edited meanwhile, the operator acts on the edit at once: an edit cannot change the
-    # names of the children.
+    # deleted. When the spec was edited meanwhile, the operator acts on the edit at once, unless it names another claim.
     by_name, by_label, again = await asyncio.gather(
         kube.get(Resource.PODS, namespace, names.driver_pod_name(name)),
         kube.list(Resource.PODS, namespace, labelSelector=labels),
@@ -69,6 +68,8 @@ async def _fetch_children(kube: Kube, job: Json) -> Snapshot | None:
         return None
     if again["metadata"]["uid"] != job["metadata"]["uid"]:
         raise ApiConflict("the DedupJob was deleted and recreated while the operator read its children")
+    if find_wanted_place(name, again.get("spec") or {}) != place:
+        raise ApiConflict("spec.checkpoint was edited while the operator read the claim")
     return Snapshot(
         job=again,
         stateful_set=stateful_set,

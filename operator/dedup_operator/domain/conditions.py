@@ -25,6 +25,9 @@ def build_conditions(given: DiagnosisInput, verdict: Verdict, generation: int) -
         found.append((ConditionType.STALLED, build_true(verdict.reason, verdict.message)))
     elif verdict.reconciling:
         found.append((ConditionType.RECONCILING, build_true(verdict.reason, verdict.message)))
+    warning = judge_warnings(given)
+    if warning is not None:
+        found.append((ConditionType.WARNING, warning))
     found.append((ConditionType.CHECKPOINT_READY, judge_checkpoint(given, verdict)))
     found.append((ConditionType.DRIVER_RUNNING, judge_driver(given, verdict)))
     found.append((ConditionType.PROGRESS_RECENT, judge_progress(given, verdict)))
@@ -55,8 +58,24 @@ def merge_conditions(before: Iterable[Condition], after: Iterable[Condition]) ->
     return merged
 
 
+def judge_warnings(given: DiagnosisInput) -> Verdict | None:
+    """What the driver warns about; None without a warning. Until the driver answers and has committed a batch in this run,
+    its last warning stays."""
+    driver_status = given.observed.driver_status
+    if isinstance(driver_status, DriverStatus) and (driver_status.warnings or driver_status.committed_in_this_run):
+        warnings = driver_status.warnings
+        return build_true(warnings[0].reason, " ".join(warning.message for warning in warnings)) if warnings else None
+    known = given.find_before(ConditionType.WARNING)
+    if known is None or given.observed.pod is None:
+        return None
+    return Verdict(known.status, known.reason, known.message)
+
+
 def judge_checkpoint(given: DiagnosisInput, verdict: Verdict) -> Verdict:
     claim, refusal = given.observed.claim, given.claim_refusal
+    old = given.observed.moved_from
+    if old is not None and given.observed.keys_left_behind:
+        return build_unknown(Reason.CHANGE_BLOCKED, f"The driver uses claim {old} until spec.checkpoint names that place again.")
     if verdict.reason in _CHECKPOINT_REASONS:
         return build_false(verdict.reason, verdict.message)
     if claim is None:

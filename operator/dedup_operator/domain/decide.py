@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dedup_api.changes import list_state_changes
+from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.reasons import Reason
 from dedup_operator.domain.annotations import APPLIED_SPEC, CHECKPOINT_CONFIG, GivenUp
 from dedup_operator.domain.decision import (
@@ -34,7 +35,7 @@ from dedup_operator.domain.errors import ApiRefused, CheckpointTaken, NameTaken
 from dedup_operator.domain.manifests import Children
 from dedup_operator.domain.observe.pod import is_permanent
 from dedup_operator.domain.observe.state import ObservedState
-from dedup_operator.domain.observe.workload import Workload
+from dedup_operator.domain.observe.workload import Workload, list_start_needs
 from dedup_operator.domain.validate import Invalid, ValidJob
 
 
@@ -125,11 +126,12 @@ def refuse_lost_checkpoint(given: DecisionInput) -> Decision | None:
     one, because the driver would emit all old records again."""
     claim, checkpoint = given.observed.claim, given.job.spec.checkpoint
     name, stop = find_claim_name(given.job.name, checkpoint), given.job.spec.suspend
-    if claim is None and checkpoint.existing is not None and given.observed.workload is None and not given.observed.claim_was_recorded:
+    was_used = given.observed.moved_from is None and (given.observed.workload is not None or given.observed.claim_was_recorded)
+    if claim is None and checkpoint.existing is not None and not was_used:
         if stop:
             return None  # a suspended DedupJob needs no claim
         return Refuse(Reason.CHECKPOINT_PENDING, f"Claim {name} does not exist. Create it, or correct spec.checkpoint.existing.claimName.")
-    if claim is None and (given.observed.workload is not None or given.observed.claim_was_recorded):
+    if claim is None and was_used:
         return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is gone, and the checkpoint with it. {_START_EMPTY}", stop)
     if claim is not None and claim.phase == "Lost":
         return Refuse(Reason.CHECKPOINT_LOST, f"The volume of claim {name} is lost, and the checkpoint with it. {_START_EMPTY}", stop)
@@ -140,6 +142,21 @@ def refuse_lost_checkpoint(given: DecisionInput) -> Decision | None:
     if claim is not None and claim.deleting:
         return Refuse(Reason.CHECKPOINT_LOST, f"Claim {name} is being deleted and will be gone when the driver stops. {_START_EMPTY}", stop)
     return None
+
+
+def block_moved_checkpoint(given: DecisionInput) -> Decision | None:
+    """The CRD refuses the edit when the status says that keys are stored. The driver may have stored them since then."""
+    old, workload = given.observed.moved_from, given.observed.workload
+    if old is None or not given.observed.keys_left_behind:
+        return None
+    if workload is not None and workload.replicas == 0 and given.observed.pod is not None:
+        return None  # the driver is stopping, and will say whether keys are stored
+    message = (
+        f"Keys may be stored in claim {old}, and the driver would not find them in the claim or folder that spec.checkpoint asks for now. "
+        "Revert the edit, or create a new DedupJob under another name. If you are sure that no keys are stored, revert the edit, "
+        "let the driver run, and edit spec.checkpoint again while it runs."
+    )
+    return Refuse(Reason.CHANGE_BLOCKED, message, stop=given.job.spec.suspend)
 
 
 _CONFIG_UNKNOWN = (
@@ -164,7 +181,7 @@ def block_incompatible_change(given: DecisionInput) -> Decision | None:
     return Refuse(
         Reason.CHANGE_BLOCKED,
         f"The keys in claim {claim.name} were stored with another value of {', '.join(fields)} and do not fit the new one. "
-        "Undo the edit, or create a new DedupJob under another name.",
+        "Revert the edit, or create a new DedupJob under another name.",
         stop=given.job.spec.suspend,
     )
 
@@ -193,13 +210,19 @@ def update_schedule(given: DecisionInput) -> Decision | None:
     workload, observed = given.observed.workload, given.observed
     if workload is None or workload.replicas == 0 or {workload.kind, choose_kind(given.job.spec)} != {Kind.CRON_JOB}:
         return None
+    if observed.moved_from is not None:
+        # The run must have ended, and said whether it has stored keys, before the template names another place.
+        return ScaleDownForRestart("The present run stops after the current batch, because spec.checkpoint has changed.")
     changes, new_image = _list_changes(given), workload.image != given.image
     if not changes and not new_image:
-        must_stop = any(run.outdated and not run.deleting for run in workload.runs) and _run_cannot_succeed(observed)
+        must_stop = any(
+            not run.deleting and ((run.outdated and _run_cannot_succeed(observed)) or (run.other_needs and _waits_for_brokers(observed)))
+            for run in workload.runs
+        )
         message = "The operator stops the present run, because it cannot succeed with its old settings."
         return UpdateSchedule(message, stop_run=True, settings=False) if must_stop else None
     nonce = workload.applied is not None and workload.applied.restart_nonce != given.job.spec.restart_nonce
-    stuck = _run_cannot_start(observed) if changes else observed.pod is not None and observed.pod.image_problem
+    stuck = _run_cannot_start(given) if changes else observed.pod is not None and observed.pod.image_problem
     return UpdateSchedule(f"The next run applies {', '.join(changes) or 'a new job image'}.", stop_run=nonce or stuck)
 
 
@@ -212,15 +235,25 @@ def _run_cannot_succeed(observed: ObservedState) -> bool:
     return pod.image_problem or (pod.last_exit is not None and is_permanent(pod.last_exit))
 
 
-def _run_cannot_start(observed: ObservedState) -> bool:
-    """Whether the run makes no progress with its settings.
+def _run_cannot_start(given: DecisionInput) -> bool:
+    """Whether the run makes no progress with its settings, and the changed ones may help.
 
     A run that is only starting continues, because it is not repeated.
     """
-    pod = observed.pod
+    pod, workload = given.observed.pod, given.observed.workload
     if pod is None or pod.started_at is not None:
-        return False
+        applied = workload.applied if workload is not None else None
+        other_needs = applied is None or list_start_needs(applied) != list_start_needs(given.job.spec)
+        return other_needs and _waits_for_brokers(given.observed)
     return pod.image_problem or pod.unschedulable is not None or bool(pod.exits)
+
+
+def _waits_for_brokers(observed: ObservedState) -> bool:
+    """Whether the driver has not begun its work, because it waits for a broker, a topic or the consumer group."""
+    status = observed.driver_status
+    if not isinstance(status, DriverStatus) or observed.pod is None or status.phase is not Phase.WAITING:
+        return False
+    return status.blocked_by is not None and status.blocked_by.reason != Reason.CHECKPOINT_LOCKED
 
 
 def restart_for_new_settings(given: DecisionInput) -> Decision | None:
@@ -258,7 +291,7 @@ def _list_changes(given: DecisionInput) -> list[str]:
         return [f"the spec, because the annotation {APPLIED_SPEC} of the {workload.kind} is missing or unreadable"]
     job = given.job
     applied = build_driver_settings(job.namespace, job.name, workload.applied, given.observed.pinned_config)
-    changes = list_settings_changes(applied, given.desired)
+    changes = list_settings_changes(applied, given.desired) or (["spec.checkpoint"] if given.observed.moved_from is not None else [])
     lost = not workload.ended and workload.config_map not in (*given.observed.config_maps, given.config_map)
     return changes or (["the spec, because the ConfigMap of the driver is gone"] if lost else [])
 
@@ -303,6 +336,7 @@ RULES: tuple[Callable[[DecisionInput], Decision | None], ...] = (
     refuse_conflicting_objects,
     wait_for_deletion,
     remove_surplus_workload,
+    block_moved_checkpoint,
     refuse_taken_checkpoint,
     refuse_lost_checkpoint,
     block_incompatible_change,

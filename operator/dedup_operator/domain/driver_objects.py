@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePath
 
@@ -53,6 +54,33 @@ def _choose_kind(available_now: Json | None) -> Kind:
 def find_claim_name(job_name: str, checkpoint: Checkpoint) -> str:
     """The claim with the checkpoint: the user's claim, or the claim that the operator creates."""
     return checkpoint.existing.claim_name if checkpoint.existing else names.claim_name(job_name)
+
+
+@dataclass(frozen=True)
+class CheckpointPlace:
+    """Where a checkpoint is: a claim, and the folder on it for a claim of the user."""
+
+    claim: str
+    folder: str = ""
+
+
+def find_wanted_place(job_name: str, spec: Json) -> CheckpointPlace:
+    """The place that a spec asks for, which may be invalid."""
+    checkpoint = spec.get("checkpoint")
+    existing = checkpoint.get("existing") if isinstance(checkpoint, dict) else None
+    if not isinstance(existing, dict) or "claimName" not in existing:
+        return CheckpointPlace(names.claim_name(job_name))
+    return CheckpointPlace(existing["claimName"], names.folder_name(job_name, existing.get("subPath")))
+
+
+def find_mounted_place(workload: Json) -> CheckpointPlace | None:
+    """The place that the pods of a workload mount. None when something else has changed the template."""
+    spec = find_template(workload)["spec"]
+    volumes = (volume for volume in spec.get("volumes", []) if "persistentVolumeClaim" in volume)
+    claims = {volume["name"]: volume["persistentVolumeClaim"]["claimName"] for volume in volumes}
+    mounts = spec["containers"][0].get("volumeMounts", [])
+    found = (CheckpointPlace(claims[mount["name"]], mount.get("subPath", "")) for mount in mounts if mount["name"] in claims)
+    return next(found, None)
 
 
 def find_template(workload: Json) -> Json:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dedup_api.changes import UNSEEN_BY_DRIVER
+from dedup_api.checkpoint import FsGroup
 from dedup_api.driver import Resources
 from dedup_api.durations import parse_duration
 from dedup_api.job_config import JobConfig, build_job_config
@@ -36,6 +37,12 @@ class DriverSettings:
         """When runs start. None for a driver without a schedule."""
         run = self.spec.trigger.available_now
         return run.schedule if run else None
+
+    @property
+    def leaves_group(self) -> bool:
+        """kubelet must not change the group of the files on the volume."""
+        existing = self.spec.checkpoint.existing
+        return existing is not None and existing.fs_group is FsGroup.LEAVE
 
     @property
     def resources(self) -> Resources:
@@ -59,7 +66,10 @@ def list_settings_changes(before: DriverSettings, after: DriverSettings) -> list
     if _effective(before) == _effective(after):
         return []
     old, new = _measure_leaves(before.spec), _measure_leaves(after.spec)
-    return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+    changed = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+    if before.leaves_group != after.leaves_group:
+        changed.add("spec.checkpoint.existing.fsGroup")
+    return sorted(changed)
 
 
 def _effective(settings: DriverSettings) -> tuple[object, ...]:
@@ -71,7 +81,7 @@ def _effective(settings: DriverSettings) -> tuple[object, ...]:
     durations = (config.watermark_delay, config.trigger_interval, config.max_future_skew)
     event_time = config.event_time.model_copy(update={"max_future_skew": ""})
     rest = config.model_copy(update={"watermark": "", "processing_time": "", "event_time": event_time})
-    return rest, durations, _measure(settings.resources), settings.schedule, settings.spec.restart_nonce
+    return rest, durations, _measure(settings.resources), settings.schedule, settings.spec.restart_nonce, settings.leaves_group
 
 
 def _measure(resources: Resources) -> tuple[Decimal, ...]:
@@ -139,8 +149,9 @@ _MEASURES: dict[str, Callable[[str], object]] = {
 
 
 def _measure_leaves(spec: DedupJobSpec) -> Json:
-    """What the driver sees of the spec: by path, the value, or what it means."""
-    leaves = _flatten(_without_live_fields(spec))
+    """What the driver sees of the spec: by path, the value, or what it means. Without the place of the checkpoint: version
+    0.1.0 did not record it, and `ObservedState.moved_from` says whether it differs."""
+    leaves = {path: value for path, value in _flatten(_without_live_fields(spec)).items() if not path.startswith("spec.checkpoint.")}
     return {path: _MEASURES[path](value) if path in _MEASURES else value for path, value in leaves.items()}
 
 

@@ -56,13 +56,17 @@ def _build_driver(before: DedupJobStatus, observed: ObservedState) -> DriverStat
 def _build_checkpoint(before: DedupJobStatus, observed: ObservedState) -> CheckpointState | None:
     """It stays when the claim is gone, because that is how the operator notices the loss."""
     claim, known = observed.claim, before.checkpoint
-    if claim is None:
+    if claim is None or (observed.moved_from is not None and (observed.workload is not None or observed.keys_left_behind)):
         return known
     attempt = observed.driver_status.attempt if isinstance(observed.driver_status, DriverStatus) else None
+    # Version 0.1.0 wrote no folder.
+    here = known if known is not None and known.claim == claim.name and known.folder in (None, claim.folder) else None
     return CheckpointState(
         claim=claim.name,
+        folder=claim.folder or None,
         generation=claim.config.generation if claim.config else None,
-        attempt=attempt if attempt is not None else (known.attempt if known else None),
+        keys_stored=True if claim.has_state or (here is not None and here.keys_stored) else None,
+        attempt=attempt if attempt is not None else (here.attempt if here is not None else None),
         identity=state_identity(claim.config) if claim.config else None,
     )
 

@@ -15,6 +15,8 @@ from dedup_api import names
 from dedup_api.checkpoint import ReclaimPolicy
 from dedup_api.durations import parse_duration
 from dedup_api.field_rules import CRON_PATTERN
+from dedup_api.job_config import build_job_config
+from dedup_api.paths import find_path_problem
 from dedup_api.quantities import parse_quantity
 from dedup_api.spec import DedupJobSpec
 from dedup_operator.domain.types import Json
@@ -44,13 +46,13 @@ def validate(resource: Json) -> ValidJob | Invalid:
     metadata, document = resource["metadata"], resource.get("spec") or {}
     uid = metadata["uid"]
     suspend = document.get("suspend") is True
-    checkpoint = document.get("checkpoint")
-    retain = isinstance(checkpoint, dict) and checkpoint.get("reclaimPolicy") == ReclaimPolicy.RETAIN
+    checkpoint = document.get("checkpoint") or {}
+    retain = isinstance(checkpoint, dict) and checkpoint.get("reclaimPolicy", ReclaimPolicy.RETAIN) == ReclaimPolicy.RETAIN
     try:
         spec = DedupJobSpec.model_validate(document)
     except ValidationError as error:
         return Invalid(uid, _describe(error), suspend, retain)
-    problem = _find_problem(metadata["name"], spec)
+    problem = _find_problem(metadata["namespace"], metadata["name"], spec)
     if problem is not None:
         return Invalid(uid, problem, suspend, retain)
     return ValidJob(namespace=metadata["namespace"], name=metadata["name"], uid=uid, generation=metadata["generation"], spec=spec)
@@ -61,13 +63,14 @@ def _describe(error: ValidationError) -> str:
     return "; ".join(problems)
 
 
-def _find_problem(name: str, spec: DedupJobSpec) -> str | None:
+def _find_problem(namespace: str, name: str, spec: DedupJobSpec) -> str | None:
     if len(name) > names.MAX_NAME_LENGTH:
         return f"metadata.name is too long: create a new DedupJob with a name of at most {names.MAX_NAME_LENGTH} characters"
     for union in (spec.sink, spec.trigger, spec.checkpoint):
         if (problem := union.find_union_problem()) is not None:
             return problem
-    return _find_bad_schedule(spec) or _find_unreadable_value(spec)
+    unreadable = _find_bad_schedule(spec) or _find_unreadable_value(spec)
+    return unreadable or find_path_problem(spec.key, spec.event_time) or build_job_config(namespace, name, spec).topic_conflict
 
 
 _ORDER = {

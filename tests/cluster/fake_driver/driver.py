@@ -38,6 +38,13 @@ def end(code: int, reason: str = "") -> None:
     os._exit(code)
 
 
+def stop(code: int, status: dict[str, Any]) -> None:
+    said = {"reason": "DriverFailed", "message": "stopped as requested", "checkpointHasState": status["checkpointBegun"]}
+    said["attempt"] = status["attempt"]
+    Path("/dev/termination-log").write_text(json.dumps(said))
+    os._exit(code)
+
+
 def raise_attempt() -> int:
     attempt = int(ATTEMPT.read_text()) + 1 if ATTEMPT.exists() else 1
     ATTEMPT.write_text(str(attempt))
@@ -46,6 +53,7 @@ def raise_attempt() -> int:
 
 def build_status(action: str, attempt: int) -> dict[str, Any]:
     status: dict[str, Any] = {"phase": "Running", "checkpointBegun": True, "committedInThisRun": True, "attempt": attempt, "generation": 1}
+    status["reportsKeysAtEnd"] = True
     counts = {"rowsIn": 10, "rowsOut": 8, "duplicates": 2, "late": 0, "invalid": 0, "lagRecords": 0}
     status["progress"] = {"batch": attempt, "lastProgressTime": now(), **counts}
     if action in BLOCKS:
@@ -80,8 +88,8 @@ def main() -> None:
     once = config.get("availableNow", False)
     if action == "exit" and REPAIRED.exists():
         action = "ok"
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if action == "stubborn" else lambda *_: end(143 if once else 0))
     status = build_status(action, raise_attempt())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if action == "stubborn" else lambda *_: stop(143 if once else 0, status))
     if once and action == "ok":
         threading.Timer(2, complete, (status,)).start()
     if action == "exit":

@@ -61,6 +61,26 @@ def test_a_change_that_does_not_concern_the_driver_leaves_job_json_unchanged(cha
 
 
 @pytest.mark.parametrize(
+    ("change", "version"),
+    [
+        ({}, 1),
+        ({"framing": "None", "eventTime": {"field": "timestamp", "timeZone": "UTC"}}, 1),
+        ({"framing": "SchemaRegistry"}, 2),
+        ({"onTombstone": "Drop"}, 2),
+        ({"key": {"fields": ["eventId"], "headers": ["id"]}}, 2),
+        ({"key": {"fields": ["items[0].id"]}}, 2),
+        ({"eventTime": {"field": "timestamp", "format": "EpochMicros"}}, 2),
+        ({"eventTime": {"field": "timestamp", "timeZone": "Europe/Berlin"}}, 2),
+        ({"eventTime": {"from": "Header", "header": "at"}}, 2),
+        ({"source": {**SPEC["source"], "consumerGroup": "lag"}}, 1),
+    ],
+)
+def test_an_older_driver_refuses_what_it_would_misread(change: dict[str, Any], version: int) -> None:
+    """A driver of version 0.1.0 accepts only version 1."""
+    assert config(**change).config_version == version
+
+
+@pytest.mark.parametrize(
     ("change", "fields"),
     [
         ({"watermark": "1h"}, []),
@@ -70,12 +90,16 @@ def test_a_change_that_does_not_concern_the_driver_leaves_job_json_unchanged(cha
         ({"source": {**SPEC["source"], "maxOffsetsPerTrigger": 5}}, []),
         ({"sink": {"console": {}}}, ["spec.sink"]),
         ({"source": {**SPEC["source"], "topic": "other"}}, ["spec.source.topic"]),
-        ({"source": {**SPEC["source"], "bootstrapServers": "b:1"}}, ["spec.source.bootstrapServers"]),
+        ({"source": {**SPEC["source"], "bootstrapServers": "b:1"}}, []),
         ({"key": {"fields": ["eventId", "region"]}}, ["spec.key.fields"]),
         ({"eventTime": {"field": "timestamp", "format": "EpochMillis"}}, ["spec.eventTime.format"]),
         ({"eventTime": {"field": "timestamp", "maxFutureSkew": "5m"}}, []),
         ({"eventTime": {"from": "Arrival"}}, ["spec.eventTime.from", "spec.eventTime.field"]),
         ({"key": {"from": "KafkaKey"}}, ["spec.key.from", "spec.key.fields"]),
+        ({"key": {"fields": ["eventId"], "headers": ["id"]}}, ["spec.key.headers"]),
+        ({"eventTime": {"field": "timestamp", "timeZone": "Europe/Berlin"}}, ["spec.eventTime.timeZone"]),
+        ({"framing": "SchemaRegistry", "onTombstone": "Pass"}, []),
+        ({"framing": "None", "eventTime": {"field": "timestamp", "timeZone": "UTC"}}, []),
         ({"onInvalid": "DeadLetter", "onLate": "Emit", "deadLetter": {"topic": "dead"}}, []),
         ({"parallelism": 7}, ["spec.parallelism"]),
     ],

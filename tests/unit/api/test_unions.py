@@ -95,12 +95,15 @@ def test_the_crd_has_the_rule_of_every_union_once(union: type[UnionModel]) -> No
 @pytest.mark.parametrize(
     ("changes", "valid"),
     [
-        ({"trigger": {}}, False),
-        ({"trigger": {"processingTime": "5s", "availableNow": {}}}, False),
+        ({"trigger": {}}, True),
+        ({"trigger": {"processingTime": "5s", "availableNow": {}}}, True),
+        ({"trigger": {"processingTime": "6s", "availableNow": {}}}, False),
         ({"trigger": {"availableNow": {}}}, True),
         ({"checkpoint": {}}, True),
         ({"checkpoint": {"claim": {}}}, True),
-        ({"checkpoint": {"claim": {}, "existing": {"claimName": "shared"}}}, False),
+        ({"checkpoint": {"claim": {}, "existing": {"claimName": "shared"}}}, True),
+        ({"checkpoint": {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}, "existing": {"claimName": "shared"}}}, True),
+        ({"checkpoint": {"claim": {"size": "20Gi"}, "existing": {"claimName": "shared"}}}, False),
     ],
 )
 def test_the_operator_counts_the_members_of_trigger_and_checkpoint(changes: dict[str, Any], valid: bool) -> None:
@@ -109,3 +112,13 @@ def test_the_operator_counts_the_members_of_trigger_and_checkpoint(changes: dict
     if isinstance(found, Invalid):
         (field,) = changes
         assert found.message.startswith(f"spec.{field} ")
+
+
+def test_a_default_that_the_previous_version_stored_gives_way_to_another_member() -> None:
+    trigger = Trigger.model_validate({"processingTime": "5s", "availableNow": {"schedule": "0 3 * * *"}})
+    assert (trigger.processing_time, trigger.available_now and trigger.available_now.schedule) == (None, "0 3 * * *")
+    stored = {"claim": {"size": "10Gi", "accessMode": "ReadWriteOncePod"}, "existing": {"claimName": "shared"}, "reclaimPolicy": "Retain"}
+    checkpoint = Checkpoint.model_validate(stored)
+    assert checkpoint.claim is None and checkpoint.existing is not None
+    assert Trigger.model_validate({}).processing_time == "5s", "an object without a member means the default"
+    assert Trigger.model_validate({"processingTime": "5s"}).processing_time == "5s"

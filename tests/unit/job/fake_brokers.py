@@ -18,6 +18,7 @@ def build_config(**source: Any) -> JobConfig:
 class FakeBrokers:
     def __init__(self, up: bool = True, topics: tuple[str, ...] = ("orders", "out")) -> None:
         self.up, self.topics = up, list(topics)
+        self.members, self.marks, self.cluster = 0, dict[int, str](), "cluster"
         self.ends, self.starts = {0: 10, 1: 20}, {0: 0, 1: 5}
 
     def fetch_topic(self, topic: str) -> TopicInfo | None:
@@ -27,3 +28,12 @@ class FakeBrokers:
 
     def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
         return self.ends if end is OffsetEnd.LATEST else self.starts
+
+    def fetch_cluster_id(self) -> str:
+        return self.cluster
+
+    def fetch_group_members(self, group: str) -> int:
+        return self.members
+
+    def fetch_group_marks(self, group: str, topic: str, partitions: list[int]) -> dict[int, str]:
+        return self.marks

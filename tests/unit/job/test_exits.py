@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dedup_api.driver_status import TerminationMessage
 from dedup_api.exits import EXITS, ExitCode
 from dedup_api.reasons import Reason
 from dedup_job.errors import JobError
 from dedup_job.exits import MAX_TERMINATION_BYTES, Cause, build_termination_message, decide_failure, write_termination_message
+from dedup_job.main import Arguments, report_failure
+from dedup_job.report.status import State
 
 OUTER = Cause("org.apache.spark.sql.streaming.StreamingQueryException", "Job aborted due to stage failure")
 BROKERS_UNAVAILABLE = JobError(ExitCode.UNAVAILABLE, "no broker of k:9092 answers")
@@ -85,3 +88,30 @@ def test_a_message_of_characters_that_json_escapes_fits() -> None:
 
 def test_a_termination_log_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
     write_termination_message(tmp_path / "missing" / "log", Reason.DRIVER_FAILED, "x")
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "proof"),
+    [
+        ([], ExitCode.CHECKPOINT_NOT_WRITABLE, True),
+        (["lock", "generation-1/spark/"], ExitCode.CHECKPOINT_NOT_WRITABLE, True),
+        (["attempt"], ExitCode.CHECKPOINT_NOT_WRITABLE, False),
+        (["generation-1/job.json"], ExitCode.CHECKPOINT_NOT_WRITABLE, False),
+        (None, ExitCode.CHECKPOINT_NOT_WRITABLE, False),  # the folder cannot be read
+        ([], ExitCode.CHECKPOINT_LOCKED, False),  # the other driver may store keys now
+        ([], ExitCode.CONFIGURATION, False),
+    ],
+)
+def test_a_driver_that_cannot_use_its_volume_says_whether_any_driver_ever_has(
+    tmp_path: Path, files: list[str] | None, code: ExitCode, proof: bool
+) -> None:
+    root, log = tmp_path / "volume", tmp_path / "log"
+    for name in files or []:
+        path = root / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_text("1")
+    root.mkdir(exist_ok=True) if files is not None else root.write_text("not a folder")
+    report_failure(JobError(code, "no"), Arguments(config=tmp_path, checkpoint=root, port=0, termination_log=log), State())
+    said = TerminationMessage.model_validate_json(log.read_bytes())
+    assert (said.checkpoint_has_state, said.attempt) == ((False, 0) if proof else (None, None))

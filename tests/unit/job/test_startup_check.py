@@ -4,6 +4,8 @@ import pytest
 
 from dedup_api.driver_status import Phase
 from dedup_api.reasons import Reason
+from dedup_job.checkpoint.identity_file import Identity
+from dedup_job.errors import JobError
 from dedup_job.kafka.startup_check import find_broker_problem, wait_for_kafka
 from dedup_job.report.status import State
 from unit.job.fake_brokers import FakeBrokers, build_config
@@ -50,10 +52,20 @@ def test_the_driver_waits_until_nothing_is_missing() -> None:
             brokers.topics.append("orders" if not brokers.topics else "out")
         return False
 
-    assert wait_for_kafka(brokers, build_config(), state, wait)
+    assert wait_for_kafka(brokers, build_config(), state, wait) == "cluster"
     assert seen == [Reason.SOURCE_UNAVAILABLE, Reason.SOURCE_TOPIC_MISSING, Reason.SINK_TOPIC_MISSING]
     assert (state.read().phase, state.read().blocked_by) == (Phase.STARTING, None)
 
 
 def test_a_requested_stop_ends_the_wait() -> None:
-    assert not wait_for_kafka(FakeBrokers(up=False), build_config(), State(), lambda seconds: True)
+    assert wait_for_kafka(FakeBrokers(up=False), build_config(), State(), lambda seconds: True) is None
+
+
+def test_another_cluster_is_refused_before_a_topic_is_missing_there() -> None:
+    """Whoever reads that a topic is missing creates it."""
+    identity = Identity(config=build_config(bootstrapServers="old:9092"), topic_id="another", cluster_id="elsewhere", spark_version="4.2.0")
+    state = State()
+    with pytest.raises(JobError) as caught:
+        wait_for_kafka(FakeBrokers(topics=("orders",)), build_config(), state, lambda seconds: True, identity)
+    assert caught.value.reason == Reason.SOURCE_CLUSTER_CHANGED
+    assert state.read().blocked_by is None

@@ -21,7 +21,7 @@ BOUND = timedelta(minutes=10)
 
 def test_the_status_of_a_new_driver_has_only_a_phase() -> None:
     status = build_status(Snapshot())
-    assert status == DriverStatus(phase=Phase.STARTING)
+    assert status == DriverStatus(phase=Phase.STARTING, reports_keys_at_end=True)
 
 
 def test_the_status_has_every_field_that_the_driver_knows() -> None:
@@ -47,6 +47,8 @@ def test_the_status_has_every_field_that_the_driver_knows() -> None:
         "checkpointBegun": False,
         "committedInThisRun": True,
         "batchRunningSince": "2023-11-14T22:13:20Z",
+        "reportsKeysAtEnd": True,
+        "warnings": [],
         "progress": {
             "batch": 12,
             "watermark": "2023-11-14T22:13:20.123Z",

@@ -15,7 +15,7 @@ from kafka.model import Batch, Model, Outcome, Record, Rules, Verdict, read_reco
 
 DELAY, HOUR, MOST = 10_000, 3_600_000, 8
 RULES = Rules(("id",), "at", "EpochMillis", DELAY, skew=HOUR)
-NOW = 100_000_000
+NOW = 1_700_000_000_000
 """Milliseconds. The event times of these tests are near it."""
 READ = NOW + 1000 * HOUR
 
@@ -161,7 +161,7 @@ def observe_correct_job() -> Observed:
         letters += [build_dead_letter(record, outcome, "topic") for record in records if record.place in outcome.faults]
     progress = Progress(
         batch=2,
-        watermark="1970-01-02T03:46:30.001Z",
+        watermark="2023-11-14T22:13:10.001Z",
         rows_in=7,
         rows_out=3,
         unique=3,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dedup_api.driver_status import Blocked, DriverStatus, Phase
 from dedup_api.reasons import Reason
 from dedup_api.status import DedupJobStatus
 from dedup_operator.domain.decision import (
@@ -40,6 +41,7 @@ from unit.operator.samples import (
     REFUSED,
     RUN,
     SET,
+    SPEC,
     WORKING,
     decide_on,
     make_job,
@@ -122,6 +124,35 @@ def test_a_surplus_workload_is_removed_first() -> None:
 def test_an_edit_changes_the_next_run_and_stops_only_a_run_that_makes_no_progress(changes: dict[str, Any], stop_run: bool) -> None:
     decision = decide_on(make_job(2, watermark="1h", **NIGHTLY), make_state(replace(CRON_JOB, runs=(RUN,)), **changes))
     assert isinstance(decision, UpdateSchedule) and decision.stop_run is stop_run and "spec.watermark" in decision.message
+
+
+def waits(reason: Reason, phase: Phase = Phase.WAITING) -> DriverStatus:
+    return DriverStatus(phase=phase, blocked_by=Blocked(reason=reason, message="waits"))
+
+
+@pytest.mark.parametrize(
+    ("driver_status", "stop_run"),
+    [
+        (waits(Reason.SOURCE_UNAVAILABLE), True),
+        (waits(Reason.SINK_TOPIC_MISSING), True),
+        (waits(Reason.CHECKPOINT_LOCKED), False),
+        (waits(Reason.SOURCE_UNAVAILABLE, Phase.RUNNING), False),  # a broker restarts while the query runs
+        (WORKING, False),
+    ],
+)
+def test_a_run_that_waits_for_brokers_is_stopped_only_when_the_brokers_or_topics_have_changed(
+    driver_status: DriverStatus, stop_run: bool
+) -> None:
+    elsewhere = {"source": {**SPEC["source"], "bootstrapServers": "new:9092"}, **NIGHTLY}
+    running = make_state(replace(CRON_JOB, runs=(RUN,)), pod=POD, driver_status=driver_status)
+    decision = decide_on(make_job(2, **elsewhere), running)
+    assert isinstance(decision, UpdateSchedule) and decision.stop_run is stop_run
+    other = decide_on(make_job(2, watermark="1h", **NIGHTLY), running)
+    assert isinstance(other, UpdateSchedule) and not other.stop_run, "the change does not help"
+    for other_needs in (True, False):
+        runs = (replace(RUN, outdated=True, other_needs=other_needs),)
+        later = decide_on(make_job(**NIGHTLY), make_state(replace(CRON_JOB, runs=runs), pod=POD, driver_status=driver_status))
+        assert isinstance(later, UpdateSchedule) and later.stop_run if stop_run and other_needs else later == Keep()
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_api.status import Condition, ConditionStatus
+from dedup_api.driver_status import DriverWarning
+from dedup_api.status import Condition, ConditionStatus, DedupJobStatus
 from dedup_operator.domain.conditions import build_conditions, merge_conditions
-from dedup_operator.domain.decision import Decision
+from dedup_operator.domain.decision import Decision, Keep
 from dedup_operator.domain.diagnose import diagnose
+from dedup_operator.domain.observe.pod import DriverUnreachable
 from dedup_operator.domain.observe.state import ObservedState
 from dedup_operator.domain.status import LastProgressWrite, build_status, choose_status, parse_status
 from simulation.condition_law import find_contradiction
+from unit.operator.samples import RUNNING, WORKING
 from unit.operator.test_diagnose import FRESH, NOW, TABLE, make_input
 
 
@@ -58,3 +61,24 @@ def test_a_transition_time_changes_only_with_the_status(before: list[Condition],
         old = known.get(condition.type)
         unchanged = old is not None and old.status == condition.status
         assert condition.last_transition_time == (old if unchanged and old else fresh).last_transition_time
+
+
+WARNING = DriverWarning(reason="EventTimesImplausible", message="Most event times are in 1970.")
+
+
+def find_warning(observed: ObservedState, before: DedupJobStatus = FRESH) -> Condition | None:
+    given = replace(make_input(observed, Keep()), before=before)
+    return next((found for found in build_conditions(given, diagnose(given), 7) if found.type == "Warning"), None)
+
+
+def test_a_warning_of_the_driver_is_a_condition_beside_ready() -> None:
+    working = replace(RUNNING, driver_status=WORKING.model_copy(update={"warnings": [WARNING]}))
+    found = find_warning(working)
+    assert found is not None and (found.status, found.reason, found.message) == (ConditionStatus.TRUE, WARNING.reason, WARNING.message)
+    assert find_warning(replace(RUNNING, driver_status=WORKING)) is None
+    before = FRESH.model_copy(update={"conditions": [found]})
+    silent = replace(RUNNING, driver_status=DriverUnreachable(NOW, "no answer"))
+    kept = find_warning(silent, before)
+    assert kept is not None and kept.message == WARNING.message, "while the driver does not answer, its last warning stays"
+    assert find_warning(silent) is None
+    assert find_warning(replace(RUNNING, driver_status=WORKING), before) is None

@@ -40,6 +40,7 @@ PERMANENT = {
     (64, "ConfigurationRefused"),
     (65, "InvalidRecord"),
     (66, "SourceTopicReplaced"),
+    (66, "SourceClusterChanged"),
     (67, "SourceDataLost"),
     (71, "SinkProgressLost"),
     (74, "CheckpointDamaged"),

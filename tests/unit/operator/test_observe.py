@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,6 +144,25 @@ def test_the_first_keys_belong_to_the_settings_of_the_driver() -> None:
     claim["metadata"]["annotations"][CHECKPOINT_BEGUN] = "true"
     later = observe(snapshot).claim
     assert later is not None and later.annotated and later.config == settings.config, "afterwards the annotation is trusted"
+
+
+def test_a_driver_that_has_committed_proves_its_address() -> None:
+    """An operator of version 0.1.0 blocks an address that the claim does not record. The keys do not depend on it."""
+    moved = DedupJobSpec.model_validate({**SPEC, "source": {**SPEC["source"], "bootstrapServers": "elsewhere:9092"}})
+    claim = stored(CHILDREN.claim, "c1")
+    claim["metadata"]["annotations"][CHECKPOINT_BEGUN] = "true"
+    children = build_children(replace(VALID, spec=moved), build_driver_settings("ns", "demo", moved, None), JobImage("job:1"))
+    workload = {**SET, "spec": {**SET["spec"], "template": children.workload["spec"]["template"]}}
+    seen = {}
+    for committed in (False, True):
+        driver_status = DriverStatus(phase=Phase.RUNNING, checkpoint_has_state=True, committed_in_this_run=committed)
+        config_maps = (stored(children.config_map, "m2"),)
+        snapshot = Snapshot(job=JOB, stateful_set=workload, claim=claim, config_maps=config_maps, driver_status=driver_status)
+        pod = {**make_pod(), "spec": workload["spec"]["template"]["spec"]}
+        found = observe(replace(snapshot, pods=(pod,))).claim
+        assert found is not None and found.config is not None
+        seen[committed] = (found.config.source.bootstrap_servers, found.annotated)
+    assert seen == {False: (SPEC["source"]["bootstrapServers"], True), True: ("elsewhere:9092", False)}
 
 
 def test_the_newest_event_explains_a_problem() -> None:

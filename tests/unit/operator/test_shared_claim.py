@@ -110,3 +110,11 @@ def test_a_recreated_claim_has_lost_the_keys() -> None:
 
 def test_each_folder_has_its_own_record() -> None:
     assert names.record_name("a", "b") != names.record_name("a", "c") != names.record_name("d", "b")
+
+
+@pytest.mark.parametrize(("fs_group", "expected"), [(None, 10001), ("Apply", 10001), ("Leave", None)])
+def test_kubelet_changes_the_group_of_the_volume_unless_the_spec_says_leave(fs_group: str | None, expected: int | None) -> None:
+    existing = {"claimName": "shared", **({"fsGroup": fs_group} if fs_group else {})}
+    context = build(make_job(checkpoint={"existing": existing})).workload["spec"]["template"]["spec"]["securityContext"]
+    assert (context.get("fsGroup"), "fsGroupChangePolicy" in context) == (expected, expected is not None)
+    assert context["runAsUser"] == context["runAsGroup"] == 10001

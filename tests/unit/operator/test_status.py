@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_api.reasons import Reason
-from dedup_api.status import ConditionStatus, DedupJobStatus, DriverExit, DriverState, Progress
+from dedup_api.status import CheckpointState, ConditionStatus, DedupJobStatus, DriverExit, DriverState, Progress
 from dedup_operator.domain.annotations import GivenUp, parse_given_up
 from dedup_operator.domain.conditions import build_conditions
 from dedup_operator.domain.event_notes import list_event_notes
@@ -18,6 +19,7 @@ from dedup_operator.domain.exits import merge_exits
 from dedup_operator.domain.status import LastProgressWrite, build_status, choose_status
 from dedup_operator.domain.times import render_time
 from dedup_operator.domain.verdict import Verdict
+from unit.operator.samples import CLAIM
 from unit.operator.test_diagnose import FRESH, NOW, RUNNING, answered, make_exit, make_input
 
 exits = st.lists(st.builds(make_exit, st.integers(0, 9)), max_size=6)
@@ -49,6 +51,22 @@ def test_a_driver_that_is_reading_its_checkpoint_does_not_erase_status_progress(
     before = make_status(batch=9, rows_in=100)
     observed = answered(progress=Progress(), committed_in_this_run=False)
     assert build_status(before, observed, 1, [], NOW).progress == before.progress
+
+
+@pytest.mark.parametrize(
+    ("known", "kept"),
+    [
+        (CheckpointState(claim="shared", folder="demo", attempt=3, keys_stored=True), (3, True)),
+        (CheckpointState(claim="shared", attempt=3), (3, None)),  # version 0.1.0 wrote no folder
+        (CheckpointState(claim="shared", folder="other", attempt=3, keys_stored=True), (None, None)),
+        (CheckpointState(claim="demo-checkpoint", attempt=3, keys_stored=True), (None, None)),
+    ],
+)
+def test_what_is_known_of_one_checkpoint_does_not_count_for_another(known: CheckpointState, kept: tuple[int | None, bool | None]) -> None:
+    claim = replace(CLAIM, name="shared", folder="demo", has_state=False)
+    before = DedupJobStatus(observed_generation=1, checkpoint=known)
+    found = build_status(before, replace(RUNNING, claim=claim, driver_status=None), 1, [], NOW).checkpoint
+    assert found is not None and (found.attempt, found.keys_stored) == kept
 
 
 def test_there_is_one_event_for_each_transition_and_each_exit() -> None:

@@ -38,7 +38,7 @@ def test_the_message_names_the_invalid_field_that_an_older_crd_accepted(changes:
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "retain"), [({"reclaimPolicy": "Retain"}, True), ({"reclaimPolicy": "Delete"}, False), ({}, False), ("x", False)]
+    ("checkpoint", "retain"), [({"reclaimPolicy": "Retain"}, True), ({"reclaimPolicy": "Delete"}, False), ({}, True), ("x", False)]
 )
 def test_retain_applies_although_the_spec_is_invalid(checkpoint: Any, retain: bool) -> None:
     """The DedupJob may be deleted before its spec is valid again."""

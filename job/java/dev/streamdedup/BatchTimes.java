@@ -29,6 +29,7 @@ public final class BatchTimes {
   public static void begin(long lateUpTo) {
     lateBound = lateUpTo;
     SAMPLES.values().forEach(Sample::begin);
+    Plausibility.begin();
   }
 
   /**
@@ -48,7 +49,7 @@ public final class BatchTimes {
 
   /**
    * `is_late(partition, time, watermark_time)`: also records `watermark_time`, the time that counts for the next
-   * watermark.
+   * watermark, and whether the time is plausible.
    */
   public static final class IsLate implements ScalarFunction<Boolean> {
     private static final long serialVersionUID = 1L;
@@ -74,6 +75,7 @@ public final class BatchTimes {
     }
 
     public boolean invoke(int partition, long time, long watermarkTime) {
+      Plausibility.countTime(time);
       SAMPLES.computeIfAbsent(partition, ignored -> new Sample()).add(watermarkTime);
       return time <= lateBound;
     }

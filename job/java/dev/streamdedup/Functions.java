@@ -15,7 +15,15 @@ import org.apache.spark.sql.util.CaseInsensitiveStringMap;
  * arguments.
  */
 public final class Functions implements FunctionCatalog {
-  private static final ScalarFunction<?>[] ALL = {new ReadRecord(), new ParseTime(), new BatchTimes.IsLate(), new BatchTimes.Arrival()};
+  private static final ScalarFunction<?>[] ALL = {
+    new ReadRecord(),
+    new EventTimeFunctions.ParseTime(),
+    new EventTimeFunctions.DescribeTime(),
+    new EventTimeFunctions.IsZoneGuessed(),
+    new Plausibility.NoteStored(),
+    new BatchTimes.IsLate(),
+    new BatchTimes.Arrival()
+  };
 
   private String catalog;
 

@@ -1,68 +1,99 @@
 package dev.streamdedup;
 
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import org.apache.spark.unsafe.types.UTF8String;
 
 /**
  * Which parts of a record {@link ReadRecord} reads.
  *
- * <p>`dedup_job.stream.parse.build_read_plan` writes the plan as text, one value a line: where the key comes from
- * (Fields, KafkaKey or ValueHash), the format (Json or Raw), the path of the event time (empty when it is not in the
- * payload), then the paths of the key fields. No path is the beginning of another one: `fields.py` has refused that.
+ * <p>`dedup_job.stream.parse.build_read_plan` writes the plan as JSON: `keyFrom`, `isJson`, `isFramed`, `tombstone`
+ * (invalid, pass, or empty for the default), `fields` and `headers` of the key, and `timeField` or `timeHeader`. A field is
+ * the path as the user wrote it and its steps: names, and positions in arrays. No path leads through the end of another
+ * one: the operator and the driver have refused that.
  */
 final class ReadPlan {
   final String keyFrom;
   final boolean isJson;
+  final boolean isFramed;
+  final String tombstone;
   /** By slot. A slot is the position of a field that is read; the fields' values are stored by slot, too. */
-  final String[] paths;
+  final List<Field> fields = new ArrayList<>();
   final int[] keySlots;
+  final UTF8String[] keyHeaders;
   /** -1 when the event time is not in the payload. */
   final int timeSlot;
+  /** Null when the event time is not in a header. */
+  final UTF8String timeHeader;
 
   final Node root = new Node();
 
   ReadPlan(String text) {
-    String[] lines = text.split("\n", -1);
-    keyFrom = lines[0];
-    isJson = lines[1].equals("Json");
-    List<String> readPaths = new ArrayList<>();
-    timeSlot = lines[2].isEmpty() ? -1 : addPath(lines[2], readPaths);
-    keySlots = new int[lines.length - 3];
+    JsonNode plan = parse(text);
+    keyFrom = plan.get("keyFrom").asText();
+    isJson = plan.get("isJson").asBoolean();
+    isFramed = plan.get("isFramed").asBoolean();
+    tombstone = plan.get("tombstone").asText();
+    timeSlot = plan.hasNonNull("timeField") ? addField(plan.get("timeField")) : -1;
+    timeHeader = plan.hasNonNull("timeHeader") ? UTF8String.fromString(plan.get("timeHeader").asText()) : null;
+    keySlots = new int[plan.get("fields").size()];
     for (int index = 0; index < keySlots.length; index++) {
-      keySlots[index] = addPath(lines[index + 3], readPaths);
+      keySlots[index] = addField(plan.get("fields").get(index));
     }
-    paths = readPaths.toArray(new String[0]);
+    keyHeaders = new UTF8String[plan.get("headers").size()];
+    for (int index = 0; index < keyHeaders.length; index++) {
+      keyHeaders[index] = UTF8String.fromString(plan.get("headers").get(index).asText());
+    }
   }
 
-  /**
-   * Whether the key or the event time comes from the value, so that a record without a value (a tombstone) is
-   * invalid.
-   */
+  /** Whether the key or the event time comes from the value. */
   boolean needsValue() {
-    return !keyFrom.equals("KafkaKey") || timeSlot >= 0;
+    return keyFrom.equals("Fields") || keyFrom.equals("ValueHash") || timeSlot >= 0;
   }
 
-  private int addPath(String path, List<String> readPaths) {
+  private static JsonNode parse(String text) {
+    try {
+      return new ObjectMapper().readTree(text);
+    } catch (JsonProcessingException error) {
+      throw new IllegalArgumentException("the plan is not JSON", error);
+    }
+  }
+
+  private int addField(JsonNode field) {
     Node node = root;
-    for (String name : path.split("\\.", -1)) {
-      node = node.children.computeIfAbsent(name, ignored -> new Node());
+    List<Object> steps = new ArrayList<>();
+    for (JsonNode step : field.get("steps")) {
+      Object key = step.isInt() ? (Object) step.asInt() : step.asText();
+      steps.add(key);
+      node = node.children.computeIfAbsent(key, ignored -> new Node());
     }
     if (node.slot < 0) {
-      node.slot = readPaths.size();
-      readPaths.add(path);
+      node.slot = fields.size();
+      fields.add(new Field(field.get("path").asText(), steps));
     }
     return node.slot;
   }
 
-  /** A name in a path: either a field that is read, or an object that holds such fields. */
+  /** A field of the payload. `steps` are names (String) and positions in arrays (Integer). */
+  record Field(String path, List<Object> steps) {}
+
+  /** A step of a path: a field that is read, or an object or array that holds such fields. */
   static final class Node {
-    final Map<String, Node> children = new HashMap<>();
-    /** -1 for an object whose children are read. */
+    /** By name (String) for an object, by position (Integer) for an array. */
+    final Map<Object, Node> children = new HashMap<>();
+    /** -1 for an object or array whose children are read. */
     int slot = -1;
 
-    /** Forgets the values that were read below this object. */
+    boolean isArray() {
+      return children.keySet().iterator().next() instanceof Integer;
+    }
+
+    /** Forgets the values that were read below this object or array. */
     void clear(Object[] values) {
       for (Node child : children.values()) {
         if (child.slot >= 0) {

@@ -14,6 +14,7 @@ import java.security.NoSuchAlgorithmException;
 import java.util.Arrays;
 import org.apache.spark.sql.catalyst.InternalRow;
 import org.apache.spark.sql.catalyst.expressions.GenericInternalRow;
+import org.apache.spark.sql.catalyst.util.ArrayData;
 import org.apache.spark.sql.connector.catalog.functions.ScalarFunction;
 import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.DataTypes;
@@ -21,7 +22,7 @@ import org.apache.spark.sql.types.StructField;
 import org.apache.spark.unsafe.types.UTF8String;
 
 /**
- * `read_record(value, key, plan)`: reads a record's bytes once and returns either the event's key (16 bytes) and the
+ * `read_record(value, key, headers, plan)`: reads a record's bytes once and returns either the event's key (16 bytes) and the
  * text of its event time, or the reason why the record is invalid. It never throws an exception, whatever the bytes
  * are.
  *
@@ -33,6 +34,15 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
   private static final long serialVersionUID = 1L;
 
   private static final int KEY_BYTES = 16;
+  /** Before the JSON of a record of a schema registry: a zero byte, and the schema's id. */
+  private static final int FRAME_BYTES = 5;
+  private static final DataType HEADERS =
+      DataTypes.createArrayType(
+          DataTypes.createStructType(
+              new StructField[] {
+                DataTypes.createStructField("key", DataTypes.StringType, true),
+                DataTypes.createStructField("value", DataTypes.BinaryType, true)
+              }));
   private static final int MAX_NESTING = 1000;
   private static final JsonFactory JSON =
       new JsonFactoryBuilder()
@@ -54,7 +64,7 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
 
   @Override
   public DataType[] inputTypes() {
-    return new DataType[] {DataTypes.BinaryType, DataTypes.BinaryType, DataTypes.StringType};
+    return new DataType[] {DataTypes.BinaryType, DataTypes.BinaryType, HEADERS, DataTypes.StringType};
   }
 
   @Override
@@ -75,11 +85,12 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
 
   /**
    * Spark's generated code calls this. The row holds fault and detail for an invalid record. Otherwise it holds the
-   * key and, when the plan has a field for the event time, the time as text.
+   * key and, when the plan has a field or header for the event time, the time as text. It is empty for a tombstone that
+   * passes.
    */
-  public InternalRow invoke(byte[] value, byte[] key, UTF8String plan) {
+  public InternalRow invoke(byte[] value, byte[] key, ArrayData headers, UTF8String plan) {
     try {
-      return read(value, key, findPlan(plan));
+      return read(value, key, headers, findPlan(plan));
     } catch (InvalidRecordException error) {
       return new GenericInternalRow(
           new Object[] {UTF8String.fromString(error.fault), UTF8String.fromString(error.getMessage()), null, null});
@@ -95,8 +106,11 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
     return found.plan;
   }
 
-  private static InternalRow read(byte[] value, byte[] key, ReadPlan plan) throws InvalidRecordException {
-    if (value == null && plan.needsValue()) {
+  private static InternalRow read(byte[] value, byte[] key, ArrayData headers, ReadPlan plan) throws InvalidRecordException {
+    if (value == null && plan.tombstone.equals("pass")) {
+      return new GenericInternalRow(new Object[] {null, null, null, null});
+    }
+    if (value == null && (plan.needsValue() || plan.tombstone.equals("invalid"))) {
       throw new InvalidRecordException("Tombstone", "the record has no value");
     }
     FieldValue[] values = value != null && plan.isJson ? readJson(value, plan) : new FieldValue[0];
@@ -107,13 +121,26 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
       case "ValueHash" -> addPart(digest, 'v', readBytes(value, "the value"));
       default -> {
         for (int slot : plan.keySlots) {
-          addKeyField(digest, values[slot], plan.paths[slot]);
+          addKeyField(digest, values[slot], plan.fields.get(slot), value, plan);
+        }
+        for (UTF8String name : plan.keyHeaders) {
+          addPart(digest, value == null ? 'd' : 'h', readBytes(findHeader(headers, name), "the header " + name));
         }
       }
     }
     byte[] eventKey = Arrays.copyOf(digest.digest(), KEY_BYTES);
-    UTF8String time = plan.timeSlot < 0 ? null : readTime(values[plan.timeSlot], plan.paths[plan.timeSlot]);
-    return new GenericInternalRow(new Object[] {null, null, eventKey, time});
+    return new GenericInternalRow(new Object[] {null, null, eventKey, readTime(values, value, headers, plan)});
+  }
+
+  /** The value of the last header with this name; null when there is none, or when it has no value. */
+  private static byte[] findHeader(ArrayData headers, UTF8String name) {
+    for (int index = headers == null ? -1 : headers.numElements() - 1; index >= 0; index--) {
+      InternalRow header = headers.getStruct(index, 2);
+      if (!header.isNullAt(0) && header.getUTF8String(0).equals(name)) {
+        return header.isNullAt(1) ? null : header.getBinary(1);
+      }
+    }
+    return null;
   }
 
   private static byte[] readBytes(byte[] bytes, String what) throws InvalidRecordException {
@@ -126,33 +153,66 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
     return bytes;
   }
 
-  private static void addKeyField(MessageDigest digest, FieldValue field, String path) throws InvalidRecordException {
-    if (field == null) {
-      throw new InvalidRecordException("KeyMissing", "the key field " + path + " is missing");
+  private static void addKeyField(MessageDigest digest, FieldValue value, ReadPlan.Field field, byte[] record, ReadPlan plan)
+      throws InvalidRecordException {
+    String what = "the key field " + field.path();
+    if (value == null) {
+      throw new InvalidRecordException("KeyMissing", what + " is missing" + describeDottedName(record, field, plan));
     }
-    switch (field.tag) {
-      case FieldValue.NULL -> throw new InvalidRecordException("KeyMissing", "the key field " + path + " is null");
-      case FieldValue.NESTED -> throw new InvalidRecordException("KeyUnreadable", "the key field " + path + " is an object or an array");
+    switch (value.tag) {
+      case FieldValue.NULL -> throw new InvalidRecordException("KeyMissing", what + " is null");
+      case FieldValue.NESTED -> throw new InvalidRecordException("KeyUnreadable", what + " is an object or an array");
       default -> {
-        if (field.text.isEmpty()) {
-          throw new InvalidRecordException("KeyEmpty", "the key field " + path + " is an empty string");
+        if (value.text.isEmpty()) {
+          throw new InvalidRecordException("KeyEmpty", what + " is an empty string");
         }
-        if (hasUnpairedSurrogate(field.text)) {
-          throw new InvalidRecordException("KeyUnreadable", "the key field " + path + " contains an unpaired UTF-16 surrogate");
+        if (hasUnpairedSurrogate(value.text)) {
+          throw new InvalidRecordException("KeyUnreadable", what + " contains an unpaired UTF-16 surrogate");
         }
-        addPart(digest, field.tag, field.text.getBytes(StandardCharsets.UTF_8));
+        addPart(digest, value.tag, value.text.getBytes(StandardCharsets.UTF_8));
       }
     }
   }
 
-  private static UTF8String readTime(FieldValue field, String path) throws InvalidRecordException {
-    if (field == null || field.tag == FieldValue.NULL) {
-      throw new InvalidRecordException("TimeMissing", "the event time field " + path + (field == null ? " is missing" : " is null"));
+  /** Null when the event time comes from elsewhere. */
+  private static UTF8String readTime(FieldValue[] values, byte[] record, ArrayData headers, ReadPlan plan) throws InvalidRecordException {
+    if (plan.timeHeader != null) {
+      return readTimeHeader(headers, plan.timeHeader);
     }
-    if (field.tag == FieldValue.NESTED) {
-      throw new InvalidRecordException("TimeUnreadable", "the event time field " + path + " is an object or an array");
+    if (plan.timeSlot < 0) {
+      return null;
     }
-    return UTF8String.fromString(field.text);
+    FieldValue value = values[plan.timeSlot];
+    ReadPlan.Field field = plan.fields.get(plan.timeSlot);
+    String what = "the event time field " + field.path();
+    if (value == null) {
+      throw new InvalidRecordException("TimeMissing", what + " is missing" + describeDottedName(record, field, plan));
+    }
+    if (value.tag == FieldValue.NULL) {
+      throw new InvalidRecordException("TimeMissing", what + " is null");
+    }
+    if (value.tag == FieldValue.NESTED) {
+      throw new InvalidRecordException("TimeUnreadable", what + " is an object or an array");
+    }
+    return UTF8String.fromString(value.text);
+  }
+
+  private static UTF8String readTimeHeader(ArrayData headers, UTF8String name) throws InvalidRecordException {
+    byte[] bytes = findHeader(headers, name);
+    if (bytes == null) {
+      throw new InvalidRecordException("TimeMissing", "the event time header " + name + " is missing");
+    }
+    UTF8String text = UTF8String.fromBytes(bytes);
+    if (!text.isValid()) {
+      throw new InvalidRecordException("TimeUnreadable", "the event time header " + name + " is not UTF-8");
+    }
+    return text;
+  }
+
+  /** A hint when the record has a field whose name is a part of the path with its dots, such as `event.id`. */
+  private static String describeDottedName(byte[] record, ReadPlan.Field field, ReadPlan plan) {
+    String path = DottedNames.suggestPath(JSON, record, findStart(record, plan), field.steps());
+    return path == null ? "" : "; the record has a field with dots in its name: write " + path;
   }
 
   /** Adds one part of the key's text to the hash: tag, length in bytes, colon, bytes. */
@@ -177,14 +237,34 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
     return false;
   }
 
+  /** Where the JSON of a value starts. */
+  private static int findStart(byte[] value, ReadPlan plan) {
+    return plan.isFramed && value.length >= FRAME_BYTES && value[0] == 0 ? FRAME_BYTES : 0;
+  }
+
+  private static boolean looksFramed(byte[] value) {
+    int index = FRAME_BYTES;
+    while (index < value.length && " \t\r\n".indexOf(value[index]) >= 0) {
+      index++;
+    }
+    return index < value.length && value[0] == 0 && value[index] == '{';
+  }
+
   private static FieldValue[] readJson(byte[] value, ReadPlan plan) throws InvalidRecordException {
-    if (!UTF8String.fromBytes(value).isValid()) {
+    int start = findStart(value, plan);
+    int length = value.length - start;
+    if (start == 0 && looksFramed(value)) {
+      throw new InvalidRecordException(
+          "NotJson",
+          "five bytes stand before the JSON, as a serializer of a schema registry writes them: set spec.framing to SchemaRegistry");
+    }
+    if (!UTF8String.fromBytes(value, start, length).isValid()) {
       throw new InvalidRecordException("NotUtf8", "the value is not UTF-8");
     }
-    FieldValue[] values = new FieldValue[plan.paths.length];
-    try (JsonParser parser = JSON.createParser(value)) {
-      if (value.length == 0 || value[0] == (byte) 0xEF || parser.nextToken() != JsonToken.START_OBJECT) {
-        throw new InvalidRecordException("NotJson", value.length == 0 ? "the value is empty" : "the value does not start with a JSON object");
+    FieldValue[] values = new FieldValue[plan.fields.size()];
+    try (JsonParser parser = JSON.createParser(value, start, length)) {
+      if (length == 0 || value[start] == (byte) 0xEF || parser.nextToken() != JsonToken.START_OBJECT) {
+        throw new InvalidRecordException("NotJson", length == 0 ? "the value is empty" : "the value does not start with a JSON object");
       }
       readObject(parser, plan.root, values);
       if (parser.nextToken() != null) {
@@ -203,19 +283,35 @@ public final class ReadRecord implements ScalarFunction<InternalRow> {
   private static void readObject(JsonParser parser, ReadPlan.Node node, FieldValue[] values) throws IOException {
     while (parser.nextToken() != JsonToken.END_OBJECT) {
       ReadPlan.Node child = node.children.get(parser.currentName());
-      JsonToken token = parser.nextToken();
-      if (child == null) {
-        parser.skipChildren();
-      } else if (child.slot >= 0) {
-        values[child.slot] = readFieldValue(parser, token);
-      } else {
-        child.clear(values); // of two fields with one name the last one counts, as a whole
-        if (token == JsonToken.START_OBJECT) {
-          readObject(parser, child, values);
-        } else {
-          parser.skipChildren();
-        }
-      }
+      readChild(parser, parser.nextToken(), child, values);
+    }
+  }
+
+  private static void readArray(JsonParser parser, ReadPlan.Node node, FieldValue[] values) throws IOException {
+    JsonToken token = parser.nextToken();
+    for (int index = 0; token != JsonToken.END_ARRAY; index++) {
+      readChild(parser, token, node.children.get(index), values);
+      token = parser.nextToken();
+    }
+  }
+
+  /** `node` is null for a field that no path leads to. */
+  private static void readChild(JsonParser parser, JsonToken token, ReadPlan.Node node, FieldValue[] values) throws IOException {
+    if (node == null) {
+      parser.skipChildren();
+      return;
+    }
+    if (node.slot >= 0) {
+      values[node.slot] = readFieldValue(parser, token);
+      return;
+    }
+    node.clear(values); // of two fields with one name the last one counts, as a whole
+    if (token == JsonToken.START_OBJECT && !node.isArray()) {
+      readObject(parser, node, values);
+    } else if (token == JsonToken.START_ARRAY && node.isArray()) {
+      readArray(parser, node, values);
+    } else {
+      parser.skipChildren();
     }
   }
 

@@ -43,10 +43,7 @@ def _build_pod_spec(job: ValidJob, settings: DriverSettings, image: JobImage, co
             "runAsNonRoot": True,
             "runAsUser": names.USER_ID,
             "runAsGroup": names.USER_ID,
-            "fsGroup": names.USER_ID,
-            # A checkpoint has many small files. To change their group at every start would take longer than the start
-            # itself.
-            "fsGroupChangePolicy": "OnRootMismatch",
+            **_build_fs_group(settings),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_build_container(job, settings, image)],
@@ -59,6 +56,11 @@ def _build_pod_spec(job: ValidJob, settings: DriverSettings, image: JobImage, co
     if image.pull_secrets:
         spec["imagePullSecrets"] = [{"name": secret} for secret in image.pull_secrets]
     return spec
+
+
+def _build_fs_group(settings: DriverSettings) -> Json:
+    """A checkpoint has many small files. To change their group at every start would take longer than the start itself."""
+    return {} if settings.leaves_group else {"fsGroup": names.USER_ID, "fsGroupChangePolicy": "OnRootMismatch"}
 
 
 def _build_container(job: ValidJob, settings: DriverSettings, image: JobImage) -> Json:

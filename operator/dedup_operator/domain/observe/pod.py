@@ -64,6 +64,11 @@ class DriverPod:
     because it had completed its run or was asked to stop."""
     report: DriverStatus | None = None
     """The last status of a driver that completed its run."""
+    has_run: bool = False
+    """The driver's container has started at least once."""
+    ended_without_keys: int | None = None
+    """The attempt of a driver that said at its end that no keys are stored. None when it said nothing, or that some may
+    be."""
 
     @property
     def image_problem(self) -> bool:
@@ -95,6 +100,8 @@ def observe_pod(raw: Json) -> DriverPod:
         exits=exits,
         last_exit=_find_last_exit(state, exits),
         report=_find_report(state.get("terminated", {})),
+        has_run=bool(state.keys() & {"running", "terminated"}) or container.get("restartCount", 0) > 0 or bool(exits),
+        ended_without_keys=_find_attempt_without_keys(container),
     )
 
 
@@ -107,6 +114,13 @@ def has_ended(raw: Json) -> bool:
 def _find_report(end: Json) -> DriverStatus | None:
     said = _parse_message(end.get("message") or "") if end.get("exitCode") == 0 else None
     return said.status if said else None
+
+
+def _find_attempt_without_keys(container: Json) -> int | None:
+    state = container.get("state", {})
+    end = state.get("terminated") or (container.get("lastState", {}).get("terminated") if "running" not in state else None) or {}
+    said = _parse_message(end.get("message") or "")
+    return said.attempt if said is not None and said.checkpoint_has_state is False else None
 
 
 def _find_container(status: Json) -> Json:

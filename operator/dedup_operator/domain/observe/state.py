@@ -8,8 +8,21 @@ from dataclasses import dataclass
 from dedup_api.driver_status import DriverStatus
 from dedup_api.job_config import JobConfig
 from dedup_api.status import DriverExit
-from dedup_operator.domain.driver_objects import Kind, find_config_map, find_wanted_kind
-from dedup_operator.domain.observe.checkpoint import CheckpointClaim, find_applied_config, find_checkpoint_owner, observe_checkpoint
+from dedup_operator.domain.driver_objects import (
+    CheckpointPlace,
+    Kind,
+    find_config_map,
+    find_mounted_place,
+    find_wanted_kind,
+    find_wanted_place,
+)
+from dedup_operator.domain.observe.checkpoint import (
+    CheckpointClaim,
+    find_applied_config,
+    find_checkpoint_owner,
+    may_have_keys,
+    observe_checkpoint,
+)
 from dedup_operator.domain.observe.owned import OwnedObjects, list_controlled_runs
 from dedup_operator.domain.observe.ownership import Ownership, observe_pod_ownership
 from dedup_operator.domain.observe.pod import DriverPod, DriverUnreachable, observe_pod
@@ -32,6 +45,11 @@ class ObservedState:
     claim: CheckpointClaim | None = None
     checkpoint_owner: str | None = None
     """What else owns the checkpoint that this DedupJob names."""
+    moved_from: str | None = None
+    """Name of the claim that the workload mounts, or that the status names, when the spec asks for another claim or for
+    another folder."""
+    keys_left_behind: bool = False
+    """With `moved_from`: nothing proves that no keys are stored there."""
     has_service: bool = False
     config_map_uids: tuple[tuple[str, str], ...] = ()
     """(name, UID), sorted."""
@@ -49,7 +67,7 @@ class ObservedState:
     mount_problem: str | None = None
     """Why the node cannot mount the pod's volumes."""
     claim_was_recorded: bool = False
-    """The status says that this DedupJob has had a claim."""
+    """The status says that this DedupJob has had the claim that the spec asks for."""
     drift_repair_due: bool = True
     """False while the operator pauses between two repairs of a workload that something changes again and again."""
     last_pod_exits: tuple[DriverExit, ...] = ()
@@ -85,7 +103,12 @@ def observe_state(snapshot: Snapshot, owned: OwnedObjects) -> ObservedState:
     users = [*running, *reversed(owned.ended_pods), *([workload.raw] if workload else [])]
     applied = find_applied_config(users, owned.config_maps)
     live_runs = [run for run in snapshot.runs if not job_has_ended(run)]
-    checkpoint = observe_checkpoint(claim, record, uid, applied, driver_status, batch_recorded, shared=shared) if claim else None
+    known = status.get("checkpoint") or {}
+    wanted = find_wanted_place(name, snapshot.job.get("spec") or {})
+    moved_from = _find_previous_claim(wanted, workload, known)
+    # What a driver at the previous place says does not concern the claim that the spec asks for.
+    answer, has_batch = (driver_status, batch_recorded) if moved_from is None else (None, False)
+    checkpoint = observe_checkpoint(claim, record, uid, applied, answer, has_batch, folder=wanted.folder) if claim else None
     # The report of a driver that has ended may be the first to say that keys are stored, and its ConfigMap says with which
     # settings. So it stays until the claim says both.
     unrecorded = owned.ended_pods if checkpoint is not None and not checkpoint.state_recorded else ()
@@ -95,6 +118,8 @@ def observe_state(snapshot: Snapshot, owned: OwnedObjects) -> ObservedState:
         pod=owned.driver,
         claim=checkpoint,
         checkpoint_owner=checkpoint_owner,
+        moved_from=moved_from,
+        keys_left_behind=batch_recorded or _may_leave_keys(status, driver_status, owned.driver, _find_last_stopped(snapshot, owned, name)),
         has_service=owned.has_service,
         config_map_uids=tuple(sorted((item["metadata"]["name"], item["metadata"]["uid"]) for item in owned.config_maps)),
         used_config_maps=frozenset(find_config_map(raw) for raw in [*owned.workloads, *owned.live_pods, *live_runs, *unrecorded]) - {""},
@@ -105,9 +130,51 @@ def observe_state(snapshot: Snapshot, owned: OwnedObjects) -> ObservedState:
         pod_rejection=find_warning(snapshot.warnings, set(Kind), {"FailedCreate"}),
         claim_problem=find_warning(snapshot.warnings, {"PersistentVolumeClaim"}, {"ProvisioningFailed", "FailedBinding", "FailedMount"}),
         mount_problem=find_warning(snapshot.warnings, {"Pod"}, {"FailedMount", "FailedAttachVolume"}),
-        claim_was_recorded=bool((status.get("checkpoint") or {}).get("claim")),
+        claim_was_recorded=known.get("claim") == wanted.claim,
         last_pod_exits=(*_list_last_exits(snapshot.last_deleted_pod, owned, name), *_recall_exit(workload)),
     )
+
+
+def _find_previous_claim(wanted: CheckpointPlace, workload: Workload | None, known: Json) -> str | None:
+    """See `ObservedState.moved_from`. `known`: status.checkpoint; version 0.1.0 wrote no folder there."""
+    claim: str | None = known.get("claim")
+    is_known_here = claim == wanted.claim and known.get("folder", wanted.folder) == wanted.folder
+    if workload is None:
+        return None if is_known_here else claim
+    mounted = find_mounted_place(workload.raw)
+    if mounted is None or mounted == wanted:
+        return None if claim is None or is_known_here or not workload.drifted else claim
+    return None if workload.drifted and is_known_here else mounted.claim  # something else may have changed the volumes
+
+
+def _may_leave_keys(
+    status: Json, driver_status: DriverStatus | DriverUnreachable | None, live: DriverPod | None, stopped: DriverPod | None
+) -> bool:
+    """Whether keys may be stored where the driver was. An answer is old as soon as it is given, so before the driver starts
+    elsewhere, the last one must have said at its end that no keys are stored. `stopped`: the newest pod that has ended."""
+    checkpoint = status.get("checkpoint") or {}
+    if checkpoint.get("keysStored"):
+        return True
+    if live is not None and isinstance(driver_status, DriverStatus):
+        return may_have_keys(driver_status) or not driver_status.reports_keys_at_end
+    attempt = checkpoint.get("attempt")
+    if live is not None and live.has_run:
+        return live.started_at is not None or not _proves_no_keys(live, attempt)
+    if stopped is not None and stopped.has_run:
+        return not _proves_no_keys(stopped, attempt)
+    return attempt is not None or bool((status.get("driver") or {}).get("lastExits"))
+
+
+def _proves_no_keys(pod: DriverPod, attempt: int | None) -> bool:
+    """Whether the driver in the pod has ended without keys, and no later driver is known."""
+    return pod.ended_without_keys is not None and pod.ended_without_keys >= (attempt or 0)
+
+
+def _find_last_stopped(snapshot: Snapshot, owned: OwnedObjects, name: str) -> DriverPod | None:
+    deleted = snapshot.last_deleted_pod
+    if deleted is not None and observe_pod_ownership(deleted, owned.controllers, name) is Ownership.OURS:
+        return observe_pod(deleted)
+    return observe_pod(owned.ended_pods[-1]) if owned.ended_pods else None
 
 
 def _choose_workload(snapshot: Snapshot, owned: OwnedObjects) -> tuple[Workload | None, Workload | None]:

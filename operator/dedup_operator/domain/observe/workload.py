@@ -26,6 +26,8 @@ class Run:
     deleting: bool
     outdated: bool = False
     """The next run will have other settings or another image."""
+    other_needs: bool = False
+    """The next run will need other brokers, topics or another consumer group for its start."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,15 @@ def _find_last_manager(raw: Json) -> str:
 def _observe_run(raw: Json, cron_job: Json) -> Run:
     metadata = raw["metadata"]
     same = find_image(raw) == find_image(cron_job) and _have_same_settings(raw, cron_job)
-    return Run(metadata["name"], metadata["uid"], is_deleting(raw), outdated=not same)
+    of_run, of_next = (parse_spec(found["metadata"].get("annotations", {}).get(APPLIED_SPEC)) for found in (raw, cron_job))
+    other_needs = of_run is not None and of_next is not None and list_start_needs(of_run) != list_start_needs(of_next)
+    return Run(metadata["name"], metadata["uid"], is_deleting(raw), outdated=not same, other_needs=other_needs)
+
+
+def list_start_needs(spec: DedupJobSpec) -> tuple[object, ...]:
+    """What must be there before a driver begins its work. It waits for these things without an end."""
+    kafka, source = spec.sink.kafka, spec.source
+    return source.bootstrap_servers, source.topic, source.consumer_group, kafka and kafka.topic, spec.dead_letter
 
 
 def _have_same_settings(run: Json, cron_job: Json) -> bool:
