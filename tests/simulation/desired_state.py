@@ -28,7 +28,13 @@ from dedup_operator.domain.driver_objects import choose_kind
 from dedup_operator.domain.observe.pod import has_ended
 from dedup_operator.domain.observe.workload import find_replicas
 from simulation.api_server import Json, Kind, render_time
-from simulation.checkpoint_location import build_volume_key, find_checkpoint_location, find_checkpoint_object_address, is_folder_record
+from simulation.checkpoint_location import (
+    build_volume_key,
+    find_checkpoint_location,
+    find_checkpoint_object_address,
+    find_mounted_location,
+    is_folder_record,
+)
 from simulation.driver import FAILING_CONSUMER_GROUP, Volume, parse_job_json
 from simulation.invariants import WORKLOADS, build_desired_config, find_job_name, find_template, parse_spec
 from simulation.nodes import find_config_name
@@ -67,6 +73,21 @@ class JobObjects:
     @property
     def volume(self) -> Volume | None:
         return self.simulation.volumes.get(build_volume_key(self.claim["metadata"]["uid"], self.folder)) if self.claim is not None else None
+
+    @property
+    def is_moved(self) -> bool:
+        """The workload mounts another place than the spec names."""
+        assert self.job is not None
+        wanted = find_checkpoint_location(self.job["spec"], self.name)
+        return any(find_mounted_location(find_template(workload)) != wanted for workload in self.workloads)
+
+    @property
+    def has_keys_elsewhere(self) -> bool:
+        assert self.job is not None
+        here = build_volume_key(self.claim["metadata"]["uid"], self.folder) if self.claim is not None else ""
+        places = self.simulation.moves.places_with_keys.get(self.job["metadata"]["uid"], set())
+        existing = {claim["metadata"]["uid"] for claim in self.simulation.server.scan(Kind.CLAIMS)}
+        return any(place != here and place.split("/")[0] in existing for place in places)
 
     @property
     def lacks_claim(self) -> bool:
@@ -147,6 +168,10 @@ def find_deviation(simulation: Simulation, user: User) -> str:
         return _compare_refusal(objects, {Reason.INVALID_SPEC}, suspended=suspended)
     if objects.conflicting_objects:
         return _compare_refusal(objects, {Reason.NAME_CONFLICT}, suspended=True)
+    if simulation.moves.active and objects.has_keys_elsewhere:
+        return _compare_refusal(objects, {Reason.CHANGE_BLOCKED}, suspended=suspended)
+    if simulation.moves.active and objects.is_moved and not objects.pods and objects.condition("Ready") == ("False", Reason.CHANGE_BLOCKED):
+        return ""  # nothing proves that the last driver stored no keys
     if objects.folder_owner not in (None, objects.name):
         return _compare_refusal(objects, {Reason.CHECKPOINT_TAKEN}, suspended=suspended)
     if objects.claim is None and not objects.workloads and suspended and objects.condition("Ready") == ("True", Reason.SUSPENDED):

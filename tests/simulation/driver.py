@@ -20,6 +20,7 @@ from dedup_api.reasons import Reason
 from dedup_api.status import Progress
 from simulation.api_server import render_time
 from simulation.faults import Fault
+from simulation.moves import record_first_keys
 
 if TYPE_CHECKING:
     from simulation.run import Simulation
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 FAILING_CONSUMER_GROUP = "poison"
 """With this consumer group the driver always ends with an exit code after which a restart does not help."""
 CRASH_CODES = (70, 69, 1, 137)
+PERMANENT_EXIT_CODES = {ExitCode.CONFIGURATION, ExitCode.INVALID_RECORD, ExitCode.SOURCE_DATA_LOST}
+"""The exit codes of the simulated driver after which a restart does not help."""
 
 
 @dataclass
@@ -141,6 +144,7 @@ class DriverProcess:
         self.batch_since = self.simulation.loop.now
         if self.volume.state_config is None:
             self.volume.state_config = self.config
+            record_first_keys(self.simulation, self)
             self.simulation.log(f"{self.config.name} stores its first keys, with identity {state_identity(self.config)}")
         self._at(self.simulation.rng.uniform(0.2, 4.0), self._commit_batch)
 
@@ -215,6 +219,7 @@ class DriverProcess:
             generation=1,
             checkpoint_has_state=self.attempt is not None and self.volume.state_config is not None,
             committed_in_this_run=self.committed,
+            reports_keys_at_end=True,
             batch_running_since=render_time(self.batch_since) if self.batch_since is not None else None,
             pending_since=render_time(self.started_at) if self.phase is Phase.STARTING else None,
             progress=self._describe_progress(),

@@ -22,6 +22,7 @@ from simulation.api_server import Address, Change, Event, Json, Kind, find_contr
 from simulation.checkpoint_location import (
     SHARED_CLAIM,
     build_checkpoint_object_address,
+    build_volume_key,
     find_checkpoint_object_address,
     find_claim_name,
     find_mounted_location,
@@ -58,6 +59,7 @@ class Invariant(StrEnum):
     OBSERVED_GENERATION_NOT_AHEAD = "status.observedGeneration is never higher than the generation that the operator has read."
     FOLDER_HAS_ONE_OWNER = "A folder of a shared claim belongs to one DedupJob, and its record keeps owner and settings."
     LOST_KEYS_ARE_REPORTED = "When stored keys are known to be lost, the operator reports it and starts no driver."
+    KEYS_NOT_LEFT_BEHIND = "A driver never stores keys in one place while the DedupJob has keys in another place."
     SETTINGS_FIT_KEYS = "A driver is never started with settings that do not fit the stored keys."
     STARTS_USE_CURRENT_IMAGE = "Every start uses the job image of the operator that starts it."
     UPGRADE_STOPS_NO_DRIVER = "An upgrade of the operator stops no driver."
@@ -127,6 +129,9 @@ def check_change(simulation: Simulation, change: Change) -> None:
     for user in simulation.users:
         if change.address.name != names.claim_name(user.name) or metadata["uid"] in user.deleted_claims:
             continue
+        volume = simulation.volumes.get(build_volume_key(metadata["uid"], ""))
+        if simulation.moves.active and (volume is None or volume.state_config is None):
+            continue  # the job has left it without keys, and the policy of before still counts
         owners = metadata.get("ownerReferences", [])
         user.claim_deleted_with_job = True
         if not any(_was_deletion_requested(simulation, user.policy_history.get(owner["uid"], []), owner["uid"]) for owner in owners):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dedup_api import names
 from dedup_api.driver_status import TerminationMessage
+from dedup_api.exits import STOPPED_EARLY, ExitCode
 from dedup_api.reasons import Reason
 from simulation.api_server import Address, Change, Event, Json, Kind, render_time
 from simulation.checkpoint_location import build_volume_key, find_claim_name, find_mounted_location
@@ -173,6 +174,11 @@ class Nodes:
             message = TerminationMessage(reason=Reason.COMPLETED, message="all read", status=process.describe()).model_dump_json(
                 by_alias=True
             )
+        elif process.stopping and code in {ExitCode.DONE, STOPPED_EARLY} and process.attempt is not None:
+            has_state = process.volume.state_config is not None
+            message = TerminationMessage(
+                reason=Reason.DRIVER_FAILED, message="stopped as requested", checkpoint_has_state=has_state, attempt=process.attempt
+            ).model_dump_json(by_alias=True)
         end = {"exitCode": int(code), "reason": "Completed" if code == 0 else "Error", "message": message, "finishedAt": finished}
         self._run_later(run, self.simulation.rng.uniform(0.01, 0.5), lambda _: self._report_exit(run, end))
 

@@ -15,20 +15,20 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
 from dedup_operator.domain.decision import Refuse
 from dedup_operator.domain.manifests import JobImage
 from simulation.api_server import ApiServer, Change, Event, Json, Kind
 from simulation.checkpoint_location import SHARED_CLAIM
 from simulation.desired_state import find_deviation
-from simulation.driver import DriverProcess, Volume
+from simulation.driver import PERMANENT_EXIT_CODES, DriverProcess, Volume
 from simulation.faults import Fault, Faults, draw_faults
 from simulation.fighting_controller import FightingController
 from simulation.function_cache import cached_functions
 from simulation.garbage_collector import GarbageCollector
 from simulation.invariants import Invariant, Violation, check_change, check_processes, check_write
 from simulation.loop import VirtualTimeLoop
+from simulation.moves import Moves, plan_moves
 from simulation.nodes import Nodes
 from simulation.operators import OperatorProcess
 from simulation.users import NAMESPACE, USER_ACTOR, Action, User
@@ -61,10 +61,6 @@ FINAL_UPGRADE_PROBABILITY = 0.06
 """Probability of an upgrade after everything is stable. Such a seed takes half as much CPU time again."""
 
 
-PERMANENT_EXIT_CODES = {ExitCode.CONFIGURATION, ExitCode.INVALID_RECORD, ExitCode.SOURCE_DATA_LOST}
-"""The exit codes of the simulated driver after which a restart does not help."""
-
-
 @dataclass
 class Coverage:
     """Counts what happened in one or more seeds. A test checks that everything that can happen did happen."""
@@ -95,6 +91,7 @@ class Simulation:
         self.extra_rng = random.Random(f"{seed}: shared claims and upgrades")
         """A second generator, so that shared claims and upgrades do not change the draws of everything else."""
         self.shares_claim = self.extra_rng.random() < SHARED_CLAIM_PROBABILITY
+        self.moves: Moves = Moves(seed, possible=not self.shares_claim)
         self.claim_recreated = False
         self.image = JobImage("job:1")
         """The job image of each operator that starts from now on."""
@@ -212,14 +209,16 @@ class Simulation:
     def _plan_extra_events(self, until: float) -> None:
         extra_rng, loop = self.extra_rng, self.loop
         if self.shares_claim:
-            loop.after(extra_rng.choice((0.0, 0.0, 0.0, extra_rng.uniform(0.0, 30.0))), self._create_shared_claim)
+            loop.after(extra_rng.choice((0.0, 0.0, 0.0, extra_rng.uniform(0.0, 30.0))), self.create_shared_claim)
             if extra_rng.random() < 0.3:
                 loop.after(extra_rng.uniform(30.0, until), self._recreate_shared_claim)
+        if self.moves.active:
+            plan_moves(self)
         if extra_rng.random() < UPGRADE_PROBABILITY:
             for image in ("job:2", "job:1")[: extra_rng.randint(1, 2)]:
                 loop.after(extra_rng.uniform(1.0, until), self._upgrade, image)
 
-    def _create_shared_claim(self) -> None:
+    def create_shared_claim(self) -> None:
         spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
         self.server.create(Kind.CLAIMS, NAMESPACE, {"metadata": {"name": SHARED_CLAIM}, "spec": spec}, USER_ACTOR)
 
@@ -233,7 +232,7 @@ class Simulation:
 
     def _create_shared_claim_when_free(self) -> None:
         if self.server.peek(Kind.CLAIMS, NAMESPACE, SHARED_CLAIM) is None:
-            self._create_shared_claim()
+            self.create_shared_claim()
         elif self.faults.active:
             self.loop.after(2.0, self._create_shared_claim_when_free)
 

@@ -247,6 +247,19 @@ def ignore_rollout_restart(patch: Patch) -> None:
     patch.setattr(workload, "RESTARTED_AT", "nobody/writes-this")
 
 
+def move_although_keys_are_left(patch: Patch) -> None:
+    set_rule(patch, "block_moved_checkpoint", lambda given: None)
+
+
+def trust_the_last_answer_before_a_move(patch: Patch) -> None:
+    """A driver may store its first keys after it has answered that it has none."""
+
+    def may_leave_keys(status: Json, driver_status: Any, live: Any, stopped: Any) -> bool:
+        return bool((status.get("checkpoint") or {}).get("keysStored")) or checkpoint.may_have_keys(driver_status)
+
+    patch.setattr(observe, "_may_leave_keys", may_leave_keys)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A broken operator, and the invariants of which a seed must violate one."""
@@ -296,6 +309,8 @@ MUTANTS = [
     mutant(claim_that_refused_driver_works, Invariant.CONDITIONS_AGREE),
     mutant(repair_drift_each_time, Invariant.NO_WRITE_LOOP, max_seeds=400),
     mutant(ignore_rollout_restart, Invariant.DESIRED_STATE_REACHED, max_seeds=400),
+    mutant(move_although_keys_are_left, Invariant.KEYS_NOT_LEFT_BEHIND, Invariant.DESIRED_STATE_REACHED, max_seeds=400),
+    mutant(trust_the_last_answer_before_a_move, Invariant.KEYS_NOT_LEFT_BEHIND, max_seeds=5000),
     mutant(trust_settings_of_next_run, Invariant.DESIRED_STATE_REACHED, max_seeds=2000),
 ]
 

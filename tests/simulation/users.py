@@ -15,6 +15,7 @@ from simulation.api_server import Json, Kind, copy_body
 from simulation.checkpoint_location import SHARED_CLAIM, find_checkpoint_location, is_folder_record
 from simulation.driver import FAILING_CONSUMER_GROUP
 from simulation.faults import Fault
+from simulation.moves import choose_place, is_refused_move
 
 if TYPE_CHECKING:
     from simulation.run import Simulation
@@ -51,6 +52,7 @@ class Action(StrEnum):
     CHANGE_CHILD = "change the pod template of a child"
     ROLLOUT_RESTART = "use kubectl rollout restart"
     DELETE_CLAIM = "delete the claim"
+    MOVE_CHECKPOINT = "set, change or remove spec.checkpoint.existing"
     CREATE_CONFLICTING_OBJECT = "create an object that has a child's name"
 
 
@@ -100,19 +102,19 @@ class User:
     def plan(self, until: float) -> None:
         rng = self.simulation.rng
         if rng.random() < 0.04:
-            self._act(Action.CREATE_CONFLICTING_OBJECT)
+            self.act(Action.CREATE_CONFLICTING_OBJECT)
         moment = rng.uniform(0.0, 5.0)
-        self.simulation.loop.after(moment, self._act, Action.CREATE)
+        self.simulation.loop.after(moment, self.act, Action.CREATE)
         for _ in range(rng.randint(1, 6)):
             # Half of the actions follow within seconds after the one before: so they come between the operator's reads
             # and writes.
             moment = moment + rng.uniform(0.05, 6.0) if rng.random() < 0.5 else rng.uniform(moment, until)
-            self.simulation.loop.after(min(moment, until), self._act, draw_action(rng))
+            self.simulation.loop.after(min(moment, until), self.act, draw_action(rng))
             if rng.random() < 0.3 and (self.simulation.faults.has(Fault.DRAIN) or self.simulation.faults.has(Fault.EVICTION)):
                 remove_pods = self.drain if self.simulation.faults.has(Fault.DRAIN) else self.evict
                 self.simulation.loop.after(min(moment + rng.uniform(0.0, 4.0), until), remove_pods)
 
-    def _act(self, action: Action) -> None:
+    def act(self, action: Action) -> None:
         exists = self._find_job() is not None
         if not exists and action not in {
             Action.CREATE,
@@ -121,6 +123,7 @@ class User:
             Action.DELETE_CHILD,
             Action.CHANGE_CHILD,
             Action.ROLLOUT_RESTART,
+            Action.MOVE_CHECKPOINT,
         }:
             action = Action.CREATE
         self.simulation.coverage.actions[action] += 1
@@ -166,9 +169,11 @@ class User:
         policy = (spec.get("checkpoint") or {}).get("reclaimPolicy", "Retain")
         self.policy_history.setdefault(metadata["uid"], []).append((metadata["generation"], policy, not is_invalid_spec(spec)))
 
-    def _edit(self, edit: Callable[[Json], None], *, remember: bool = True) -> None:
+    def edit(self, edit: Callable[[Json], None], *, remember: bool = True) -> None:
         job = self._find_job()
         if job is None:
+            return
+        if self.simulation.moves.active and is_refused_move(self.name, job, edit):
             return
         if remember:
             self.previous_spec = copy_body(job["spec"])
@@ -180,45 +185,45 @@ class User:
         rng = self.simulation.rng
         choice = rng.randrange(4)
         if choice == 0:
-            self._edit(lambda spec: spec.update(watermark=rng.choice(["10m", "20m", "1h"])))
+            self.edit(lambda spec: spec.update(watermark=rng.choice(["10m", "20m", "1h"])))
         elif choice == 1:
             seconds = rng.choice(["5s", "9s"])
-            self._edit(
+            self.edit(
                 lambda spec: spec.update(trigger={"processingTime": seconds}) if "availableNow" not in spec.get("trigger", {}) else None
             )
         elif choice == 2:
-            self._edit(lambda spec: spec["source"].update(maxOffsetsPerTrigger=rng.choice([5, 6])))
+            self.edit(lambda spec: spec["source"].update(maxOffsetsPerTrigger=rng.choice([5, 6])))
         else:
-            self._edit(lambda spec: spec.update(driver={"resources": {"limits": {"cpu": rng.choice(["2", "4"])}}}))
+            self.edit(lambda spec: spec.update(driver={"resources": {"limits": {"cpu": rng.choice(["2", "4"])}}}))
 
     def edit_without_restart(self) -> None:
         size = self.simulation.rng.choice(["10Gi", "20Gi", "30Gi"])
         if self._has_folder():
             return
-        self._edit(lambda spec: spec.setdefault("checkpoint", {}).update(claim={"size": size}))
+        self.edit(lambda spec: spec.setdefault("checkpoint", {}).update(claim={"size": size}))
 
     def edit_state_field(self) -> None:
         rng = self.simulation.rng
         if rng.random() < 0.5:
-            self._edit(lambda spec: spec.update(key={"fields": ["other"]}))
+            self.edit(lambda spec: spec.update(key={"fields": ["other"]}))
         else:
-            self._edit(lambda spec: spec["source"].update(topic=rng.choice(["elsewhere", "in"])))
+            self.edit(lambda spec: spec["source"].update(topic=rng.choice(["elsewhere", "in"])))
 
     def edit_invalidly(self) -> None:
         rng = self.simulation.rng
         if rng.random() < 0.5:
-            self._edit(lambda spec: spec.update(watermark="soon"))
+            self.edit(lambda spec: spec.update(watermark="soon"))
         else:
-            self._edit(lambda spec: spec.update(sink={}))
+            self.edit(lambda spec: spec.update(sink={}))
 
     def edit_to_fail_permanently(self) -> None:
-        self._edit(lambda spec: spec["source"].update(consumerGroup=FAILING_CONSUMER_GROUP))
+        self.edit(lambda spec: spec["source"].update(consumerGroup=FAILING_CONSUMER_GROUP))
 
     def revert_edit(self) -> None:
         previous_spec, job = copy_body(self.previous_spec), self._find_job()
         if job is not None and job["spec"].get("restartNonce") != previous_spec.get("restartNonce"):
             self.nonce_times.pop(job["metadata"]["uid"], None)  # the operator may never have read this nonce
-        self._edit(lambda spec: replace_all(spec, previous_spec))
+        self.edit(lambda spec: replace_all(spec, previous_spec))
 
     def reset_settings(self) -> None:
         def edit(spec: Json) -> None:
@@ -226,13 +231,13 @@ class User:
             spec.clear()
             spec.update(copy_body(SPEC) | kept)
 
-        self._edit(edit)
+        self.edit(edit)
 
     def set_suspend(self, wanted: bool) -> None:
-        self._edit(lambda spec: spec.update(suspend=wanted), remember=False)
+        self.edit(lambda spec: spec.update(suspend=wanted), remember=False)
 
     def increase_nonce(self) -> None:
-        self._edit(lambda spec: spec.update(restartNonce=spec.get("restartNonce", 0) + 1))
+        self.edit(lambda spec: spec.update(restartNonce=spec.get("restartNonce", 0) + 1))
         job = self._find_job()
         if job is not None:
             self.nonce_times[job["metadata"]["uid"]] = self.simulation.loop.now
@@ -240,11 +245,11 @@ class User:
     def set_policy(self, policy: str) -> None:
         if self._has_folder():
             return
-        self._edit(lambda spec: spec.setdefault("checkpoint", {}).update(reclaimPolicy=policy))
+        self.edit(lambda spec: spec.setdefault("checkpoint", {}).update(reclaimPolicy=policy))
 
     def change_trigger(self) -> None:
         trigger = draw_trigger(self.simulation.rng)
-        self._edit(lambda spec: spec.update(trigger=trigger))
+        self.edit(lambda spec: spec.update(trigger=trigger))
 
     def delete(self) -> None:
         foreground = self.simulation.rng.random() < 0.2
@@ -252,7 +257,7 @@ class User:
 
     def recreate(self) -> None:
         self.simulation.server.delete(Kind.DEDUP_JOBS, NAMESPACE, self.name, actor=USER_ACTOR)
-        self.simulation.loop.after(self.simulation.rng.choice((0.01, 0.5, 3.0)), self._act, Action.CREATE)
+        self.simulation.loop.after(self.simulation.rng.choice((0.01, 0.5, 3.0)), self.act, Action.CREATE)
 
     def delete_child(self) -> None:
         """Deletes objects of one kind. Not the record of a folder: deleting it means that the folder's keys are removed
@@ -380,5 +385,6 @@ ACTIONS: dict[Action, Callable[[User], None]] = {
     Action.CHANGE_CHILD: User.change_child,
     Action.ROLLOUT_RESTART: User.rollout_restart,
     Action.DELETE_CLAIM: User.delete_claim,
+    Action.MOVE_CHECKPOINT: lambda user: user.edit(choose_place(user.simulation.moves.rng)),
     Action.CREATE_CONFLICTING_OBJECT: User.create_conflicting_object,
 }
