@@ -92,7 +92,7 @@ class ExistingClaim(ApiModel):
     sub_path: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
         None,
         description="Folder on the volume for this job alone. kubelet creates the folder if it is missing; with fsGroup: Leave it "
-        f"must exist, and user {names.USER_ID} must be allowed to write to it. One name without slashes; the name of the DedupJob "
+        f"must exist, and user or group {names.USER_ID} must be allowed to write to it. One name without slashes; the name of the DedupJob "
         "when absent. The operator never gives one folder to two jobs.",
         json_schema_extra=rules(
             (
@@ -106,7 +106,7 @@ class ExistingClaim(ApiModel):
         FsGroup.APPLY,
         description="Whether kubelet gives the volume to the driver's group. Apply (default): the pod has "
         f"securityContext.fsGroup {names.USER_ID}, so kubelet changes the group of every file on the volume, not only of the job's "
-        "folder, unless the volume's root has that group already. Leave: kubelet changes nothing; the user and group "
+        "folder, unless the volume's root has that group already. Leave: kubelet changes nothing; user or group "
         f"{names.USER_ID} must be allowed to write to the folder.",
     )
 
