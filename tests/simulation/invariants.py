@@ -131,7 +131,7 @@ def check_change(simulation: Simulation, change: Change) -> None:
             continue
         volume = simulation.volumes.get(build_volume_key(metadata["uid"], ""))
         if simulation.moves.active and (volume is None or volume.state_config is None):
-            continue  # the job has left it without keys, and the policy of before still counts
+            continue  # the job has left it without keys, and the earlier reclaim policy still counts
         owners = metadata.get("ownerReferences", [])
         user.claim_deleted_with_job = True
         if not any(_was_deletion_requested(simulation, user.policy_history.get(owner["uid"], []), owner["uid"]) for owner in owners):

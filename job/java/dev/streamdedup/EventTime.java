@@ -30,7 +30,8 @@ final class EventTime {
       Map.of("EpochSeconds", 1L, "EpochMillis", 1_000L, "EpochMicros", 1_000_000L, "EpochNanos", 1_000_000_000L);
 
   private static final String DATE = "(?<year>\\d{4})(?<dash>-?)(?<month>\\d{2})\\k<dash>(?<day>\\d{2})";
-  private static final String TIME = "(?<hour>\\d{2})(?<colon>:?)(?<minute>\\d{2})(?:\\k<colon>(?<second>\\d{2})(?:[.,](?<fraction>\\d{1,18}))?)?";
+  private static final String TIME =
+      "(?<hour>\\d{2})(?<colon>:?)(?<minute>\\d{2})(?:\\k<colon>(?<second>\\d{2})(?:[.,](?<fraction>\\d{1,18}))?)?";
   private static final String OFFSET = "(?<offset>[Zz]|[+-]\\d{2}(?::?\\d{2})?)?";
   private static final String REGION = "(?:\\[(?<region>[A-Za-z0-9_/+-]+)\\])?";
   /** The forms of ISO 8601 that Spark's own parser does not accept, and those that it does. */

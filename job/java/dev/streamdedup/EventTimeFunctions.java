@@ -22,14 +22,19 @@ public final class EventTimeFunctions {
 
   private record Cached(UTF8String format, UTF8String zone, EventTime reader) {}
 
-  /** `parse_time(text, format, zone)`: the event time, or null for a text that is not one. */
-  public static final class ParseTime implements ScalarFunction<Long> {
+  /** A function of the text, the format and the zone. */
+  private abstract static class TextFunction<T> implements ScalarFunction<T> {
     private static final long serialVersionUID = 1L;
 
     @Override
     public DataType[] inputTypes() {
       return new DataType[] {DataTypes.StringType, DataTypes.StringType, DataTypes.StringType};
     }
+  }
+
+  /** `parse_time(text, format, zone)`: the event time, or null for a text that is not one. */
+  public static final class ParseTime extends TextFunction<Long> {
+    private static final long serialVersionUID = 1L;
 
     @Override
     public DataType resultType() {
@@ -47,13 +52,8 @@ public final class EventTimeFunctions {
   }
 
   /** `describe_time(text, format, zone)`: what a text that is not a time looks like, as the end of a sentence. */
-  public static final class DescribeTime implements ScalarFunction<UTF8String> {
+  public static final class DescribeTime extends TextFunction<UTF8String> {
     private static final long serialVersionUID = 1L;
-
-    @Override
-    public DataType[] inputTypes() {
-      return new DataType[] {DataTypes.StringType, DataTypes.StringType, DataTypes.StringType};
-    }
 
     @Override
     public DataType resultType() {
@@ -80,13 +80,8 @@ public final class EventTimeFunctions {
   }
 
   /** `is_zone_guessed(text, format, zone)`: whether the time has no offset and was read as UTC for lack of a zone. */
-  public static final class IsZoneGuessed implements ScalarFunction<Boolean> {
+  public static final class IsZoneGuessed extends TextFunction<Boolean> {
     private static final long serialVersionUID = 1L;
-
-    @Override
-    public DataType[] inputTypes() {
-      return new DataType[] {DataTypes.StringType, DataTypes.StringType, DataTypes.StringType};
-    }
 
     @Override
     public DataType resultType() {

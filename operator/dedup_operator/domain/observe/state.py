@@ -171,10 +171,16 @@ def _proves_no_keys(pod: DriverPod, attempt: int | None) -> bool:
 
 
 def _find_last_stopped(snapshot: Snapshot, owned: OwnedObjects, name: str) -> DriverPod | None:
-    deleted = snapshot.last_deleted_pod
-    if deleted is not None and observe_pod_ownership(deleted, owned.controllers, name) is Ownership.OURS:
+    deleted = _find_own_deleted_pod(snapshot.last_deleted_pod, owned, name)
+    if deleted is not None:
         return observe_pod(deleted)
     return observe_pod(owned.ended_pods[-1]) if owned.ended_pods else None
+
+
+def _find_own_deleted_pod(deleted: Json | None, owned: OwnedObjects, name: str) -> Json | None:
+    """The pod that was deleted last, if it belonged to this DedupJob."""
+    is_own = deleted is not None and observe_pod_ownership(deleted, owned.controllers, name) is Ownership.OURS
+    return deleted if is_own else None
 
 
 def _choose_workload(snapshot: Snapshot, owned: OwnedObjects) -> tuple[Workload | None, Workload | None]:
@@ -202,9 +208,8 @@ def _find_report(ended: Iterable[Json], status: Json) -> DriverStatus | None:
 
 def _list_last_exits(deleted: Json | None, owned: OwnedObjects, name: str) -> tuple[DriverExit, ...]:
     exits = [exit for pod in reversed(owned.ended_pods) for exit in observe_pod(pod).exits]
-    if deleted is not None and observe_pod_ownership(deleted, owned.controllers, name) is Ownership.OURS:
-        exits = [*observe_pod(deleted).exits, *exits]
-    return tuple(exits)
+    own = _find_own_deleted_pod(deleted, owned, name)
+    return (*(observe_pod(own).exits if own is not None else ()), *exits)
 
 
 def _recall_exit(workload: Workload | None) -> tuple[DriverExit, ...]:
