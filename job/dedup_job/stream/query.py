@@ -44,6 +44,7 @@ class Query:
         self._batch_times: Any = None
         self._plausibility: Any = None
         self._expiry_batch: Any = None
+        self._batch_planning: Any = None
         self._phases = PhaseReader()
         self.runner = BatchRunner(
             config=config,
@@ -61,6 +62,7 @@ class Query:
         self._batch_times = jvm.dev.streamdedup.BatchTimes
         self._plausibility = jvm.dev.streamdedup.Plausibility
         self._expiry_batch = jvm.dev.streamdedup.ExpiryBatch
+        self._batch_planning = jvm.dev.streamdedup.BatchPlanning
         unique = deduplicate(parse(read_source(spark, config), config), config)
         writer = (
             unique.writeStream.queryName(QUERY_NAME)
@@ -89,6 +91,11 @@ class Query:
         Returns False when Spark has planned a batch in the meantime: that one removes expired keys as well.
         """
         return self._handle is not None and bool(self._expiry_batch.request(self._handle._jsq.streamingQuery(), watermark))
+
+    def set_read_limit(self, offsets: int) -> bool:
+        """Sets how many offsets Spark may plan for each next batch. Returns False while Spark has not opened the source
+        yet; nothing has changed then."""
+        return self._handle is not None and bool(self._batch_planning.setReadLimit(self._handle._jsq.streamingQuery(), offsets))
 
     def read_phases(self) -> list[dict[str, float]]:
         """Seconds by phase, for each batch that Spark has reported on since the last call."""
