@@ -114,6 +114,7 @@ class Supervisor:
     ends_itself: bool = False
     """The query ends when it has read everything that the topic held at its start (`spec.trigger.availableNow`)."""
     _phases_due: bool = False
+    _has_committed: bool = False
     _requested_watermark: int = 0
     """The watermark of the last expiry batch that the driver has requested, in milliseconds."""
 
@@ -140,6 +141,7 @@ class Supervisor:
         if not self.ends_itself or self.query.has_failed():
             raise self._build_failure()
         self._report_commits()
+        self._finish_maintenance()
         return True
 
     def _report_commits(self) -> None:
@@ -149,6 +151,21 @@ class Supervisor:
         if committed or self._phases_due:  # Spark reports a batch a moment after its commit, maybe in the next round
             self.reporter.report_phases(self.query.read_phases())
         self._phases_due = bool(committed)
+        if committed and not self._has_committed:  # Spark's own maintenance starts a minute later, and a short run ends before
+            self._has_committed = True
+            self.query.start_maintenance()
+
+    def _finish_maintenance(self) -> None:
+        """After the last batch of a run. A requested stop ends it: the next run does the rest.
+
+        No second maintenance follows one that still runs: it might delete versions that only the snapshot of the first
+        replaces, and nothing has put that snapshot on the disk yet.
+        """
+        if not self.gate.stop_requested.is_set() and not self.query.is_maintaining():
+            self.query.start_maintenance()
+        while not self.gate.stop_requested.is_set() and self.query.is_maintaining():
+            self.jvm.check()
+            self.gate.stop_requested.wait(STOP_POLL)
 
     def _request_expiry_batch_if_quiet(self) -> None:
         snapshot = self.state.read()

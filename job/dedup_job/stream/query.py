@@ -45,6 +45,7 @@ class Query:
         self._plausibility: Any = None
         self._expiry_batch: Any = None
         self._batch_planning: Any = None
+        self._maintenance: Any = None
         self._phases = PhaseReader()
         self.runner = BatchRunner(
             config=config,
@@ -63,6 +64,7 @@ class Query:
         self._plausibility = jvm.dev.streamdedup.Plausibility
         self._expiry_batch = jvm.dev.streamdedup.ExpiryBatch
         self._batch_planning = jvm.dev.streamdedup.BatchPlanning
+        self._maintenance = jvm.dev.streamdedup.StateMaintenance
         unique = deduplicate(parse(read_source(spark, config), config), config)
         writer = (
             unique.writeStream.queryName(QUERY_NAME)
@@ -96,6 +98,14 @@ class Query:
         """Sets how many offsets Spark may plan for each next batch. Returns False while Spark has not opened the source
         yet; nothing has changed then."""
         return self._handle is not None and bool(self._batch_planning.setReadLimit(self._handle._jsq.streamingQuery(), offsets))
+
+    def start_maintenance(self) -> None:
+        """Makes Spark write the snapshots of the state that are due, and delete old versions. Returns at once."""
+        if self._handle is not None:
+            self._maintenance.start()
+
+    def is_maintaining(self) -> bool:
+        return self._handle is not None and bool(self._maintenance.isRunning(self._handle._jsq.runId()))
 
     def read_phases(self) -> list[dict[str, float]]:
         """Seconds by phase, for each batch that Spark has reported on since the last call."""

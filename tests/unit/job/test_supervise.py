@@ -23,6 +23,9 @@ class FakeQuery(Query):
     def __init__(self, active: list[bool], error: BaseException | None = None) -> None:
         """`active`: the results of `is_active`, one after the other. The last one repeats."""
         self._active = active
+        self.maintained: list[bool] = []
+        self.rounds = 0
+        """For how many more rounds `is_maintaining` is true."""
         self.runner: Any = SimpleNamespace(take_committed=lambda is_committed: [], error=error)
 
     def is_active(self) -> bool:
@@ -33,6 +36,14 @@ class FakeQuery(Query):
 
     def stop(self) -> None:
         """There is no Spark to stop."""
+
+    def start_maintenance(self) -> None:
+        self.maintained.append(self._active == [False])
+        self.rounds = 2
+
+    def is_maintaining(self) -> bool:
+        self.rounds -= 1
+        return self.rounds >= 0
 
     def read_causes(self) -> list[Cause]:
         return []
@@ -93,6 +104,30 @@ def test_a_query_that_ends_has_completed_unless_it_was_stopped(stopping: bool, q
     if stopping:
         gate.request_stop()
     assert build_supervisor(query, gate, ends_itself=True).run_until_end() is has_completed
+
+
+@pytest.mark.parametrize(("rounds", "maintained"), [(0, [False, True]), (2, [False])])
+def test_the_state_is_maintained_after_the_first_commit_and_before_a_run_ends(rounds: int, maintained: list[bool]) -> None:
+    """No second maintenance while the first still has `rounds` to go, and no end before it."""
+    query = FakeQuery([True, True, False])
+
+    def take_committed(is_committed: object) -> list[str]:
+        query.rounds = rounds
+        return ["batch"]
+
+    query.runner.take_committed = take_committed
+    query.read_phases = list  # type: ignore[method-assign]
+    supervisor = build_supervisor(query, BatchGate(), ends_itself=True)
+    supervisor.reporter = SimpleNamespace(report_commit=lambda batch: None, report_phases=lambda found: None)  # type: ignore[assignment]
+    assert supervisor.run_until_end()
+    assert query.maintained == maintained and query.rounds < 0
+
+
+def test_a_stopped_driver_does_not_wait_for_maintenance() -> None:
+    query, gate = FakeQuery([False]), BatchGate()
+    gate.request_stop()
+    assert build_supervisor(query, gate, ends_itself=True).run_until_end()
+    assert query.maintained == []
 
 
 def test_a_query_that_fails_has_not_completed() -> None:
