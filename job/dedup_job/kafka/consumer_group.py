@@ -15,6 +15,7 @@ from typing import Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from dedup_api.job_config import JobConfig
+from dedup_job.background import Survivor
 from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
 
 REPEAT_SECONDS = 3600.0
@@ -83,6 +84,7 @@ class GroupMirror:
         self._written: dict[int, int] | None = {}
         self._wake, self._closing = threading.Event(), threading.Event()
         self._failures = 0
+        self._survivor = Survivor("consumer-group")
         self._reported: int | None = None
         """The error code of the last warning."""
         self._thread = threading.Thread(target=self._run, name="consumer-group", daemon=True)
@@ -105,7 +107,8 @@ class GroupMirror:
     def _run(self) -> None:
         while True:
             closing = self._closing.is_set()  # read first: a position that arrived before closing is written
-            self.write_newest()
+            if not self._survivor.attempt(self.write_newest):
+                self._failures += 1  # so that the next attempt follows soon
             if closing:
                 return
             if not self._wake.wait(RETRY_SECONDS if self._failures else REPEAT_SECONDS):

@@ -12,6 +12,7 @@ import time
 from dedup_api.driver_status import Blocked
 from dedup_api.job_config import JobConfig
 from dedup_api.spec import StartingOffsets
+from dedup_job.background import Survivor, start_repeating
 from dedup_job.errors import JobError
 from dedup_job.kafka.broker_client import OffsetEnd, OffsetLookup
 from dedup_job.kafka.oldest_unread import OldestLookup
@@ -50,17 +51,17 @@ class LagProbe:
     ) -> None:
         self._brokers, self._oldest = brokers, oldest
         self._config, self._state, self._metrics, self._stop = config, state, metrics, stop
+        self._survivor = Survivor("lag")
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="lag", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            self.probe()
-            if self._stop.wait(INTERVAL):
-                return
+        start_repeating("lag", self.probe, INTERVAL, self._stop)
 
     def probe(self) -> None:
+        """Measures once. An unexpected error is only logged."""
+        if not self._survivor.attempt(self._measure):
+            self._state.update(lag_since=None)  # an old value would count as a delay of the driver
+
+    def _measure(self) -> None:
         problem = find_broker_problem(self._brokers, self._config)
         if problem is None:
             try:

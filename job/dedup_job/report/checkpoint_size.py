@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from dedup_job.background import start_repeating
 from dedup_job.report.metrics import Metrics
 
 INTERVAL = 60.0
@@ -30,10 +31,7 @@ class CheckpointSizeMonitor:
         self._folder, self._metrics, self._stop = folder, metrics, stop
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="checkpoint-size", daemon=True).start()
+        start_repeating("checkpoint-size", self._measure, INTERVAL, self._stop)
 
-    def _run(self) -> None:
-        while True:
-            self._metrics.checkpoint_bytes.set(measure_bytes(self._folder))
-            if self._stop.wait(INTERVAL):
-                return
+    def _measure(self) -> None:
+        self._metrics.checkpoint_bytes.set(measure_bytes(self._folder))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from dedup_job.background import start_lasting
 from dedup_job.report.metrics import Metrics, read_measures
 from dedup_job.report.status import State, build_status, decide_health, decide_readiness
 
@@ -79,5 +79,5 @@ class _Handler(BaseHTTPRequestHandler):
 def start_server(port: int, pages: Pages) -> int:
     """Serves from a thread of its own. Returns the port, which the operating system chooses when `port` is 0."""
     server = _Server(port, pages)
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    start_lasting("http", server.serve_forever)
     return int(server.server_address[1])

@@ -77,3 +77,19 @@ def test_a_job_that_starts_at_the_latest_offset_has_no_lag_before_its_first_batc
     state = State()
     build_probe(FakeBrokers(), "Latest", state, Metrics()).probe()
     assert state.read().lag is None
+
+
+def test_an_unexpected_error_is_logged_and_the_next_measurement_works(caplog: pytest.LogCaptureFixture) -> None:
+    brokers, state = FakeBrokers(), State()
+    probe = build_probe(brokers, "Earliest", state, Metrics())
+    probe.probe()
+    assert state.read().lag_since is not None
+    starts, brokers.starts = brokers.starts, None  # type: ignore[assignment]
+    probe.probe()
+    probe.probe()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "unexpected error in the thread lag" in caplog.text
+    assert state.read().lag_since is None, "a number that the driver cannot measure must not count as a delay"
+    brokers.starts = starts
+    probe.probe()
+    assert state.read().lag == 25 and state.read().lag_since is not None
