@@ -15,6 +15,7 @@ from dedup_api.version import VERSION
 from dedup_job.checkpoint.guards import AttemptGuard, DurabilityGuard
 from dedup_job.checkpoint.identity_file import Identity, IdentityFile, read_spark_version
 from dedup_job.checkpoint.last_delivered import LastDelivered
+from dedup_job.checkpoint.next_batch import plan_expiry_batch
 from dedup_job.checkpoint.recovery import recover_checkpoint
 from dedup_job.checkpoint.spark_logs import CommitLog
 from dedup_job.driver import Driver
@@ -62,6 +63,8 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     if driver.gate.stop_requested.is_set():
         return False  # before the identity is written, the user can still correct every setting
     write_identity(driver, identity)
+    if build_expiry_interval(driver.config) is not None:
+        plan_expiry_batch(driver.layout, query.runner.clock.read() - 1, int(time.time() * 1000))
     mirror.start()
     start_query(driver, query, spark)
     lag = start_monitors(driver)

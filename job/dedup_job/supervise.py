@@ -171,10 +171,10 @@ class Supervisor:
         snapshot = self.state.read()
         if self.expiry_interval is None or snapshot.commit is None or not self.gate.is_idle(self.commits.is_committed):
             return
-        now = time.time()
+        now = self.query.runner.clock.read()
         watermark = max(self._requested_watermark, snapshot.commit.next_watermark_ms)
         if is_expiry_batch_due(self.expiry_interval, watermark, now, snapshot.totals.state_rows):
-            wanted = int(now * 1000) - 1
+            wanted = now - 1
             if self.query.request_expiry_batch(wanted):
                 self._requested_watermark = wanted
 

@@ -117,14 +117,14 @@ def test_a_time_in_the_future_is_a_fault(spark: SparkSession, time: int, stamp: 
 
 def test_no_time_after_the_kafka_timestamp_moves_the_watermark(spark: SparkSession) -> None:
     times: Any = spark._jvm.dev.streamdedup.BatchTimes  # type: ignore[union-attr]
-    times.begin((NOW - HOUR) * 1000)
+    times.begin((NOW - HOUR) * 1000, 0)
     config = build_config("b:1", "in", None, eventTime={"field": "at", "format": "EpochMillis", "maxFutureSkew": "2h"})
     offered = [NOW - HOUR, NOW - HOUR + 1, NOW + HOUR, NOW + HOUR]
     records = [(None, json.dumps({"id": 1, "at": time}).encode(), NOW) for time in offered]
     rows = parse_records(spark, config, records, partition=77)
     assert [row.fault for row in rows] == ["Late", None, None, None]
     assert times.describe() == f"77 {NOW * 1000} {(NOW - HOUR + 1) * 1000}\n"
-    times.begin(-(1 << 63))
+    times.begin(-(1 << 63), 0)
 
 
 @pytest.mark.parametrize("pattern", ["yyyy-QQQQQQ", "yyyy b'", "YYYY-MM-dd", "uuuu-nope"])
@@ -246,8 +246,8 @@ def test_a_kafka_timestamp_in_seconds_does_not_condemn_a_record(spark: SparkSess
 )
 def test_times_in_a_wrong_unit_are_counted(spark: SparkSession, form: str, times: list[int], stamp: int, expected: str) -> None:
     jvm: Any = spark._jvm
-    jvm.dev.streamdedup.BatchTimes.begin(-(1 << 63))
+    jvm.dev.streamdedup.BatchTimes.begin(-(1 << 63), 0)
     config = build_config("b:1", "in", None, eventTime={"field": "at", "format": form})
     parse_records(spark, config, [(None, json.dumps({"id": 1, "at": time}).encode(), stamp) for time in times])
     assert jvm.dev.streamdedup.Plausibility.describe() == expected
-    jvm.dev.streamdedup.BatchTimes.begin(-(1 << 63))
+    jvm.dev.streamdedup.BatchTimes.begin(-(1 << 63), 0)

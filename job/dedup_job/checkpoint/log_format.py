@@ -83,11 +83,32 @@ def build_empty_batch_entry(previous: str, watermark_ms: int, now_ms: int) -> st
 
     Neither the watermark nor the clock of the new entry is lower than that of `previous`.
     """
-    lines = previous.splitlines()
-    if len(lines) != _OFFSET_LOG_LINES or lines[0] != LOG_VERSION:
-        message = f"an entry of the offset log does not have the form {LOG_VERSION} with one source: {previous[:100]!r}"
-        raise JobError(ExitCode.INTERNAL, message)
-    metadata: dict[str, Any] = json.loads(lines[1])
+    metadata, _ = _split_entry(previous)
     metadata["batchWatermarkMs"] = max(watermark_ms, metadata["batchWatermarkMs"])
     metadata["batchTimestampMs"] = max(now_ms, metadata["batchTimestampMs"])
-    return "\n".join([LOG_VERSION, json.dumps(metadata, separators=(",", ":")), NO_PARTITION])
+    return _join_entry(metadata, NO_PARTITION)
+
+
+def build_repeated_entry(previous: str, watermark_ms: int, now_ms: int) -> str:
+    """Returns the entry after `previous` for a batch that reads nothing and ends where `previous` ends.
+
+    The watermark of the new entry is not lower than that of `previous`. Its clock is `now_ms`.
+    """
+    metadata, offsets = _split_entry(previous)
+    metadata["batchWatermarkMs"] = max(watermark_ms, metadata["batchWatermarkMs"])
+    metadata["batchTimestampMs"] = now_ms
+    return _join_entry(metadata, offsets)
+
+
+def _split_entry(entry: str) -> tuple[dict[str, Any], str]:
+    """The metadata and the line with the offsets. JobError with INTERNAL for another form."""
+    lines = entry.splitlines()
+    if len(lines) != _OFFSET_LOG_LINES or lines[0] != LOG_VERSION:
+        message = f"an entry of the offset log does not have the form {LOG_VERSION} with one source: {entry[:100]!r}"
+        raise JobError(ExitCode.INTERNAL, message)
+    metadata: dict[str, Any] = json.loads(lines[1])
+    return metadata, lines[2]
+
+
+def _join_entry(metadata: dict[str, Any], offsets: str) -> str:
+    return "\n".join([LOG_VERSION, json.dumps(metadata, separators=(",", ":")), offsets])

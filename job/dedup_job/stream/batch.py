@@ -19,15 +19,17 @@ from dedup_api.job_config import JobConfig
 from dedup_api.records import OnInvalid
 from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.log_format import parse_plan
-from dedup_job.checkpoint.spark_logs import OffsetLog
+from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
 from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, WrittenFaults
 from dedup_job.errors import JobError
 from dedup_job.report.status import State
 from dedup_job.sink.sink import Sink
+from dedup_job.stream.arrival_clock import ArrivalClock, PlannedBatch, decide_start
 from dedup_job.stream.execution import Execution
 from dedup_job.stream.expiry import build_expiry_interval
 from dedup_job.stream.guards import Guards
 from dedup_job.stream.plausibility import RecentTimes, list_warnings
+from dedup_job.stream.read_limit import ReadLimit
 from dedup_job.stream.routing import decide_written, route
 from dedup_job.stream.stop import BatchGate
 from dedup_job.stream.watermark import BatchRange, decide_arrival_watermark, decide_watermark
@@ -70,8 +72,10 @@ class BatchRunner:
         state: State,
         layout: CheckpointLayout,
         get_execution: Callable[[], Execution],
+        set_read_limit: Callable[[int], bool],
     ) -> None:
-        """`get_execution`: called in a batch, it returns the plan of that batch."""
+        """`get_execution`: called in a batch, it returns the plan of that batch. `set_read_limit`: sets how many offsets
+        Spark's next batches may read."""
         self._config, self._sink, self._guards = config, sink, guards
         self._gate, self._state, self._get_execution = gate, state, get_execution
         self._offsets, self._totals_file = OffsetLog(layout), TotalsFile(layout)
@@ -79,6 +83,8 @@ class BatchRunner:
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
         self._recent_times = RecentTimes()
+        self.read_limit = ReadLimit(config.source.max_offsets_per_trigger, set_read_limit)
+        self.clock = ArrivalClock(self._read_clock_start(layout))
         self._is_first_batch = True
         self.error: BaseException | None = None
 
@@ -108,8 +114,10 @@ class BatchRunner:
         self._state.update(batch_started=started)
         for check in self._guards.before:
             check(number)
+        self.read_limit.release()
         execution, entry = self._get_execution(), self._offsets.read_entry(number)
-        late_up_to = execution.begin()
+        arrival = self._read_arrival(entry)
+        late_up_to = execution.begin(arrival or 0)
         skipped = self._sink.begin(number, entry)
         try:
             self._sink.write(route(batch, self._config, build_event_time(late_up_to) if late_up_to > 0 else None), number)
@@ -119,7 +127,7 @@ class BatchRunner:
                 self._warn(list_warnings(self._config, *self._recent_times.add(execution.read_odd_times(), counts.rows_in)))
             if not skipped:
                 check_invalid(self._config, counts)
-            execution.set_watermark(self._decide_watermark(execution, number, entry, counts))
+            execution.set_watermark(self._decide_watermark(execution, number, entry, counts, arrival))
             self._is_first_batch = False
             for check in self._guards.after:
                 check(number)
@@ -139,14 +147,42 @@ class BatchRunner:
                 _LOG.warning(warning.message, extra={"fields": {"reason": warning.reason}})
         self._state.update(warnings=warnings)
 
-    def _decide_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts) -> int:
+    def _read_clock_start(self, layout: CheckpointLayout) -> int:
+        """What the clock of arrival shows now, by the logs of the drivers before; 0 without a committed batch."""
+        commits, planned = CommitLog(layout), self._offsets.read_newest()
+        last = commits.read_newest()
+        if build_expiry_interval(self._config) is None or last is None or planned is None:
+            return 0
+        plan = self._offsets.read_plan(planned, self._config.source.topic)
+        return decide_start(int(time.time() * 1000), commits.read_next_watermark(last), PlannedBatch(plan.watermark, plan.time))
+
+    def _read_arrival(self, entry: str) -> int | None:
+        """The event time of the batch's records in milliseconds; None without `eventTime.from: Arrival`."""
+        if build_expiry_interval(self._config) is None:
+            return None
+        return self.clock.read_at(parse_plan(entry, self._config.source.topic).time)
+
+    def _decide_arrival_watermark(self, current: int, interval: int, arrival: int, counts: BatchCounts) -> int:
+        """`current`: the watermark of the batch. All are milliseconds.
+
+        The first batch was planned before the driver started, and expired keys may be left. So a batch without data
+        follows it, before Spark reads other records.
+        """
+        if not self._is_first_batch:
+            return current if counts.rows_in == 0 else decide_arrival_watermark(current, arrival, interval)
+        watermark = decide_arrival_watermark(current, self.clock.read(), interval)
+        if watermark > current:  # otherwise Spark would run no batch without data, and wait for records
+            self.read_limit.hold()
+        return watermark
+
+    def _decide_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts, arrival: int | None) -> int:
         """The watermark in milliseconds with which Spark is to commit the batch. `entry`: its entry in the offset
         log."""
         plan, interval = parse_plan(entry, self._config.source.topic), build_expiry_interval(self._config)
+        if interval is not None and arrival is not None:
+            return self._decide_arrival_watermark(plan.watermark, int(interval.total_seconds() * 1000), arrival, counts)
         if counts.rows_in == 0:
             return plan.watermark
-        if interval is not None:
-            return decide_arrival_watermark(plan.watermark, plan.time, int(interval.total_seconds() * 1000))
         batch = BatchRange(self._offsets.read_start_offsets(number, self._config.source.topic) or {}, plan.ends)
         delay = int(self._config.watermark_delay.total_seconds() * 1000)
         # An earlier driver, with another limit, may have planned the first batch.

@@ -29,12 +29,13 @@ class Execution:
         self._execution, self._batch_times, self._plausibility = execution, batch_times, plausibility
         self._nodes = {node.getClass().getSimpleName(): node for node in _list_nodes(execution.executedPlan())}
 
-    def begin(self) -> int:
+    def begin(self, arrival: int) -> int:
         """Tells the tasks which records are late: those with an event time up to the returned one, in milliseconds.
-        Spark itself would drop the same records."""
+        Spark itself would drop the same records. `arrival`: the time of the batch with `eventTime.from: Arrival`, in
+        milliseconds; 0 with any other."""
         bound = self._nodes[_DEDUPLICATE].eventTimeWatermarkForLateEvents()
         late_up_to = int(bound.get()) if bound.isDefined() else 0
-        self._batch_times.begin(late_up_to * MICROS_PER_MILLISECOND)
+        self._batch_times.begin(late_up_to * MICROS_PER_MILLISECOND, arrival * MICROS_PER_MILLISECOND)
         return late_up_to
 
     def read_counts(self) -> BatchCounts:

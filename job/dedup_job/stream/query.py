@@ -55,6 +55,7 @@ class Query:
             state=state,
             layout=layout,
             get_execution=self._get_execution,
+            set_read_limit=self.set_read_limit,
         )
 
     def start(self, spark: SparkSession) -> None:

@@ -1,11 +1,14 @@
 """How the loop of the main thread ends. A requested stop must not hide that the last batch has failed."""
 
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dedup_api.exits import ExitCode
+from dedup_job.checkpoint.spark_logs import Commit
+from dedup_job.checkpoint.totals import Totals
 from dedup_job.errors import JobError, StopRequested
 from dedup_job.exits import Cause
 from dedup_job.report.status import State
@@ -128,6 +131,26 @@ def test_a_stopped_driver_does_not_wait_for_maintenance() -> None:
     gate.request_stop()
     assert build_supervisor(query, gate, ends_itself=True).run_until_end()
     assert query.maintained == []
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_an_expiry_batch_is_requested_until_the_query_is_ready(is_ready: bool) -> None:
+    """Before its first batch the query has no watermark that could be moved."""
+    gate, requested = BatchGate(), list[int]()
+
+    class QuietQuery(FakeQuery):
+        def request_expiry_batch(self, watermark: int) -> bool:
+            requested.append(watermark)
+            if len(requested) == 2:
+                gate.request_stop()
+            return is_ready
+
+    query, clock = QuietQuery([True]), iter(range(60_000, 600_000, 60_000))
+    query.runner.clock = SimpleNamespace(read=lambda: next(clock))
+    supervisor = build_supervisor(query, gate, ends_itself=False)
+    supervisor.expiry_interval = timedelta(seconds=30)
+    supervisor.state.update(commit=Commit(0, 1, {}), totals=Totals(state_rows=1))
+    assert supervisor.run_until_end() is False
+    assert requested == [59_999, 119_999]
 
 
 def test_a_query_that_fails_has_not_completed() -> None:

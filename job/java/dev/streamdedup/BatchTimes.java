@@ -21,13 +21,18 @@ public final class BatchTimes {
   private static final long MILLISECOND = 1000L;
 
   private static volatile long lateBound = Long.MIN_VALUE;
+  private static volatile long arrivalTime = Long.MIN_VALUE;
   private static final Map<Integer, Sample> SAMPLES = new ConcurrentHashMap<>();
 
   private BatchTimes() {}
 
-  /** The driver calls this before each batch: records whose time is at most `lateUpTo` are late. */
-  public static void begin(long lateUpTo) {
+  /**
+   * The driver calls this before each batch: records whose time is at most `lateUpTo` are late, and the function
+   * `arrival` gives no time before `arrival`.
+   */
+  public static void begin(long lateUpTo, long arrival) {
     lateBound = lateUpTo;
+    arrivalTime = arrival;
     SAMPLES.values().forEach(Sample::begin);
     Plausibility.begin();
   }
@@ -82,8 +87,8 @@ public final class BatchTimes {
   }
 
   /**
-   * `arrival(now)`: the event time of a record with `eventTime.from: Arrival`. It is never late, even when the clock
-   * was set back.
+   * `arrival(now)`: the event time of a record with `eventTime.from: Arrival`. It is never late, even when the system
+   * clock was set back: the driver's clock of arrival runs on.
    */
   public static final class Arrival implements ScalarFunction<Long> {
     private static final long serialVersionUID = 1L;
@@ -109,7 +114,7 @@ public final class BatchTimes {
     }
 
     public long invoke(long now) {
-      return Math.max(now, lateBound + MILLISECOND);
+      return Math.max(Math.max(now, arrivalTime), lateBound + MILLISECOND);
     }
   }
 

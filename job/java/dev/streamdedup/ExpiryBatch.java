@@ -22,9 +22,13 @@ public final class ExpiryBatch {
 
   /**
    * Moves the watermark to `milliseconds`, so that Spark runs an expiry batch next. Returns false, and changes
-   * nothing, when no batch has committed yet or when Spark has already planned the next one.
+   * nothing, when Spark has already planned the next one, or before the process has run its first batch: until then
+   * Spark prepares the query, and plans no batch without data.
    */
   public static boolean request(MicroBatchExecution query, long milliseconds) throws ReflectiveOperationException {
+    if (query.lastExecution() == null || query.watermarkTracker() == null) {
+      return false;
+    }
     ReentrantLock lock = query.awaitProgressLock();
     lock.lock();
     try {
