@@ -83,6 +83,8 @@ class DriverStatus(ApiModel):
     reports_keys_at_end: bool = False
     """The driver says in its termination message whether keys are stored when it is asked to stop. One of version 0.1.0 does
     not."""
+    batch_limit: int | None = None
+    """How many records a batch may read after a batch has failed; absent while `spec.source.maxOffsetsPerTrigger` holds."""
     warnings: list[DriverWarning] = Field(default_factory=list, max_length=8)
     progress: Progress = Progress()
     measures: Measures | None = None

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     # In the condition Warning, beside any Ready.
     EVENT_TIMES_IMPLAUSIBLE = "EventTimesImplausible"
     KAFKA_TIMESTAMPS_IMPLAUSIBLE = "KafkaTimestampsImplausible"
+    BATCH_LIMIT_REDUCED = "BatchLimitReduced"
     # Only in events.
     WORKLOAD_CHANGED = "WorkloadChanged"
     RESTART_IGNORED = "RestartIgnored"
@@ -275,7 +276,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.OUT_OF_MEMORY: Explanation(
         "The driver needed more memory than its limit allows: the kernel killed the driver, or the heap of the JVM was full.",
-        "Increase spec.driver.resources.limits.memory, or lower spec.source.maxOffsetsPerTrigger.",
+        "Increase spec.driver.resources.limits.memory, or lower spec.source.maxOffsetsPerTrigger. The next driver reads fewer records "
+        "in a batch by itself: docs/batch-size.md.",
     ),
     Reason.CONFIGURATION_REFUSED: Explanation(
         "The driver cannot work with its settings. The operator does not start it again until they change.",
@@ -304,15 +306,22 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "A newer driver has taken over the checkpoint or the transactional id while this driver was alive, or a batch "
         "took longer than the 15 minutes that its transaction may last. This driver ended without writing.",
         "If it happened once, after a node or a process was frozen, no action is needed. If it happens again after 15 "
-        "minutes each time, lower spec.source.maxOffsetsPerTrigger. Otherwise two drivers share a checkpoint: find "
-        "the pod that was created by hand, and delete it.",
+        "minutes each time, a batch is too large: the next driver halves it by itself (docs/batch-size.md), and you can lower "
+        "spec.source.maxOffsetsPerTrigger. Otherwise two drivers share a checkpoint: find the pod that was created by hand, and "
+        "delete it.",
     ),
     Reason.GRACE_PERIOD_EXCEEDED: Explanation(
         "A batch took longer than the termination grace period of the pod, so kubelet killed the driver during the "
         "batch. With delivery ExactlyOnce the next driver repeats the batch, and no record is lost or written twice. "
         "With AtLeastOnce a part of the batch may be written twice.",
         "Lower spec.source.maxOffsetsPerTrigger, or increase spec.driver.resources.limits.cpu, so that a batch ends "
-        "within the grace period.",
+        "within the grace period. The next driver halves the batch by itself: docs/batch-size.md.",
+    ),
+    Reason.BATCH_LIMIT_REDUCED: Explanation(
+        "The driver has died in a batch, or a batch took too long. So the next batches read fewer records: half as many after "
+        "each failure, and twice as many after ten batches, up to spec.source.maxOffsetsPerTrigger.",
+        "If it happens once, no action is needed. If it happens again, increase spec.driver.resources.limits.memory, or lower "
+        "spec.source.maxOffsetsPerTrigger: docs/batch-size.md.",
     ),
     Reason.EVENT_TIMES_IMPLAUSIBLE: Explanation(
         "At least half of the event times of the last hundred records are in the first weeks of 1970, or would be times only in "

@@ -19,6 +19,7 @@ from dedup_api.exits import STOPPED_EARLY, ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import EXPLANATIONS, Reason
 from dedup_job.checkpoint.attempt_file import AttemptFile, was_never_used
+from dedup_job.checkpoint.batch_limit import BatchLimitFile
 from dedup_job.checkpoint.identity_file import Identity, IdentityFile, read_spark_version
 from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.lock import take_lock
@@ -109,7 +110,7 @@ def run(arguments: Arguments, gate: BatchGate, state: State) -> int:
         identity=identity,
         cluster_id=cluster_id,
     )
-    if run_jvm(driver):
+    if run_and_note_end(driver):
         return report_completion(state, arguments.termination_log)
     return report_stop(config, arguments.termination_log, state)
 
@@ -126,6 +127,26 @@ class WaitForLock:
         blocked = Blocked(reason=Reason.CHECKPOINT_LOCKED, message="another driver process still uses the checkpoint")
         self.state.update(phase=Phase.WAITING, blocked_by=blocked)
         return self.gate.stop_requested.wait(seconds)
+
+
+def run_and_note_end(driver: Driver) -> bool:
+    """Runs `run_jvm`, and notes on the volume whether the query may have failed for the size of a batch."""
+    try:
+        completed = run_jvm(driver)
+    except JobError as error:
+        note_end(driver, error.reason)
+        raise
+    note_end(driver, None)
+    return completed
+
+
+def note_end(driver: Driver, reason: Reason | None) -> None:
+    """A driver that a newer one has replaced writes nothing."""
+    try:
+        if AttemptFile(driver.layout).read() == driver.attempt:
+            BatchLimitFile(driver.layout).note_end(reason)
+    except JobError as error:  # the driver ends with the first error, which says more
+        _LOG.warning("the driver cannot note how it ended: %s", error.message)
 
 
 def run_jvm(driver: Driver) -> bool:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from dedup_api.driver_status import Phase
 from dedup_api.reasons import Reason
 from dedup_api.version import VERSION
+from dedup_job.checkpoint.batch_limit import BatchLimit, BatchLimitFile
 from dedup_job.checkpoint.guards import AttemptGuard, DurabilityGuard
 from dedup_job.checkpoint.identity_file import Identity, IdentityFile, read_spark_version
 from dedup_job.checkpoint.last_delivered import LastDelivered
-from dedup_job.checkpoint.next_batch import plan_expiry_batch
+from dedup_job.checkpoint.next_batch import plan_expiry_batch, remove_undelivered_plan
 from dedup_job.checkpoint.recovery import recover_checkpoint
 from dedup_job.checkpoint.spark_logs import CommitLog
 from dedup_job.driver import Driver
@@ -29,6 +30,7 @@ from dedup_job.kafka.oldest_unread import OldestUnreadReader
 from dedup_job.kafka.retries import retry_while_unavailable
 from dedup_job.kafka.sink_topic_guard import SinkTopicGuard
 from dedup_job.report.checkpoint_size import CheckpointSizeMonitor
+from dedup_job.report.status import describe_limit
 from dedup_job.sink.opening import build_opening
 from dedup_job.sink.sink import Sink, SinkContext
 from dedup_job.stream.event_time import validate_event_time
@@ -49,8 +51,10 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     """Returns whether the query has read everything that it was to read; False when the driver was stopped."""
     spark = start_spark(driver, memory)
     opening = build_opening(build_sink_context(driver, spark))
-    identity = recover(driver, opening.open())
-    query = build_query(driver, opening.build())
+    last_delivered = opening.open()
+    identity = recover(driver, last_delivered)
+    due, limit = plan_limit(driver, last_delivered)
+    query = build_query(driver, opening.build(), limit)
     mirror = GroupMirror(GroupOffsets(ClientSettings(driver.config.source.bootstrap_servers), build_mark(driver.config)), driver.config)
     reporter = Reporter(
         config=driver.config,
@@ -63,6 +67,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     if driver.gate.stop_requested.is_set():
         return False  # before the identity is written, the user can still correct every setting
     write_identity(driver, identity)
+    BatchLimitFile(driver.layout).write(limit.stop(due))
     if build_expiry_interval(driver.config) is not None:
         plan_expiry_batch(driver.layout, query.runner.clock.read() - 1, int(time.time() * 1000))
     mirror.start()
@@ -118,7 +123,22 @@ def recover(driver: Driver, last_delivered: LastDelivered | None) -> Identity:
     )
 
 
-def build_query(driver: Driver, sink: Sink) -> Query:
+def plan_limit(driver: Driver, last_delivered: LastDelivered | None) -> tuple[int, BatchLimit]:
+    """Removes the plan of a batch that is not in the output, so that it does not fail again for its size. Returns the number
+    of the batch that is due, and the limit of the next batches."""
+    configured = driver.config.source.max_offsets_per_trigger
+    due = remove_undelivered_plan(driver.layout, driver.config.source.topic, last_delivered)
+    before = BatchLimitFile(driver.layout).read()
+    limit = before.start(due.batch, due.offsets, configured)
+    driver.state.update(batch_limit=limit.offsets)
+    if due.offsets is not None:
+        _LOG.info("batch %d is not in the output and is planned anew", due.batch, extra={"fields": {"plannedOffsets": due.offsets}})
+    if limit.offsets is not None:
+        _LOG.warning(describe_limit(limit.offsets), extra={"fields": {"reason": Reason.BATCH_LIMIT_REDUCED}})
+    return due.batch, limit
+
+
+def build_query(driver: Driver, sink: Sink, limit: BatchLimit) -> Query:
     return Query(
         config=driver.config,
         layout=driver.layout,
@@ -126,6 +146,7 @@ def build_query(driver: Driver, sink: Sink) -> Query:
         state=driver.state,
         sink=sink,
         guards=build_guards(driver, sink),
+        limit=limit,
     )
 
 
@@ -187,6 +208,12 @@ def start_monitors(driver: Driver) -> LagProbe:
 
 def build_supervisor(driver: Driver, query: Query, jvm: Jvm, reporter: Reporter) -> Supervisor:
     ends_itself = driver.config.available_now
+
+    def note_stop() -> None:
+        last = CommitLog(driver.layout).read_newest()
+        limits = BatchLimitFile(driver.layout)
+        limits.write(limits.read().stop(0 if last is None else last + 1))
+
     return Supervisor(
         query=query,
         jvm=jvm,
@@ -195,6 +222,7 @@ def build_supervisor(driver: Driver, query: Query, jvm: Jvm, reporter: Reporter)
         reporter=reporter,
         state=driver.state,
         find_failure=driver.find_failure,
+        note_stop=note_stop,
         expiry_interval=None if ends_itself else build_expiry_interval(driver.config),
         ends_itself=ends_itself,
     )

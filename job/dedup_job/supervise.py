@@ -54,7 +54,8 @@ class Reporter:
             self._metrics.skipped.inc()
         self._metrics.duration.observe(duration)
         self._metrics.last_commit.set(now)
-        self._report_position(batch.number, batch.totals)
+        if self._commits.is_committed(batch.number):  # Spark may have removed an older commit already
+            self._report_position(batch.number, batch.totals)
         after = self._state.update(
             totals=batch.totals,
             committed_in_this_run=True,
@@ -109,6 +110,8 @@ class Supervisor:
     state: State
     find_failure: Callable[[list[Cause]], JobError]
     """From the causes of a failed query to the error with which the driver ends."""
+    note_stop: Callable[[], None] = lambda: None
+    """Called when the driver is asked to stop during a batch."""
     expiry_interval: timedelta | None = None
     """The time between two expiry batches; None for a job without them."""
     ends_itself: bool = False
@@ -173,7 +176,7 @@ class Supervisor:
             return
         now = self.query.runner.clock.read()
         watermark = max(self._requested_watermark, snapshot.commit.next_watermark_ms)
-        if is_expiry_batch_due(self.expiry_interval, watermark, now, snapshot.totals.state_rows):
+        if is_expiry_batch_due(self.expiry_interval, watermark, now, snapshot.totals.may_have_keys):
             wanted = now - 1
             if self.query.request_expiry_batch(wanted):
                 self._requested_watermark = wanted
@@ -184,6 +187,8 @@ class Supervisor:
         if self.state.read().phase is not Phase.STOPPING:
             self.state.update(phase=Phase.STOPPING)
             _LOG.info("stopping after the running batch")
+            if not self.gate.is_idle(self.commits.is_committed):
+                self.note_stop()
         if not self.gate.is_idle(self.commits.is_committed):
             time.sleep(STOP_POLL)
             return False

@@ -46,6 +46,10 @@ class CheckpointLayout:
         return self.folder / "lost.json"
 
     @property
+    def batch_limit_file(self) -> Path:
+        return self.folder / "limit.json"
+
+    @property
     def spark(self) -> Path:
         return self.folder / "spark"
 

@@ -1,11 +1,51 @@
-"""Changes what Spark does first after a start: the driver plans a batch in the offset log, before the query starts."""
+"""What Spark does first after a start: the driver removes a plan from the offset log, or adds one, before the query starts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from dedup_job.checkpoint.last_delivered import LastDelivered
 from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.log_format import build_repeated_entry
 from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
+from dedup_job.checkpoint.totals import TotalsFile
 from dedup_job.checkpoint.volume import translate_volume_errors
+
+
+@dataclass(frozen=True)
+class DuePlan:
+    """The batch with which the next query starts."""
+
+    batch: int
+    offsets: int | None
+    """How many offsets a driver before has planned for it and has not delivered; None when there is no such plan."""
+
+
+def remove_undelivered_plan(layout: CheckpointLayout, topic: str, last_delivered: LastDelivered | None) -> DuePlan:
+    """Removes the plan of the batch that is due, unless its rows are in the output, so that Spark plans it anew.
+
+    Without it, Spark would repeat the batch with the old range, although it may have been too large for the memory of the
+    pod, and although the user may have lowered `spec.source.maxOffsetsPerTrigger`. Call it after recovery, which has
+    removed the state that the batch left behind, and before the query starts.
+
+    `last_delivered` is None for a sink that keeps no record (AtLeastOnce, console). There, a plan is kept when the totals
+    include its batch: all of its rows are in the output, and only the commit is missing. A plan without records is kept
+    as well: it cannot be too large, and it may be the empty batch of a recreated topic.
+    """
+    offsets, commits = OffsetLog(layout), CommitLog(layout)
+    with translate_volume_errors(layout.root):
+        last = commits.read_newest()
+        due = 0 if last is None else last + 1
+        if offsets.read_newest() != due:
+            return DuePlan(due, None)
+        starts = offsets.read_start_offsets(due, topic) or {}
+        ends = offsets.read_end_offsets(due, topic)
+        planned = sum(max(0, end - starts.get(partition, 0)) for partition, end in ends.items())
+        is_delivered = last_delivered is not None and last_delivered.batch >= due
+        if planned == 0 or is_delivered or TotalsFile(layout).read().has(due):
+            return DuePlan(due, None)
+        offsets.remove(due)
+    return DuePlan(due, planned)
 
 
 def plan_expiry_batch(layout: CheckpointLayout, watermark_ms: int, now_ms: int) -> int | None:

@@ -9,11 +9,14 @@ does not count a batch twice when Spark replays it after a crash.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass, field, replace
 
 from dedup_api.faults import Fault
 from dedup_job.checkpoint.durable_files import write_durably
 from dedup_job.checkpoint.layout import CheckpointLayout
+
+_LOG = logging.getLogger("dedup_job.checkpoint.totals")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,13 @@ class Totals:
     dead_letters: int = 0
     state_rows: int = 0
     state_bytes: int = 0
+    counts_all: bool = True
+    """False when the file was unreadable once, so that batches are missing from these counts."""
+
+    @property
+    def may_have_keys(self) -> bool:
+        """Whether keys may be stored. Batches that are missing from the counts may have stored some."""
+        return self.state_rows > 0 or not self.counts_all
 
     def has(self, batch: int) -> bool:
         return self.batch is not None and batch <= self.batch
@@ -135,12 +145,16 @@ class TotalsFile:
     layout: CheckpointLayout
 
     def read(self) -> Totals:
-        """Zero for a new checkpoint, and for a file that cannot be understood: no decision depends on the totals."""
+        """Zero for a new checkpoint. Zero and not `counts_all` when batches have committed and the file is missing or cannot be
+        understood."""
         try:
-            document = json.loads(self.layout.totals_file.read_text())
+            document = {"counts_all": True, **json.loads(self.layout.totals_file.read_text())}  # version 0.1.0 writes no counts_all
             return Totals(**{name: document[name] for name in asdict(Totals())})
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return Totals()
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            has_commits = self.layout.commit_log.is_dir() and any(self.layout.commit_log.iterdir())
+            if has_commits:
+                _LOG.warning("totals.json is missing or unreadable, so the counts of this job start again at 0: %s", error)
+            return Totals(counts_all=not has_commits)
 
     def write(self, totals: Totals) -> None:
         write_durably(self.layout.totals_file, json.dumps(asdict(totals)).encode())

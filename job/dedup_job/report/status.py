@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from dedup_api.driver_status import Blocked, DriverStatus, DriverWarning, Phase
+from dedup_api.reasons import Reason
 from dedup_api.status import Progress
 from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.checkpoint.totals import Totals
@@ -54,6 +55,8 @@ class Snapshot:
     query_alive: bool = True
     warnings: tuple[DriverWarning, ...] = ()
     """About the last records."""
+    batch_limit: int | None = None
+    """How many offsets a batch may read after a batch has failed; None while `spec.source.maxOffsetsPerTrigger` holds."""
 
 
 class State:
@@ -87,7 +90,8 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
         committed_in_this_run=snapshot.committed_in_this_run,
         batch_running_since=None if snapshot.batch_started is None else build_rfc3339(snapshot.batch_started),
         reports_keys_at_end=True,
-        warnings=list(snapshot.warnings),
+        warnings=list_warnings(snapshot),
+        batch_limit=snapshot.batch_limit,
         pending_since=None if pending is None else build_rfc3339(pending),
         progress=Progress(
             batch=commit.batch if commit else None,
@@ -109,6 +113,21 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
             state_bytes=totals.state_bytes if commit else None,
             last_progress_time=None if snapshot.committed_at is None else build_rfc3339(snapshot.committed_at),
         ),
+    )
+
+
+def list_warnings(snapshot: Snapshot) -> list[DriverWarning]:
+    found = list(snapshot.warnings)
+    if snapshot.batch_limit is not None:
+        found.append(DriverWarning(reason=Reason.BATCH_LIMIT_REDUCED, message=describe_limit(snapshot.batch_limit)))
+    return found
+
+
+def describe_limit(offsets: int) -> str:
+    return (
+        f"The driver reads at most {offsets} records in a batch, because it died in a larger batch or that batch took too long. "
+        "After ten batches the driver doubles the number. If this happens again, increase spec.driver.resources.limits.memory, "
+        "or lower spec.source.maxOffsetsPerTrigger"
     )
 
 

@@ -17,6 +17,7 @@ from dedup_api.driver_status import DriverWarning
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
 from dedup_api.records import OnInvalid
+from dedup_job.checkpoint.batch_limit import BatchLimit, BatchLimitFile
 from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.log_format import parse_plan
 from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
@@ -28,6 +29,7 @@ from dedup_job.stream.arrival_clock import ArrivalClock, PlannedBatch, decide_st
 from dedup_job.stream.execution import Execution
 from dedup_job.stream.expiry import build_expiry_interval
 from dedup_job.stream.guards import Guards
+from dedup_job.stream.limit_growth import LimitGrowth
 from dedup_job.stream.plausibility import RecentTimes, list_warnings
 from dedup_job.stream.read_limit import ReadLimit
 from dedup_job.stream.routing import decide_written, route
@@ -73,9 +75,10 @@ class BatchRunner:
         layout: CheckpointLayout,
         get_execution: Callable[[], Execution],
         set_read_limit: Callable[[int], bool],
+        limit: BatchLimit,
     ) -> None:
         """`get_execution`: called in a batch, it returns the plan of that batch. `set_read_limit`: sets how many offsets
-        Spark's next batches may read."""
+        Spark's next batches may read. `limit`: with which the driver starts."""
         self._config, self._sink, self._guards = config, sink, guards
         self._gate, self._state, self._get_execution = gate, state, get_execution
         self._offsets, self._totals_file = OffsetLog(layout), TotalsFile(layout)
@@ -83,7 +86,9 @@ class BatchRunner:
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
         self._recent_times = RecentTimes()
-        self.read_limit = ReadLimit(config.source.max_offsets_per_trigger, set_read_limit)
+        configured = config.source.max_offsets_per_trigger
+        self.read_limit = ReadLimit(limit.decide_offsets(configured), set_read_limit)
+        self._growth = LimitGrowth(limit, BatchLimitFile(layout), configured, self.read_limit, state)
         self.clock = ArrivalClock(self._read_clock_start(layout))
         self._is_first_batch = True
         self.error: BaseException | None = None
@@ -93,10 +98,14 @@ class BatchRunner:
         return self._totals
 
     def take_committed(self, is_committed: Callable[[int], bool]) -> list[FinishedBatch]:
-        """The batches that have committed since the last call, oldest first."""
+        """The batches that have committed since the last call, oldest first.
+
+        Spark removes old commits. So a batch has committed when its own commit or one of a later batch is there.
+        """
         with self._lock:
-            committed = [batch for batch in self._finished if is_committed(batch.number)]
-            self._finished = self._finished[len(committed) :]
+            newest = max((batch.number for batch in self._finished if is_committed(batch.number)), default=-1)
+            committed = [batch for batch in self._finished if batch.number <= newest]
+            self._finished = [batch for batch in self._finished if batch.number > newest]
             return committed
 
     def __call__(self, batch: DataFrame, number: int) -> None:
@@ -114,7 +123,9 @@ class BatchRunner:
         self._state.update(batch_started=started)
         for check in self._guards.before:
             check(number)
+        limit = None if self._is_first_batch else self.read_limit.offsets  # an earlier driver may have planned the first
         self.read_limit.release()
+        self._growth.begin_batch()
         execution, entry = self._get_execution(), self._offsets.read_entry(number)
         arrival = self._read_arrival(entry)
         late_up_to = execution.begin(arrival or 0)
@@ -127,7 +138,7 @@ class BatchRunner:
                 self._warn(list_warnings(self._config, *self._recent_times.add(execution.read_odd_times(), counts.rows_in)))
             if not skipped:
                 check_invalid(self._config, counts)
-            execution.set_watermark(self._decide_watermark(execution, number, entry, counts, arrival))
+            execution.set_watermark(self._decide_watermark(execution, number, entry, counts, arrival, limit))
             self._is_first_batch = False
             for check in self._guards.after:
                 check(number)
@@ -137,6 +148,7 @@ class BatchRunner:
             raise
         self._totals = self._totals.add(number, counts, written)
         self._totals_file.write(self._totals)
+        self._growth.end_batch(counts.rows_in)
         finished = FinishedBatch(number=number, started=started, counts=counts, totals=self._totals, written=written, skipped=skipped)
         with self._lock:
             self._finished.append(finished)
@@ -175,9 +187,11 @@ class BatchRunner:
             self.read_limit.hold()
         return watermark
 
-    def _decide_watermark(self, execution: Execution, number: int, entry: str, counts: BatchCounts, arrival: int | None) -> int:
-        """The watermark in milliseconds with which Spark is to commit the batch. `entry`: its entry in the offset
-        log."""
+    def _decide_watermark(
+        self, execution: Execution, number: int, entry: str, counts: BatchCounts, arrival: int | None, limit: int | None
+    ) -> int:
+        """The watermark in milliseconds with which Spark is to commit the batch. `entry`: its entry in the offset log.
+        `limit`: as in `decide_watermark`."""
         plan, interval = parse_plan(entry, self._config.source.topic), build_expiry_interval(self._config)
         if interval is not None and arrival is not None:
             return self._decide_arrival_watermark(plan.watermark, int(interval.total_seconds() * 1000), arrival, counts)
@@ -185,8 +199,6 @@ class BatchRunner:
             return plan.watermark
         batch = BatchRange(self._offsets.read_start_offsets(number, self._config.source.topic) or {}, plan.ends)
         delay = int(self._config.watermark_delay.total_seconds() * 1000)
-        # An earlier driver, with another limit, may have planned the first batch.
-        limit = None if self._is_first_batch else self._config.source.max_offsets_per_trigger
         return decide_watermark(plan.watermark, delay, execution.read_times(), batch, limit)
 
 

@@ -25,6 +25,6 @@ def build_expiry_interval(config: JobConfig) -> timedelta | None:
     return max(SHORTEST_INTERVAL, config.trigger_interval, config.watermark_delay / BATCHES_PER_WATERMARK)
 
 
-def is_expiry_batch_due(interval: timedelta, watermark: int, now: int, state_rows: int) -> bool:
+def is_expiry_batch_due(interval: timedelta, watermark: int, now: int, may_have_keys: bool) -> bool:
     """`watermark`, `now`: milliseconds, by the clock of arrival. An empty state needs no expiry batch."""
-    return state_rows > 0 and now - watermark > interval.total_seconds() * 1000
+    return may_have_keys and now - watermark > interval.total_seconds() * 1000

@@ -10,6 +10,7 @@ from pyspark.errors.exceptions.captured import CapturedException
 
 from dedup_api.exits import ExitCode
 from dedup_api.job_config import JobConfig
+from dedup_job.checkpoint.batch_limit import BatchLimit
 from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.errors import JobError, StopRequested
 from dedup_job.exits import Cause
@@ -37,7 +38,9 @@ MAX_CAUSES = 20
 class Query:
     """The query, from its start to its end. `runner` processes its batches."""
 
-    def __init__(self, *, config: JobConfig, layout: CheckpointLayout, gate: BatchGate, state: State, sink: Sink, guards: Guards) -> None:
+    def __init__(
+        self, *, config: JobConfig, layout: CheckpointLayout, gate: BatchGate, state: State, sink: Sink, guards: Guards, limit: BatchLimit
+    ) -> None:
         self._config, self._layout = config, layout
         self._handle: StreamingQuery | None = None
         self._started = threading.Event()
@@ -56,6 +59,7 @@ class Query:
             layout=layout,
             get_execution=self._get_execution,
             set_read_limit=self.set_read_limit,
+            limit=limit,
         )
 
     def start(self, spark: SparkSession) -> None:
@@ -66,7 +70,7 @@ class Query:
         self._expiry_batch = jvm.dev.streamdedup.ExpiryBatch
         self._batch_planning = jvm.dev.streamdedup.BatchPlanning
         self._maintenance = jvm.dev.streamdedup.StateMaintenance
-        unique = deduplicate(parse(read_source(spark, config), config), config)
+        unique = deduplicate(parse(read_source(spark, config, self.runner.read_limit.offsets), config), config)
         writer = (
             unique.writeStream.queryName(QUERY_NAME)
             .foreachBatch(self.runner)

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 _STARTING = {StartingOffsets.EARLIEST: "earliest", StartingOffsets.LATEST: "latest"}
 
 
-def build_source_options(config: JobConfig) -> dict[str, str]:
+def build_source_options(config: JobConfig, limit: int) -> dict[str, str]:
+    """`limit`: how many offsets a batch may read."""
     source = config.source
     return {
         **ClientSettings(source.bootstrap_servers).build_spark_source(),
         "subscribe": source.topic,
         "startingOffsets": _STARTING[source.starting_offsets],
-        "maxOffsetsPerTrigger": str(source.max_offsets_per_trigger),
+        "maxOffsetsPerTrigger": str(limit),
         "includeHeaders": "true",
         "failOnDataLoss": str(source.on_data_loss is OnDataLoss.FAIL).lower(),
         "fetchOffset.numRetries": "10",  # a query must survive the restart of a broker
@@ -28,6 +29,7 @@ def build_source_options(config: JobConfig) -> dict[str, str]:
     }
 
 
-def read_source(spark: SparkSession, config: JobConfig) -> DataFrame:
-    """The columns key, value, topic, partition, offset, timestamp, timestampType, headers."""
-    return spark.readStream.format("kafka").options(**build_source_options(config)).load()
+def read_source(spark: SparkSession, config: JobConfig, limit: int) -> DataFrame:
+    """The columns key, value, topic, partition, offset, timestamp, timestampType, headers. `limit`: how many offsets a batch
+    may read."""
+    return spark.readStream.format("kafka").options(**build_source_options(config, limit)).load()

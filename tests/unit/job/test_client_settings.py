@@ -93,7 +93,7 @@ def ignore(error: KafkaError) -> None:
         ),
         pytest.param(SETTINGS.build_spark_sink(262144), {f"kafka.{name}": value for name, value in PRODUCER.items()}, id="Spark sink"),
         pytest.param(
-            build_source_options(CONFIG),
+            build_source_options(CONFIG, 7),
             {
                 "kafka.bootstrap.servers": "kafka:9092",
                 "kafka.isolation.level": "read_committed",

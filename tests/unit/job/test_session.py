@@ -58,7 +58,7 @@ def test_only_arrival_times_turn_batches_without_data_on() -> None:
 
 
 def test_the_options_of_the_source() -> None:
-    options = build_source_options(CONFIG)
+    options = build_source_options(CONFIG, 7)
     assert options["subscribe"] == "orders"
     assert (options["startingOffsets"], options["maxOffsetsPerTrigger"]) == ("latest", "7")
     assert (options["failOnDataLoss"], options["includeHeaders"]) == ("true", "true")

@@ -132,6 +132,7 @@ def test_a_stopped_driver_does_not_wait_for_maintenance() -> None:
     assert build_supervisor(query, gate, ends_itself=True).run_until_end()
     assert query.maintained == []
 
+
 @pytest.mark.parametrize("is_ready", [False, True])
 def test_an_expiry_batch_is_requested_until_the_query_is_ready(is_ready: bool) -> None:
     """Before its first batch the query has no watermark that could be moved."""

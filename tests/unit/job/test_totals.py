@@ -1,5 +1,6 @@
 """The counts of a batch, the totals over all batches, and the file that holds them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,28 @@ def test_an_unreadable_file_counts_from_zero(tmp_path: Path, content: str) -> No
 
 def test_a_missing_file_counts_from_zero(tmp_path: Path) -> None:
     assert make_file(tmp_path).read() == Totals()
+
+
+@pytest.mark.parametrize("content", [None, "", '{"batch": 3}'])
+def test_without_a_readable_file_keys_may_be_stored(tmp_path: Path, content: str | None) -> None:
+    """A job with `eventTime.from: Arrival` must still remove expired keys."""
+    file = make_file(tmp_path)
+    assert not file.read().may_have_keys, "a new checkpoint has no keys"
+    file.layout.commit_log.mkdir(parents=True)
+    (file.layout.commit_log / "3").touch()
+    if content is not None:
+        file.layout.totals_file.write_text(content)
+    totals = file.read()
+    assert totals.may_have_keys and totals.rows_in == 0
+    file.write(totals.add(4, BatchCounts(rows_in=1, updated=1, duplicates=0, unique=1, removed=1), WrittenFaults()))
+    assert file.read().may_have_keys, "the counts never become complete again"
+
+
+def test_the_file_of_version_0_1_0_is_read(tmp_path: Path) -> None:
+    file = make_file(tmp_path)
+    totals = Totals(batch=7, rows_in=5, rows_out=3, state_rows=3)
+    file.write(totals)
+    document = json.loads(file.layout.totals_file.read_text())
+    del document["counts_all"]
+    file.layout.totals_file.write_text(json.dumps(document))
+    assert file.read() == totals

@@ -135,6 +135,6 @@ def test_the_interval_of_expiry_batches() -> None:
 
 def test_when_an_expiry_batch_is_due() -> None:
     minute = timedelta(minutes=1)
-    assert not is_expiry_batch_due(minute, 1_000_000, 1_060_000, 5)
-    assert is_expiry_batch_due(minute, 1_000_000, 1_060_100, 5)
-    assert not is_expiry_batch_due(minute, 1_000_000, 9_999_000, 0), "an empty state needs no expiry batch"
+    assert not is_expiry_batch_due(minute, 1_000_000, 1_060_000, True)
+    assert is_expiry_batch_due(minute, 1_000_000, 1_060_100, True)
+    assert not is_expiry_batch_due(minute, 1_000_000, 9_999_000, False), "an empty state needs no expiry batch"
