@@ -239,6 +239,22 @@ def test_compressed_records_are_read_and_aborted_ones_are_not(
     assert sorted(broker.read_all(sink), key=str) == sorted(expected, key=str)
 
 
+def test_a_partition_with_aborted_records_alone_does_not_hold_the_watermark(broker: Broker, start_in_shared_jvm: StartDriver) -> None:
+    """In the first batch the watermark follows the partition that is furthest behind, and all must have a time."""
+    with use_topics(broker, 2, 1) as (source, sink):
+        broker.send(source, [event(1, "2024-05-06T12:00:00Z")], partition=0)
+        producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": source})
+        producer.init_transactions(60)
+        producer.begin_transaction()
+        producer.produce(source, b"{}", partition=1)
+        producer.flush(60)
+        producer.abort_transaction(60)
+        with start_in_shared_jvm(build_config(broker.bootstrap, source, sink, watermark="10m")) as driver:
+            status = driver.wait_for_rows(1)
+            assert driver.stop() == ExitCode.DONE
+    assert (status.progress.rows_in, status.progress.watermark) == (1, "2024-05-06T11:50:00.000Z"), status.progress
+
+
 def test_tombstones_come_out_when_the_kafka_key_is_the_key(
     broker: Broker, topics: tuple[str, str, str], start_in_shared_jvm: StartDriver
 ) -> None:

@@ -34,7 +34,7 @@ from dedup_job.stream.plausibility import RecentTimes, list_warnings
 from dedup_job.stream.read_limit import ReadLimit
 from dedup_job.stream.routing import decide_written, route
 from dedup_job.stream.stop import BatchGate
-from dedup_job.stream.watermark import BatchRange, decide_arrival_watermark, decide_watermark
+from dedup_job.stream.watermark import BatchRange, decide_arrival_watermark, decide_watermark, find_partitions_without_records
 from dedup_job.times import build_event_time
 
 _LOG = logging.getLogger("dedup_job.stream.batch")
@@ -197,7 +197,8 @@ class BatchRunner:
             return self._decide_arrival_watermark(plan.watermark, int(interval.total_seconds() * 1000), arrival, counts)
         if counts.rows_in == 0:
             return plan.watermark
-        batch = BatchRange(self._offsets.read_start_offsets(number, self._config.source.topic) or {}, plan.ends)
+        without_records = find_partitions_without_records(plan.ends, execution.read_record_counts(), counts.rows_in)
+        batch = BatchRange(self._offsets.read_start_offsets(number, self._config.source.topic) or {}, plan.ends, without_records)
         delay = int(self._config.watermark_delay.total_seconds() * 1000)
         return decide_watermark(plan.watermark, delay, execution.read_times(), batch, limit)
 

@@ -15,7 +15,7 @@ from dedup_api.faults import Fault
 from dedup_job.checkpoint.totals import BatchCounts, InvalidRecord, StoreTimes
 from dedup_job.stream.deduplicate import FIRST_INVALID, OBSERVATION, UNIQUE
 from dedup_job.stream.plausibility import OddTimes, parse_odd_times
-from dedup_job.stream.watermark import MICROS_PER_MILLISECOND, PartitionTimes, parse_times
+from dedup_job.stream.watermark import MICROS_PER_MILLISECOND, PartitionTimes, parse_record_counts, parse_times
 
 _DEDUPLICATE, _SCAN, _WATERMARK = "StreamingDeduplicateWithinWatermarkExec", "MicroBatchScanExec", "EventTimeWatermarkExec"
 
@@ -56,6 +56,10 @@ class Execution:
     def read_times(self) -> dict[int, PartitionTimes]:
         """By source partition: the event times of the valid records that were read."""
         return parse_times(self._batch_times.describe())
+
+    def read_record_counts(self) -> dict[int, int]:
+        """By source partition: how many records the batch has read, also invalid ones."""
+        return parse_record_counts(self._batch_times.describeRead())
 
     def read_odd_times(self) -> OddTimes:
         return parse_odd_times(self._plausibility.describe())

@@ -64,7 +64,8 @@ def parse(records: DataFrame, config: JobConfig) -> DataFrame:
     record = F.call_function(f"{CATALOG}.read_record", F.col("value"), F.col("key"), F.col("headers"), plan)
     # One step for each column, because each column uses the one before.
     passed = [
-        F.call_function(f"{CATALOG}.note_stored", "timestamp").alias(name) if name == "timestamp" else name for name in PASSED_COLUMNS
+        F.call_function(f"{CATALOG}.note_stored", "timestamp", "partition").alias(name) if name == "timestamp" else name
+        for name in PASSED_COLUMNS
     ]
     with_record = records.select(*passed, record.alias("record"))
     time = F.when(_build_passes(config), _build_passed_time()).otherwise(_build_time(config))

@@ -38,10 +38,16 @@ class BatchRange:
 
     starts: dict[int, int]
     ends: dict[int, int]
+    without_records: frozenset[int] = frozenset()
+    """The partitions from which the batch has read no record. Their ranges hold only gaps of a compacted topic, aborted
+    records or the markers of transactions."""
 
     def list_partitions_read(self) -> list[int]:
-        """The partitions of which the batch reads at least one record."""
+        """The partitions of which the batch reads at least one offset."""
         return [partition for partition, end in self.ends.items() if end > self.starts.get(partition, 0)]
+
+    def list_partitions_with_records(self) -> list[int]:
+        return [partition for partition in self.list_partitions_read() if partition not in self.without_records]
 
     def may_leave_records(self, limit: int) -> bool:
         """Whether the batch may leave records in the topic. `limit`: how many offsets a batch may read.
@@ -58,6 +64,22 @@ def parse_times(text: str) -> dict[int, PartitionTimes]:
     return {partition: PartitionTimes(newest, median) for partition, newest, median in rows}
 
 
+def parse_record_counts(text: str) -> dict[int, int]:
+    """Parses the lines of `BatchTimes.describeRead`: numbers of records by partition."""
+    rows = [[int(word) for word in line.split()] for line in text.splitlines()]
+    return {row[0]: row[1] for row in rows}
+
+
+def find_partitions_without_records(ends: dict[int, int], counts: dict[int, int], rows_in: int) -> frozenset[int]:
+    """`counts`: records by partition. `rows_in`: the records of the batch.
+
+    Empty when the counts do not add up: a partition whose records were not counted must not pass for one without.
+    """
+    if sum(counts.values()) != rows_in:
+        return frozenset()
+    return frozenset(partition for partition in ends if not counts.get(partition))
+
+
 def decide_watermark(current: int, delay: int, times: dict[int, PartitionTimes], batch: BatchRange, limit: int | None) -> int:
     """The next watermark in milliseconds, at least `current`.
 
@@ -65,7 +87,7 @@ def decide_watermark(current: int, delay: int, times: dict[int, PartitionTimes],
     this one was planned; None when that is not known.
     """
     if limit is None or batch.may_leave_records(limit):
-        if any(partition not in times for partition in batch.list_partitions_read()):
+        if any(partition not in times for partition in batch.list_partitions_with_records()):
             return current  # without a valid record, the partition's time is unknown
         event_time = min((found.median for found in times.values()), default=None)
     else:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from dedup_api.job_config import JobConfig
 from dedup_job.stream.expiry import build_expiry_interval, is_expiry_batch_due
-from dedup_job.stream.watermark import BatchRange, PartitionTimes, decide_arrival_watermark, decide_watermark, parse_times
+from dedup_job.stream.watermark import (
+    BatchRange,
+    PartitionTimes,
+    decide_arrival_watermark,
+    decide_watermark,
+    find_partitions_without_records,
+    parse_record_counts,
+    parse_times,
+)
 from unit.job.test_session import DOCUMENT
 
 DELAY = 1000
@@ -55,6 +63,15 @@ def test_the_watermark_follows_the_two_rules(
 def test_a_batch_with_an_unknown_limit_may_have_left_records() -> None:
     times = {0: at(9000, 8000), 1: at(5000, 4000)}
     assert decide_watermark(2000, DELAY, times, BatchRange({0: 0, 1: 0}, {0: 10, 1: 10}), None) == 3000
+
+
+def test_a_partition_without_any_record_does_not_hold_the_watermark() -> None:
+    """Its range holds only markers of transactions, aborted records or gaps of a compacted topic. A partition with
+    invalid records alone holds it."""
+    times, starts, ends = {0: at(9000, 8000)}, {0: 0, 1: 0}, {0: 90, 1: 10}
+    for counts, watermark in (({0: 90}, 7000), ({0: 90, 1: 0}, 7000), ({0: 85, 1: 5}, 2000), ({0: 80}, 2000)):
+        without_records = find_partitions_without_records(ends, counts, 90)
+        assert decide_watermark(2000, DELAY, times, BatchRange(starts, ends, without_records), LIMIT) == watermark
 
 
 Stream = dict[int, list[int]]
@@ -112,6 +129,7 @@ def plan_batch(stream: Stream, position: dict[int, int], limit: int) -> dict[int
 def test_the_lines_of_batch_times_are_parsed() -> None:
     assert parse_times("0 -5 -7\n12 9 8\n") == {0: PartitionTimes(-5, -7), 12: PartitionTimes(9, 8)}
     assert parse_times("") == {}
+    assert parse_record_counts("0 5\n12 0\n") == {0: 5, 12: 0}
 
 
 def test_with_arrival_times_the_watermark_is_the_time_of_the_batch() -> None:

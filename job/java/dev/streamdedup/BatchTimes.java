@@ -3,6 +3,7 @@ package dev.streamdedup;
 import java.util.Arrays;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.LongAdder;
 import org.apache.spark.sql.connector.catalog.functions.ScalarFunction;
 import org.apache.spark.sql.types.DataType;
 import org.apache.spark.sql.types.DataTypes;
@@ -23,6 +24,7 @@ public final class BatchTimes {
   private static volatile long lateBound = Long.MIN_VALUE;
   private static volatile long arrivalTime = Long.MIN_VALUE;
   private static final Map<Integer, Sample> SAMPLES = new ConcurrentHashMap<>();
+  private static final Map<Integer, LongAdder> READ = new ConcurrentHashMap<>();
 
   private BatchTimes() {}
 
@@ -34,6 +36,7 @@ public final class BatchTimes {
     lateBound = lateUpTo;
     arrivalTime = arrival;
     SAMPLES.values().forEach(Sample::begin);
+    READ.values().forEach(LongAdder::reset);
     Plausibility.begin();
   }
 
@@ -49,6 +52,20 @@ public final class BatchTimes {
             lines.append(partition).append(' ').append(sample.newest()).append(' ').append(sample.median()).append('\n');
           }
         });
+    return lines.toString();
+  }
+
+  static void countRead(int partition) {
+    READ.computeIfAbsent(partition, ignored -> new LongAdder()).increment();
+  }
+
+  /**
+   * The driver calls this after each batch. Returns one line for each source partition: partition and number of records
+   * that the batch has read from it, also invalid ones, separated by a blank.
+   */
+  public static String describeRead() {
+    StringBuilder lines = new StringBuilder();
+    READ.forEach((partition, count) -> lines.append(partition).append(' ').append(count.sum()).append('\n'));
     return lines.toString();
   }
 

@@ -51,13 +51,16 @@ public final class Plausibility {
     return EARLY.sum() + " " + OTHER_UNIT.sum() + " " + ODD_STORED.sum();
   }
 
-  /** `note_stored(timestamp)`: the Kafka timestamp of a record, unchanged. It is counted when it is odd. */
+  /**
+   * `note_stored(timestamp, partition)`: the Kafka timestamp of a record, unchanged. It is counted when it is odd, and the
+   * record counts as read from its source partition.
+   */
   public static final class NoteStored implements ScalarFunction<Long> {
     private static final long serialVersionUID = 1L;
 
     @Override
     public DataType[] inputTypes() {
-      return new DataType[] {DataTypes.TimestampType};
+      return new DataType[] {DataTypes.TimestampType, DataTypes.IntegerType};
     }
 
     @Override
@@ -75,8 +78,9 @@ public final class Plausibility {
       return false; // Spark must call it exactly once for each record
     }
 
-    public long invoke(long stored) {
+    public long invoke(long stored, int partition) {
       countStored(stored);
+      BatchTimes.countRead(partition);
       return stored;
     }
   }
