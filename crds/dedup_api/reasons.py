@@ -63,6 +63,7 @@ class Reason(StrEnum):
     EVENT_TIMES_IMPLAUSIBLE = "EventTimesImplausible"
     KAFKA_TIMESTAMPS_IMPLAUSIBLE = "KafkaTimestampsImplausible"
     BATCH_LIMIT_REDUCED = "BatchLimitReduced"
+    SOURCE_TRANSACTION_OPEN = "SourceTransactionOpen"
     # Only in events.
     WORKLOAD_CHANGED = "WorkloadChanged"
     RESTART_IGNORED = "RestartIgnored"
@@ -337,6 +338,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "time from the record, the driver ignores such Kafka timestamps. With spec.eventTime.from: KafkaTimestamp they are the event "
         "times. Kafka's own retention and tools misread them in any case.",
         "Correct the producer: a Kafka timestamp is a number of milliseconds. A producer that sets none gets the present time.",
+    ),
+    Reason.SOURCE_TRANSACTION_OPEN: Explanation(
+        "A transaction has been open in the source topic for more than two minutes. The driver reads only committed records, so it "
+        "reads nothing of that partition after the first record of the transaction. status.progress.openTransactionRecords says "
+        "how many records wait. The driver works, and continues by itself when the transaction ends.",
+        "Find the application that writes to the topic with transactions and hangs or has ended, and restart it. The message names "
+        "partition and offset and the commands of kafka-transactions.sh; docs/open-transactions.md explains them. If the producer "
+        "keeps transactions open for minutes on purpose, as Flink does between two checkpoints, no action is needed.",
     ),
     Reason.WORKLOAD_CHANGED: Explanation(
         "Something changes the StatefulSet or CronJob of the driver again after the operator has restored it, for example "

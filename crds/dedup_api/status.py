@@ -134,7 +134,14 @@ class Progress(ApiModel):
         "spec.source.onDataLoss: Continue. This is an upper bound.",
     )
     input_rows_per_second: int | None = Field(None, description="Records per second that the driver read in the last micro-batch.")
-    lag_records: int | None = Field(None, description="Records in the source topic that no committed micro-batch has read yet.")
+    lag_records: int | None = Field(
+        None,
+        description="Records in the source topic that no committed micro-batch has read yet, with those of open transactions.",
+    )
+    open_transaction_records: int | None = Field(
+        None,
+        description="Those of these records that wait for the end of a transaction in the source topic. This is an upper bound.",
+    )
     lag_seconds: int | None = Field(
         None, description="Seconds that the oldest of these records has been in the topic, by its Kafka timestamp; 0 when there are none."
     )

@@ -45,10 +45,13 @@ _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION}
 
 
 class OffsetEnd(Enum):
-    """The two ends of a partition."""
+    """The ends of a partition. LATEST and HIGH_WATERMARK differ while a transaction is open."""
 
     EARLIEST = "earliest"
     LATEST = "latest"
+    """After the last stable record, up to which a read-committed consumer reads."""
+    HIGH_WATERMARK = "high watermark"
+    """After the last record."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,12 @@ class BrokerClient:
         return str(found.cluster_id or "")
 
     def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
-        """By partition. The latest offset is that of the last stable record, which a read-committed consumer sees."""
-        spec = OffsetSpec.latest() if end is OffsetEnd.LATEST else OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        """By partition. JobError when no broker answers, or the brokers refuse."""
+        spec = OffsetSpec.earliest() if end is OffsetEnd.EARLIEST else OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        isolation = IsolationLevel.READ_UNCOMMITTED if end is OffsetEnd.HIGH_WATERMARK else IsolationLevel.READ_COMMITTED
         wanted = {TopicPartition(topic, partition): spec for partition in partitions}
         try:
-            futures = self._admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS)
+            futures = self._admin.list_offsets(wanted, isolation_level=isolation, request_timeout=REQUEST_SECONDS)
             return {key.partition: future.result(REQUEST_SECONDS + 1).offset for key, future in futures.items()}
         except KafkaException as error:
             raise self._build_refusal(error.args[0]) from error

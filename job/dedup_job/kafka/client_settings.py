@@ -51,12 +51,13 @@ class ClientSettings:
         }
 
     def build_lag_reader(self, group: str) -> dict[str, Any]:
-        """`group` is the job's own, to which the driver has rights. The reader neither joins it nor commits for it."""
+        """`group` is the job's own, to which the driver has rights. The reader neither joins it nor commits for it. It reads records
+        of open transactions as well, because the lag counts them."""
         return {
             **self._build_librdkafka("dedup-driver-lag"),
             "group.id": group,
             "enable.auto.commit": False,
-            "isolation.level": "read_committed",
+            "isolation.level": "read_uncommitted",
             "auto.offset.reset": "earliest",
             "max.partition.fetch.bytes": 1024,  # the broker sends the first batch of records whole, whatever its size
             "enable.partition.eof": True,

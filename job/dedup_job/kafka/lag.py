@@ -1,4 +1,4 @@
-"""Measures every ten seconds how far the job is behind, and whether the brokers answer.
+"""Measures every ten seconds how far the job is behind, what an open transaction holds back, and whether the brokers answer.
 
 Spark retries without a message while no broker answers. This thread makes the outage visible.
 """
@@ -16,6 +16,7 @@ from dedup_job.background import Survivor, start_repeating
 from dedup_job.errors import JobError
 from dedup_job.kafka.broker_client import OffsetEnd, OffsetLookup
 from dedup_job.kafka.oldest_unread import OldestLookup
+from dedup_job.kafka.open_transactions import OpenTransactions, OpenTransactionTracker
 from dedup_job.kafka.source_topic import fetch_source_topic
 from dedup_job.kafka.startup_check import find_broker_problem
 from dedup_job.report.metrics import Metrics
@@ -51,7 +52,7 @@ class LagProbe:
     ) -> None:
         self._brokers, self._oldest = brokers, oldest
         self._config, self._state, self._metrics, self._stop = config, state, metrics, stop
-        self._survivor = Survivor("lag")
+        self._survivor, self._tracker = Survivor("lag"), OpenTransactionTracker()
 
     def start(self) -> None:
         start_repeating("lag", self.probe, INTERVAL, self._stop)
@@ -73,15 +74,20 @@ class LagProbe:
     def _publish_lag(self) -> None:
         topic = self._config.source.topic
         partitions = fetch_source_topic(self._brokers, self._config).partitions
-        ends = self._brokers.fetch_offsets(topic, partitions, OffsetEnd.LATEST)
+        highs = self._brokers.fetch_offsets(topic, partitions, OffsetEnd.HIGH_WATERMARK)
+        stable = self._brokers.fetch_offsets(topic, partitions, OffsetEnd.LATEST)  # after the high watermarks, see `observe`
+        self._publish_open_transactions(self._tracker.observe(highs, stable, time.time()))
         commit = self._state.read().commit
         if commit is None and self._config.source.starting_offsets is StartingOffsets.LATEST:
             return  # only Spark knows the start offsets until the first batch commits
         starts = self._brokers.fetch_offsets(topic, partitions, OffsetEnd.EARLIEST)
-        unread = find_unread(ends, commit.end_offsets if commit else {}, starts)
+        committed = commit.end_offsets if commit else {}
+        ends = {partition: max(highs[partition], offset) for partition, offset in stable.items()}
+        unread = find_unread(ends, committed, starts)
         lag = sum(ends[partition] - offset for partition, offset in unread.items())
-        since = self._state.read().lag_since if lag else None
-        self._state.update(lag=lag, lag_since=(since or time.time()) if lag else None)
+        readable = bool(find_unread(stable, committed, starts))  # no batch starts for records behind an open transaction
+        since = self._state.read().lag_since if readable else None
+        self._state.update(lag=lag, lag_since=(since or time.time()) if readable else None)
         self._metrics.lag.set(lag)
         if not unread:
             self._publish_seconds(0)
@@ -89,6 +95,17 @@ class LagProbe:
         oldest = self._oldest.fetch_timestamp(topic, unread)
         if oldest is not None:  # otherwise the last value stays
             self._publish_seconds(max(0, round(time.time() - oldest / 1000)))
+
+    def _publish_open_transactions(self, found: OpenTransactions) -> None:
+        source, now, before = self._config.source, time.time(), self._state.read().open_transaction_warning
+        warning = found.build_warning(source.bootstrap_servers, source.topic, now)
+        self._state.update(open_transaction_records=found.records, open_transaction_warning=warning)
+        self._metrics.open_transaction_records.set(found.records)
+        self._metrics.open_transaction_seconds.set(found.measure_seconds(now))
+        if warning is not None and warning != before:
+            _LOG.warning(warning.message, extra={"fields": {"reason": warning.reason}})
+        elif warning is None and before is not None:
+            _LOG.info("no transaction is open for long in the source topic any more", extra={"fields": {"reason": before.reason}})
 
     def _publish_seconds(self, seconds: int) -> None:
         self._state.update(lag_seconds=seconds)

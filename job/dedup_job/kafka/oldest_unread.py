@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
 
 READ_SECONDS = 5.0
-"""For one measurement. A partition sends nothing if its records were compacted away or are in an open transaction."""
+"""For one measurement. A partition sends nothing if its records were compacted away."""
 _RECORDS_PER_CALL = 100
 _TIMESTAMP_NOT_AVAILABLE = 0
 

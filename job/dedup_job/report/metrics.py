@@ -107,12 +107,27 @@ STATE_OPERATIONS = Definition(
     labels=("operation",),
 )
 LAST_COMMIT = Definition("dedup_last_commit_timestamp_seconds", Kind.GAUGE, "seconds since the epoch", "Time of the last commit.")
-LAG = Definition("dedup_lag_records", Kind.GAUGE, _RECORDS, "Records in the topic that no committed batch has read yet.")
+LAG = Definition(
+    "dedup_lag_records", Kind.GAUGE, _RECORDS, "Records in the topic that no committed batch has read yet, with those of open transactions."
+)
 LAG_SECONDS = Definition(
     "dedup_lag_seconds",
     Kind.GAUGE,
     "seconds",
     "Age of the oldest record in the topic that no committed batch has read, by its Kafka timestamp. 0 when all records are read.",
+)
+OPEN_TRANSACTION_RECORDS = Definition(
+    "dedup_open_transaction_records",
+    Kind.GAUGE,
+    _RECORDS,
+    "Records in the topic that the driver cannot read until a transaction of a producer ends. dedup_lag_records counts them too. The "
+    "driver counts offsets, so this is an upper bound.",
+)
+OPEN_TRANSACTION_SECONDS = Definition(
+    "dedup_open_transaction_seconds",
+    Kind.GAUGE,
+    "seconds",
+    "Time since the driver first saw the transaction that has been open in the topic for the longest time. 0 when none is open.",
 )
 WATERMARK = Definition(
     "dedup_watermark_timestamp_seconds",
@@ -160,6 +175,8 @@ DEFINITIONS = (
     LAST_COMMIT,
     LAG,
     LAG_SECONDS,
+    OPEN_TRANSACTION_RECORDS,
+    OPEN_TRANSACTION_SECONDS,
     WATERMARK,
     WATERMARK_LAG,
     STATE_ROWS,
@@ -192,6 +209,8 @@ class Metrics:
         self.duration = Histogram(DURATION.name, DURATION.help, registry=self.registry, buckets=DURATION_BUCKETS)
         self.phases, self.state_operations = self._counter(PHASES), self._counter(STATE_OPERATIONS)
         self.last_commit, self.lag, self.lag_seconds = self._gauge(LAST_COMMIT), self._gauge(LAG), self._gauge(LAG_SECONDS)
+        self.open_transaction_records = self._gauge(OPEN_TRANSACTION_RECORDS)
+        self.open_transaction_seconds = self._gauge(OPEN_TRANSACTION_SECONDS)
         self.watermark = self._gauge(WATERMARK)
         self.state_rows, self.state_bytes, self.checkpoint_bytes = (
             self._gauge(STATE_ROWS),

@@ -45,18 +45,22 @@ class Snapshot:
     running_since: float | None = None
     """Start of the query; None until then."""
     lag_since: float | None = None
-    """When the driver first saw unread records; None when there are none or when the driver cannot see them."""
+    """When the driver first saw unread records that it can read now; None when there are none or when the driver cannot see them.
+    Records behind an open transaction are not among them."""
     totals: Totals = field(default_factory=Totals)
     lost: int = 0
     """Records that the job has lost since the checkpoint was created; see `checkpoint/lost_records.py`."""
     rows_per_second: int | None = None
     lag: int | None = None
     lag_seconds: int | None = None
+    open_transaction_records: int | None = None
+    """Those of `lag` that wait for the end of a transaction in the source topic."""
     query_alive: bool = True
     warnings: tuple[DriverWarning, ...] = ()
     """About the last records."""
     batch_limit: int | None = None
     """How many offsets a batch may read after a batch has failed; None while `spec.source.maxOffsetsPerTrigger` holds."""
+    open_transaction_warning: DriverWarning | None = None
 
 
 class State:
@@ -92,6 +96,7 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
         reports_keys_at_end=True,
         warnings=list_warnings(snapshot),
         batch_limit=snapshot.batch_limit,
+        warnings=[*snapshot.warnings, *([snapshot.open_transaction_warning] if snapshot.open_transaction_warning else [])],
         pending_since=None if pending is None else build_rfc3339(pending),
         progress=Progress(
             batch=commit.batch if commit else None,
@@ -109,6 +114,7 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
             input_rows_per_second=snapshot.rows_per_second,
             lag_records=snapshot.lag,
             lag_seconds=snapshot.lag_seconds,
+            open_transaction_records=snapshot.open_transaction_records,
             state_rows=totals.state_rows if commit else None,
             state_bytes=totals.state_bytes if commit else None,
             last_progress_time=None if snapshot.committed_at is None else build_rfc3339(snapshot.committed_at),

@@ -16,7 +16,7 @@ from dedup_api.driver_status import DriverStatus, Phase
 from dedup_api.durations import parse_duration
 from dedup_api.reasons import Reason
 from dedup_api.spec import DedupJobSpec
-from dedup_api.status import ConditionStatus, ConditionType
+from dedup_api.status import ConditionStatus, ConditionType, Progress
 from dedup_operator.domain.decision import (
     GiveUp,
     Keep,
@@ -343,11 +343,16 @@ def diagnose_first_batch(given: DiagnosisInput) -> Verdict | None:
         driver_status.phase is Phase.RUNNING
         and pod.ready
         and driver_status.batch_running_since is None
-        and not driver_status.progress.lag_records
+        and not _count_readable_lag(driver_status.progress)
     )
     if idle or (driver_status.phase is Phase.RUNNING and _remain_ready(given)):
         return None
     return build_unknown(_choose_start_reason(given), "The driver has not committed its first batch yet.")
+
+
+def _count_readable_lag(progress: Progress) -> int:
+    """Unread records that the driver can read: those behind an open transaction of the source topic start no batch."""
+    return max(0, (progress.lag_records or 0) - (progress.open_transaction_records or 0))
 
 
 def _remain_ready(given: DiagnosisInput) -> Verdict | None:

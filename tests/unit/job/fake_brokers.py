@@ -20,6 +20,8 @@ class FakeBrokers:
         self.up, self.topics = up, list(topics)
         self.members, self.marks, self.cluster = 0, dict[int, str](), "cluster"
         self.ends, self.starts = {0: 10, 1: 20}, {0: 0, 1: 5}
+        self.open_records = dict[int, int]()
+        """Records between the last stable offset and the high watermark, by partition."""
 
     def fetch_topic(self, topic: str) -> TopicInfo | None:
         if not self.up:
@@ -27,6 +29,8 @@ class FakeBrokers:
         return TopicInfo(f"id of {topic}", [0, 1]) if topic in self.topics else None
 
     def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
+        if end is OffsetEnd.HIGH_WATERMARK:
+            return {partition: offset + self.open_records.get(partition, 0) for partition, offset in self.ends.items()}
         return self.ends if end is OffsetEnd.LATEST else self.starts
 
     def fetch_cluster_id(self) -> str:

@@ -67,7 +67,7 @@ def ignore(error: KafkaError) -> None:
                 "group.id": "group",
                 "client.id": "dedup-driver-lag",
                 "enable.auto.commit": False,
-                "isolation.level": "read_committed",
+                "isolation.level": "read_uncommitted",
                 "auto.offset.reset": "earliest",
                 "max.partition.fetch.bytes": 1024,
                 "enable.partition.eof": True,

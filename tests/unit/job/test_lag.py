@@ -8,8 +8,9 @@ import pytest
 from dedup_api.reasons import Reason
 from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.kafka.lag import LagProbe, find_unread
+from dedup_job.kafka.open_transactions import WARN_AFTER
 from dedup_job.report.metrics import Metrics
-from dedup_job.report.status import State
+from dedup_job.report.status import State, build_status
 from unit.job.fake_brokers import FakeBrokers, build_config
 
 
@@ -93,3 +94,40 @@ def test_an_unexpected_error_is_logged_and_the_next_measurement_works(caplog: py
     brokers.starts = starts
     probe.probe()
     assert state.read().lag == 25 and state.read().lag_since is not None
+
+
+def test_records_behind_an_open_transaction_are_lag_but_no_delay_of_the_driver(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brokers, state, metrics, now = FakeBrokers(), State(), Metrics(), [time.time()]
+    monkeypatch.setattr("dedup_job.kafka.lag.time.time", lambda: now[0])
+    probe = build_probe(brokers, "Earliest", state, metrics)
+    state.update(commit=Commit(3, 0, {0: 10, 1: 20}))
+    brokers.open_records = {1: 100}
+    probe.probe()
+    assert (state.read().lag, state.read().open_transaction_records, state.read().lag_since) == (100, 100, None)
+    assert build_status(state.read()).warnings == [] and not caplog.records
+    now[0] += WARN_AFTER.total_seconds()
+    for _ in range(2):
+        probe.probe()
+        (warning,) = build_status(state.read()).warnings
+        assert warning.reason == Reason.SOURCE_TRANSACTION_OPEN and "offset 20 of partition 1 of the topic orders" in warning.message
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert metrics.registry.get_sample_value("dedup_lag_records") == 100
+    assert metrics.registry.get_sample_value("dedup_open_transaction_records") == 100
+    assert metrics.registry.get_sample_value("dedup_open_transaction_seconds") == 120
+    brokers.ends = {0: 13, 1: 20}
+    probe.probe()
+    assert (state.read().lag, state.read().open_transaction_records, state.read().lag_since) == (103, 100, now[0])
+    brokers.ends, brokers.open_records = {0: 13, 1: 121}, {}  # the abort has an offset of its own
+    probe.probe()
+    assert (state.read().lag, state.read().open_transaction_records) == (104, 0)
+    assert build_status(state.read()).warnings == []
+    assert metrics.registry.get_sample_value("dedup_open_transaction_seconds") == 0
+
+
+def test_an_open_transaction_is_visible_before_the_first_batch_of_a_job_that_starts_at_the_latest_offset() -> None:
+    brokers, state = FakeBrokers(), State()
+    brokers.open_records = {0: 7}
+    build_probe(brokers, "Latest", state, Metrics()).probe()
+    assert (state.read().lag, state.read().open_transaction_records) == (None, 7)

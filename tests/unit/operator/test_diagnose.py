@@ -79,6 +79,20 @@ TABLE: list[tuple[str, ObservedState, Decision | None, ConditionStatus, Reason]]
         Reason.RUNNING,
     ),
     (
+        "all unread records wait behind an open transaction since the start",
+        answered(committed_in_this_run=False, progress=Progress(lag_records=100, open_transaction_records=100)),
+        None,
+        ConditionStatus.TRUE,
+        Reason.RUNNING,
+    ),
+    (
+        "one unread record does not wait behind an open transaction",
+        answered(committed_in_this_run=False, progress=Progress(lag_records=101, open_transaction_records=100)),
+        None,
+        ConditionStatus.UNKNOWN,
+        Reason.STARTING,
+    ),
+    (
         "the first batch is running",
         answered(committed_in_this_run=False, batch_running_since=render_time(LATER), progress=Progress()),
         None,
