@@ -16,6 +16,8 @@ from confluent_kafka import KafkaError
 
 BLOCK_SECONDS = 60
 """How long one call of a Java client waits for a broker."""
+METADATA_SECONDS = 15
+"""A producer asks so often which partitions a topic has, and uses new ones from then on. Kafka's default is 5 minutes."""
 COORDINATOR_MILLISECONDS = 6000
 """How long a commit of offsets waits for a coordinator. librdkafka takes this limit from the session timeout."""
 LARGEST_REQUEST_BYTES = 100 * 1024 * 1024
@@ -86,6 +88,7 @@ class ClientSettings:
             "batch.size": str(batch_bytes),
             "max.request.size": str(LARGEST_REQUEST_BYTES),
             "max.block.ms": str(BLOCK_SECONDS * 1000),
+            "metadata.max.age.ms": str(METADATA_SECONDS * 1000),
         }
 
     def build_transactional_producer(self, batch_bytes: int, transactional_id: str, timeout: int) -> dict[str, str]:

@@ -22,6 +22,7 @@ PRODUCER = {
     "batch.size": "262144",
     "max.request.size": "104857600",
     "max.block.ms": "60000",
+    "metadata.max.age.ms": "15000",
 }
 
 
