@@ -55,7 +55,11 @@ EXITS: dict[ExitCode, tuple[ExitMeaning, ...]] = {
     ),
     ExitCode.SOURCE_DATA_LOST: (ExitMeaning(Reason.SOURCE_DATA_LOST, permanent=True),),
     ExitCode.SINK_REFUSED: (ExitMeaning(Reason.SINK_REFUSED, permanent=False),),
-    ExitCode.UNAVAILABLE: (ExitMeaning(Reason.SOURCE_UNAVAILABLE, permanent=False),),
+    ExitCode.UNAVAILABLE: (
+        ExitMeaning(Reason.SOURCE_UNAVAILABLE, permanent=False),
+        ExitMeaning(Reason.SINK_UNAVAILABLE, permanent=False),
+        ExitMeaning(Reason.TRANSACTIONS_UNAVAILABLE, permanent=False),
+    ),
     ExitCode.INTERNAL: (ExitMeaning(Reason.DRIVER_FAILED, permanent=False), ExitMeaning(Reason.OUT_OF_MEMORY, permanent=False)),
     ExitCode.SINK_PROGRESS_LOST: (ExitMeaning(Reason.SINK_PROGRESS_LOST, permanent=True),),
     ExitCode.CHECKPOINT_NOT_WRITABLE: (ExitMeaning(Reason.CHECKPOINT_NOT_WRITABLE, permanent=False),),

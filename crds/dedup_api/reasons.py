@@ -43,6 +43,8 @@ class Reason(StrEnum):
     SOURCE_DATA_LOST = "SourceDataLost"
     SINK_TOPIC_MISSING = "SinkTopicMissing"
     DEAD_LETTER_TOPIC_MISSING = "DeadLetterTopicMissing"
+    SINK_UNAVAILABLE = "SinkUnavailable"
+    TRANSACTIONS_UNAVAILABLE = "TransactionsUnavailable"
     SINK_REFUSED = "SinkRefused"
     SINK_PROGRESS_LOST = "SinkProgressLost"
     CONSUMER_GROUP_TAKEN = "ConsumerGroupTaken"
@@ -235,10 +237,24 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Increase the retention of the topic. To skip the lost records, set spec.source.onDataLoss to Continue: the "
         "driver then counts them in status.progress.lost and logs their partitions and offset ranges.",
     ),
+    Reason.SINK_UNAVAILABLE: Explanation(
+        "The brokers answer, but they did not acknowledge the records that the driver writes. Usually a partition of the output "
+        "topic has no leader, or fewer in-sync replicas than min.insync.replicas. No record is lost.",
+        "Start the missing brokers, or lower min.insync.replicas of the topic that the message names. The driver repeats the "
+        "batch automatically.",
+    ),
+    Reason.TRANSACTIONS_UNAVAILABLE: Explanation(
+        "The brokers answer, but they cannot run the transaction that delivery ExactlyOnce needs. Usually the topic "
+        "__transaction_state cannot be created, because transaction.state.log.replication.factor of the brokers (3 by default) "
+        "is larger than the number of brokers. No record is lost.",
+        "Set transaction.state.log.replication.factor and transaction.state.log.min.isr of the brokers to at most the number of "
+        "brokers, 1 for a single broker, and restart the brokers. Or start more brokers. The driver retries automatically.",
+    ),
     Reason.SINK_REFUSED: Explanation(
         "The brokers refuse the records that the driver writes. Usually a record is larger than max.message.bytes of "
         "the output topic, or transaction.max.timeout.ms of the brokers is below 15 minutes. The batch is not "
-        "written, and no record is lost.",
+        "written, and no record is lost. The message names the topic, the setting and, with delivery ExactlyOnce, the source "
+        "record and its size.",
         "Change the topic or broker setting that the message names. The driver retries automatically, with growing pauses.",
     ),
     Reason.SINK_PROGRESS_LOST: Explanation(

@@ -13,6 +13,7 @@ from dedup_job.exits import Cause, decide_failure
 from dedup_job.kafka.broker_client import BrokerClient
 from dedup_job.kafka.source_topic_guard import SourceTopicGuard
 from dedup_job.kafka.startup_check import find_broker_problem
+from dedup_job.kafka_messages import JobTopics
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.status import State
 from dedup_job.stream.stop import BatchGate
@@ -39,4 +40,7 @@ class Driver:
 
         Asks the brokers once. A missing broker or topic explains more than the exception that it has caused.
         """
-        return decide_failure(causes, find_broker_problem(self.brokers, self.config, self.source.topic_id))
+        sink = self.config.sink.kafka
+        written = [topic for topic in (sink and sink.topic, self.config.dead_letter_topic) if topic]
+        topics = JobTopics(source=self.config.source.topic, output=" or the topic ".join(written))
+        return decide_failure(causes, find_broker_problem(self.brokers, self.config, self.source.topic_id), topics)

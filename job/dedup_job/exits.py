@@ -14,6 +14,8 @@ from dedup_api.driver_status import DriverStatus, TerminationMessage
 from dedup_api.exits import ExitCode
 from dedup_api.reasons import Reason
 from dedup_job.errors import JobError
+from dedup_job.kafka_failures import FAILURES, Place, Side, Verdict, decide_side, find_classes, find_place
+from dedup_job.kafka_messages import NO_TOPICS, TLS_AS_SIZE, JobTopics, build_refused, build_unavailable
 
 MAX_TERMINATION_BYTES = 4096
 """kubelet cuts off a longer termination message, and a JSON document that is cut off cannot be parsed."""
@@ -26,6 +28,8 @@ class Cause:
     kind: str
     """The name of its class."""
     message: str
+    thrown_in: str = ""
+    """The classes of its stack trace, one a line. Most of Kafka's exceptions have none."""
 
 
 _NOT_WRITABLE = re.compile(
@@ -33,37 +37,33 @@ _NOT_WRITABLE = re.compile(
 )
 _OUT_OF_MEMORY = re.compile(r"java\.lang\.OutOfMemoryError")
 _TIME_PATTERN = re.compile(r"INVALID_DATETIME_PATTERN|DATETIME_PATTERN_RECOGNITION|DATETIME_WEEK_BASED_PATTERN")
-_KAFKA_ERRORS = r"org\.apache\.kafka\.common\.errors\."
-_FENCED = re.compile(_KAFKA_ERRORS + r"(ProducerFenced|InvalidProducerEpoch|FencedInstanceId)Exception")
-"""A newer driver has opened the transactional id, or the broker has aborted the transaction because of its timeout."""
-_UNAUTHORIZED = re.compile(_KAFKA_ERRORS + r"\w*(Authorization|Authentication)Exception")
-_SINK_REFUSED = re.compile(
-    _KAFKA_ERRORS + r"(RecordTooLarge|InvalidTxnTimeout|InvalidRecord|InvalidTimestamp|PolicyViolation|UnsupportedVersion"
-    r"|UnsupportedForMessageFormat|InvalidRequiredAcks|InvalidTopic|TransactionCoordinatorFenced)Exception"
-    r"|transaction timeout is larger than the maximum"  # the client throws a plain KafkaException for this one
-)
-"""A new attempt fails in the same way until somebody changes a setting of the topic or of the brokers."""
-_TOPIC_MISSING = re.compile(r"UnknownTopicOrPartitionException|UNKNOWN_TOPIC_OR_PART|does not host this topic-partition")
 _TIMESTAMP_OVERFLOW = re.compile(r"java\.lang\.ArithmeticException: long overflow")
 """Spark's Kafka source multiplies a record's timestamp by 1000 before the driver can check it. Nothing else in a driver
 overflows."""
-_DATA_LOST = re.compile(r"KAFKA_DATA_LOSS|OffsetOutOfRangeException")
-_KAFKA_UNAVAILABLE = re.compile(
-    r"org\.apache\.kafka\.common\.errors\.(Timeout|Disconnect|Network|NotLeaderOrFollower|CoordinatorNotAvailable|BrokerNotAvailable)"
-    r"|No resolvable bootstrap urls"
-)
-"""Only failures that end when the brokers answer again. A record that the broker rejects is not an outage, and must not
-be reported as one."""
+_TLS_AS_SIZE = re.compile(r"org\.apache\.kafka\.common\.(network\.NetworkReceive|memory\.MemoryPool)")
+"""In the stack of an OutOfMemoryError: a Kafka client has read the first bytes of another protocol as the size of a message."""
 
 
-def decide_failure(causes: list[Cause], broker_problem: JobError | None) -> JobError:
+def decide_failure(causes: list[Cause], broker_problem: JobError | None, topics: JobTopics = NO_TOPICS) -> JobError:
     """The error with which the driver ends after its query has failed.
 
     `broker_problem`: what the driver found missing when it asked the brokers after the failure; None when nothing was.
     """
     text = "\n".join(f"{cause.kind}: {cause.message}" for cause in causes)
+    return (
+        _find_local_failure(text, causes)
+        or _find_kafka_failure(text, causes, broker_problem, topics)
+        or broker_problem
+        or JobError(ExitCode.INTERNAL, build_summary(causes))
+    )
+
+
+def _find_local_failure(text: str, causes: list[Cause]) -> JobError | None:
+    """A failure that is none of Kafka's, and that explains every failure of Kafka in the same chain."""
     message = build_summary(causes)
     if _OUT_OF_MEMORY.search(text):
+        if _TLS_AS_SIZE.search("\n".join([text, *(cause.thrown_in for cause in causes)])):
+            return JobError(ExitCode.UNAVAILABLE, f"{TLS_AS_SIZE}. Java says: {message}")
         return JobError(ExitCode.INTERNAL, message, Reason.OUT_OF_MEMORY)
     if _NOT_WRITABLE.search(text):
         return JobError(ExitCode.CHECKPOINT_NOT_WRITABLE, message)
@@ -76,18 +76,48 @@ def decide_failure(causes: list[Cause], broker_problem: JobError | None) -> JobE
         return JobError(ExitCode.INVALID_RECORD, message)
     if _TIME_PATTERN.search(text):
         return JobError(ExitCode.CONFIGURATION, f"spec.eventTime.format: {message}")
-    for pattern, code in ((_FENCED, ExitCode.FENCED), (_UNAUTHORIZED, ExitCode.AUTHORIZATION), (_SINK_REFUSED, ExitCode.SINK_REFUSED)):
-        if pattern.search(text):
-            return JobError(code, message)
-    if broker_problem is not None:
-        return JobError(broker_problem.code, f"{broker_problem.message}. The query failed with: {message}", broker_problem.reason)
-    if _TOPIC_MISSING.search(text):
-        return JobError(ExitCode.TOPIC_MISSING, message)
-    if _DATA_LOST.search(text):
-        return JobError(ExitCode.SOURCE_DATA_LOST, message)
-    if _KAFKA_UNAVAILABLE.search(text):
-        return JobError(ExitCode.UNAVAILABLE, message)
-    return JobError(ExitCode.INTERNAL, message)
+    return None
+
+
+_BEFORE_BROKER_PROBLEMS = {Verdict.FENCED, Verdict.AUTHORIZATION, Verdict.REFUSED}
+"""Only a broker that answers says these."""
+
+
+def _find_kafka_failure(text: str, causes: list[Cause], broker_problem: JobError | None, topics: JobTopics) -> JobError | None:
+    found, summary = find_classes(text), build_summary(causes)
+    verdict = FAILURES[found[0]].verdict if found else Verdict.INTERNAL
+    if broker_problem is not None and verdict not in _BEFORE_BROKER_PROBLEMS:
+        return JobError(broker_problem.code, f"{broker_problem.message}. The query failed with: {summary}", broker_problem.reason)
+    if verdict is Verdict.INTERNAL:
+        return None
+    kinds = [name for name in found if FAILURES[name].verdict is verdict]
+    kind = next((name for name in kinds if name != "TimeoutException"), kinds[0])
+    place = find_place(text, [cause.thrown_in for cause in causes])
+    return _build_kafka_error(kind, place, topics, summary)
+
+
+def _build_kafka_error(kind: str, place: Place, topics: JobTopics, summary: str) -> JobError:
+    """`kind`: the class of the exception, a key of FAILURES."""
+    failure = FAILURES[kind]
+    side = decide_side(failure, place)
+    if failure.verdict is Verdict.REFUSED:
+        if side in {Side.SOURCE, Side.ADMIN}:
+            return JobError(ExitCode.INTERNAL, f"the brokers refuse a request about {topics.describe_source()}: {summary}")
+        return JobError(ExitCode.SINK_REFUSED, build_refused(kind, place, topics, summary))
+    if failure.verdict is Verdict.UNAVAILABLE:
+        reason = {Side.OUTPUT: Reason.SINK_UNAVAILABLE, Side.TRANSACTION: Reason.TRANSACTIONS_UNAVAILABLE}.get(side)
+        return JobError(ExitCode.UNAVAILABLE, build_unavailable(kind, side, place, topics, summary), reason)
+    if failure.verdict is Verdict.TOPIC_MISSING and side is Side.OUTPUT:
+        return JobError(ExitCode.TOPIC_MISSING, f"{topics.describe_output(place)} is missing: {summary}", Reason.SINK_TOPIC_MISSING)
+    return JobError(_CODES[failure.verdict], summary)
+
+
+_CODES = {
+    Verdict.FENCED: ExitCode.FENCED,
+    Verdict.AUTHORIZATION: ExitCode.AUTHORIZATION,
+    Verdict.TOPIC_MISSING: ExitCode.TOPIC_MISSING,
+    Verdict.DATA_LOST: ExitCode.SOURCE_DATA_LOST,
+}
 
 
 def build_summary(causes: list[Cause]) -> str:

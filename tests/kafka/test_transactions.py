@@ -48,7 +48,7 @@ def test_a_new_producer_is_opened_after_a_long_pause(broker: Broker, spark: Spar
             row = f"SELECT CAST(NULL AS BINARY) key, CAST('{batch}' AS BINARY) value, timestamp_millis(1) timestamp"
             headers, topic = "CAST(NULL AS ARRAY<STRUCT<key: STRING, value: BINARY>>) headers", "CAST(NULL AS STRING) topic"
             sink.begin(batch, f"entry {batch}")
-            sink.write(spark.sql(row).selectExpr("*", headers, topic), batch)
+            sink.write(spark.sql(row).selectExpr("*", headers, topic, "0 partition", "0L offset"), batch)
             sink.confirm(1)
 
         ours, other = build_transactions(), build_transactions()

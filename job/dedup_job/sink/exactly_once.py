@@ -43,7 +43,8 @@ class ExactlyOnceSink:
             self._transactions.drain(rows.select("offset"))
             return
         ordered = order(rows, self._ordering, self._partitions)
-        self._sent = self._transactions.write(ordered.select("key", "value", "headers", build_timestamp().alias("timestamp"), "topic"))
+        columns = ("key", "value", "headers", build_timestamp().alias("timestamp"), "topic", "partition", "offset")
+        self._sent = self._transactions.write(ordered.select(*columns))
 
     def confirm(self, rows: int) -> None:
         if self._step is Step.SKIP:

@@ -88,7 +88,8 @@ class Transactions:
     def write(self, rows: DataFrame) -> int:
         """Sends all rows in one action, and returns their number.
 
-        Columns: key, value, headers, timestamp in milliseconds, and topic (null for the output's).
+        Columns: key, value, headers, timestamp in milliseconds, topic (null for the output's), and partition and offset of the
+        source record.
         """
         return int(self._producer.write(rows._jdf))
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 QUERY_NAME = "dedup"
 MAX_CAUSES = 20
 """A longer chain of causes has a cycle."""
+MAX_FRAMES = 150
+"""Of each stack trace. Each is a request to the JVM."""
 
 
 class Query:
@@ -162,6 +164,12 @@ def read_exception_causes(error: BaseException) -> list[Cause]:
 def _read_chain(throwable: Any) -> list[Cause]:
     causes: list[Cause] = []
     while throwable is not None and len(causes) < MAX_CAUSES:
-        causes.append(Cause(throwable.getClass().getName(), throwable.getMessage() or ""))
+        causes.append(Cause(throwable.getClass().getName(), throwable.getMessage() or "", _read_frames(throwable)))
         throwable = throwable.getCause()
     return causes
+
+
+def _read_frames(throwable: Any) -> str:
+    """The classes of its stack trace, one a line and each once, innermost first."""
+    frames = throwable.getStackTrace()
+    return "\n".join(dict.fromkeys(frames[index].getClassName() for index in range(min(len(frames), MAX_FRAMES))))

@@ -46,7 +46,7 @@ public final class TransactionalSink implements AutoCloseable {
   private final ReadWriteLock sendLock = new ReentrantReadWriteLock();
   private final Producer<byte[], byte[]> producer;
   private final AtomicLong sent = new AtomicLong();
-  private final AtomicReference<Exception> failure = new AtomicReference<>();
+  private final AtomicReference<SinkFailure> failure = new AtomicReference<>();
 
   private TransactionalSink(Map<String, Object> settings, String topic, int commitTries) {
     this.topic = topic;
@@ -59,27 +59,31 @@ public final class TransactionalSink implements AutoCloseable {
    * Fences every older producer of the transactional id. The coordinator aborts the transaction that one of them has
    * left open.
    */
-  public static TransactionalSink open(Map<String, Object> settings, String topic, int commitTries) {
+  public static TransactionalSink open(Map<String, Object> settings, String topic, int commitTries) throws SinkFailure {
     TransactionalSink sink = new TransactionalSink(settings, topic, commitTries);
     try {
       sink.producer.initTransactions();
     } catch (RuntimeException error) {
       sink.close();
-      throw error;
+      throw SinkFailure.ofTransaction("", error);
     }
     CURRENT.set(sink);
     return sink;
   }
 
-  public void begin() {
+  public void begin() throws SinkFailure {
     sent.set(0);
     failure.set(null);
-    producer.beginTransaction();
+    try {
+      producer.beginTransaction();
+    } catch (RuntimeException error) {
+      throw SinkFailure.ofTransaction("", error);
+    }
   }
 
   /**
    * Sends all rows in one Spark action and returns how many it has sent. The columns: key, value, headers, timestamp
-   * in milliseconds or null, topic or null (null means the output topic).
+   * in milliseconds or null, topic or null (null means the output topic), partition and offset of the source record.
    */
   public long write(Dataset<Row> rows) throws Exception {
     rows.foreachPartition((ForeachPartitionFunction<Row>) TransactionalSink::sendAll);
@@ -105,12 +109,13 @@ public final class TransactionalSink implements AutoCloseable {
     ProducerRecord<byte[], byte[]> record =
         new ProducerRecord<>(
             row.isNullAt(4) ? topic : row.getString(4), null, timestamp, (byte[]) row.get(0), (byte[]) row.get(1), readHeaders(row));
-    if (isLarge(record)) {
-      sendAlone(record);
+    SinkFailure.SourceRecord source = new SinkFailure.SourceRecord(row.getInt(5), row.getLong(6), measure(record));
+    if (source.bytes() > batchBytes) {
+      sendAlone(record, source);
     } else {
       sendLock.readLock().lock();
       try {
-        send(record);
+        send(record, source);
       } finally {
         sendLock.readLock().unlock();
       }
@@ -118,12 +123,13 @@ public final class TransactionalSink implements AutoCloseable {
     sent.incrementAndGet();
   }
 
-  private boolean isLarge(ProducerRecord<byte[], byte[]> record) {
+  /** Bytes of key, value and headers. */
+  private static long measure(ProducerRecord<byte[], byte[]> record) {
     long bytes = (record.key() == null ? 0L : record.key().length) + (record.value() == null ? 0L : record.value().length);
     for (Header header : record.headers()) {
       bytes += header.key().length() + (header.value() == null ? 0L : header.value().length);
     }
-    return bytes > batchBytes;
+    return bytes;
   }
 
   /**
@@ -131,34 +137,35 @@ public final class TransactionalSink implements AutoCloseable {
    * holds such a record and others, and the broker answers that the batch is too large, the producer splits it into
    * the same batch again, without end, and never reports that the record is too large.
    */
-  private void sendAlone(ProducerRecord<byte[], byte[]> record) throws Exception {
+  private void sendAlone(ProducerRecord<byte[], byte[]> record, SinkFailure.SourceRecord source) throws Exception {
     sendLock.writeLock().lock();
     try {
       producer.flush();
-      send(record);
+      send(record, source);
       producer.flush();
     } finally {
       sendLock.writeLock().unlock();
     }
   }
 
-  private void send(ProducerRecord<byte[], byte[]> record) throws Exception {
+  private void send(ProducerRecord<byte[], byte[]> record, SinkFailure.SourceRecord source) throws Exception {
     throwFailure();
+    String target = record.topic();
     try {
       producer.send(record, (metadata, error) -> {
         if (error != null) {
-          failure.compareAndSet(null, error);
+          failure.compareAndSet(null, SinkFailure.ofOutput(target, source, error));
         }
       });
     } catch (KafkaException | IllegalStateException error) {
-      failure.compareAndSet(null, error);
+      failure.compareAndSet(null, SinkFailure.ofOutput(target, source, error));
       throwFailure();
     }
   }
 
   /** Throws the first failure: all later ones only say that the transaction has failed. */
-  private void throwFailure() throws Exception {
-    Exception first = failure.get();
+  private void throwFailure() throws SinkFailure {
+    SinkFailure first = failure.get();
     if (first != null) {
       throw first;
     }
@@ -178,7 +185,7 @@ public final class TransactionalSink implements AutoCloseable {
 
   /** Writes the marker, the last record of the transaction, to partition 0 of the progress topic. */
   public void mark(String progressTopic, byte[] key, byte[] value) throws Exception {
-    send(new ProducerRecord<>(progressTopic, 0, key, value));
+    send(new ProducerRecord<>(progressTopic, 0, key, value), new SinkFailure.SourceRecord(-1, -1, key.length + value.length));
     producer.flush();
     throwFailure();
   }
@@ -187,15 +194,17 @@ public final class TransactionalSink implements AutoCloseable {
    * Repeats a commit that times out, up to `commitTries` times in all. This is safe: the coordinator answers a
    * repeated commit with the same result until the transaction's timeout.
    */
-  public void commit() {
+  public void commit() throws SinkFailure {
     for (int left = commitTries; ; left--) {
       try {
         producer.commitTransaction();
         return;
       } catch (TimeoutException error) {
         if (left <= 1) {
-          throw error;
+          throw SinkFailure.ofTransaction("", error);
         }
+      } catch (RuntimeException error) {
+        throw SinkFailure.ofTransaction("", error);
       }
     }
   }
@@ -215,7 +224,15 @@ public final class TransactionalSink implements AutoCloseable {
    * Returns the value of the newest committed record with the key in partition 0, or null when there is none. Reads
    * the last 64 offsets first, and eight times as many in each further step.
    */
-  public static byte[] readNewest(Map<String, Object> settings, String topic, byte[] key, long timeoutMs) {
+  public static byte[] readNewest(Map<String, Object> settings, String topic, byte[] key, long timeoutMs) throws SinkFailure {
+    try {
+      return findNewest(settings, topic, key, timeoutMs);
+    } catch (RuntimeException error) {
+      throw SinkFailure.ofTransaction(topic, error);
+    }
+  }
+
+  private static byte[] findNewest(Map<String, Object> settings, String topic, byte[] key, long timeoutMs) {
     TopicPartition partition = new TopicPartition(topic, 0);
     long end = readEnd(settings, partition);
     Map<String, Object> committed = new HashMap<>(settings);
