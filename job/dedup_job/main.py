@@ -33,6 +33,8 @@ from dedup_job.kafka.broker_client import BrokerClient
 from dedup_job.kafka.client_settings import ClientSettings
 from dedup_job.kafka.source_topic_guard import SourceTopicGuard
 from dedup_job.kafka.startup_check import wait_for_kafka
+from dedup_job.kafka.tls_probe import find_tls_listener
+from dedup_job.kafka_messages import TLS_AS_SIZE
 from dedup_job.logs import start_logging
 from dedup_job.report.metrics import Metrics
 from dedup_job.report.server import Pages, start_server
@@ -111,8 +113,19 @@ def run(arguments: Arguments, gate: BatchGate, state: State) -> int:
         cluster_id=cluster_id,
     )
     if run_and_note_end(driver):
+    try:
+        has_completed = run_jvm(driver)
+    except JobError as error:
+        raise explain_memory(error, config.source.bootstrap_servers) from error
+    if has_completed:
         return report_completion(state, arguments.termination_log)
     return report_stop(config, arguments.termination_log, state)
+
+
+def explain_memory(error: JobError, bootstrap_servers: str) -> JobError:
+    """The error itself, or SourceUnavailable when a client has taken a TLS answer for the size of a message."""
+    address = find_tls_listener(bootstrap_servers) if error.reason is Reason.OUT_OF_MEMORY else None
+    return error if address is None else JobError(ExitCode.UNAVAILABLE, f"{address} is a TLS listener: {TLS_AS_SIZE}")
 
 
 @dataclass(frozen=True)
