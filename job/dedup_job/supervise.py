@@ -57,13 +57,14 @@ class Reporter:
         if self._commits.is_committed(batch.number):  # Spark may have removed an older commit already
             self._report_position(batch.number, batch.totals)
         after = self._state.update(
+        self._report_position(batch.number, batch.totals)
+        self._state.end_batch(
+            batch.started,
             totals=batch.totals,
             committed_in_this_run=True,
             committed_at=now,
             rows_per_second=round(batch.counts.rows_in / duration),
         )
-        if after.batch_started == batch.started:  # otherwise the next batch has started already
-            self._state.update(batch_started=None)
         self._log_commit(batch, duration)
 
     def report_phases(self, batches: list[dict[str, float]]) -> None:

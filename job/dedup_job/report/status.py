@@ -80,6 +80,16 @@ class State:
             self._snapshot = replace(self._snapshot, **changes)
             return self._snapshot
 
+    def end_batch(self, started: float, **changes: Any) -> Snapshot:
+        """As `update`, for the commit of the batch that started at `started`, in seconds since the epoch.
+
+        Another batch may be running already. Its start stays, because `decide_health` counts from it.
+        """
+        with self._lock:
+            running = self._snapshot.batch_started
+            self._snapshot = replace(self._snapshot, **changes, batch_started=None if running == started else running)
+            return self._snapshot
+
 
 def build_status(snapshot: Snapshot) -> DriverStatus:
     """The response on `/status`, without the measures."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from dedup_api.exits import ExitCode
 from dedup_api.faults import Fault
 from dedup_job.checkpoint.totals import BatchCounts, InvalidRecord, StoreTimes
+from dedup_job.errors import JobError
 from dedup_job.stream.deduplicate import FIRST_INVALID, OBSERVATION, UNIQUE
 from dedup_job.stream.plausibility import OddTimes, parse_odd_times
 from dedup_job.stream.watermark import MICROS_PER_MILLISECOND, PartitionTimes, parse_record_counts, parse_times
@@ -42,15 +44,15 @@ class Execution:
         operator, scan = self._nodes[_DEDUPLICATE].metrics(), self._nodes.get(_SCAN)
         observed = self._execution.observedMetrics().apply(OBSERVATION)
         return BatchCounts(
-            rows_in=0 if scan is None else _read_metric(scan.metrics(), "numOutputRows"),  # a batch without data has no scan
-            updated=_read_metric(operator, "numUpdatedStateRows"),
-            duplicates=_read_metric(operator, "numDroppedDuplicateRows"),
+            rows_in=0 if scan is None else read_metric(scan.metrics(), "numOutputRows"),  # a batch without data has no scan
+            updated=read_metric(operator, "numUpdatedStateRows"),
+            duplicates=read_metric(operator, "numDroppedDuplicateRows"),
             unique=_read_observed(observed, UNIQUE),
             faults={fault: found for fault in Fault if (found := _read_observed(observed, fault))},
             first_invalid=_read_first_invalid(observed),
-            removed=_read_metric(operator, "numRemovedStateRows"),
-            state_bytes=_read_metric(operator, "stateMemory") + _read_metric(operator, "rocksdbSstFileSize"),
-            store=StoreTimes(*(_read_metric(operator, f"{name}TimeMs") / 1000 for name in ("allUpdates", "allRemovals", "commit"))),
+            removed=read_metric(operator, "numRemovedStateRows"),
+            state_bytes=read_metric(operator, "stateMemory") + read_metric(operator, "rocksdbSstFileSize"),
+            store=StoreTimes(*(read_metric(operator, f"{name}TimeMs") / 1000 for name in ("allUpdates", "allRemovals", "commit"))),
         )
 
     def read_times(self) -> dict[int, PartitionTimes]:
@@ -80,8 +82,15 @@ def _list_nodes(node: Any) -> Iterator[Any]:
         yield from _list_nodes(children.apply(index))
 
 
-def _read_metric(metrics: Any, name: str) -> int:
-    return int(metrics.apply(name).value()) if metrics.contains(name) else 0
+def read_metric(metrics: Any, name: str) -> int:
+    """`metrics`: those of one node of the plan, in the JVM. JobError with INTERNAL when Spark does not have the metric."""
+    if not metrics.contains(name):
+        message = (
+            f"the plan of the batch has no Spark metric {name}, so the driver cannot count its records: "
+            "use the Spark version of this driver's image, and report the defect if you do"
+        )
+        raise JobError(ExitCode.INTERNAL, message)
+    return int(metrics.apply(name).value())
 
 
 def _read_observed(row: Any, name: str) -> int:

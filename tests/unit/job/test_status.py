@@ -140,3 +140,12 @@ def test_the_pages_are_served_over_http() -> None:
     assert json.loads(read("/status?x=1")[1])["phase"] == "Running"
     assert "dedup_rows_in_total 0.0" in read("/metrics")[1]
     assert read("/else")[0] == 404
+
+
+def test_the_end_of_a_batch_clears_its_own_start_only() -> None:
+    state = State()
+    state.update(batch_started=100.0)
+    assert state.end_batch(100.0, committed_at=101.0).batch_started is None
+    state.update(batch_started=102.0)
+    after = state.end_batch(100.0, committed_at=103.0)
+    assert (after.batch_started, after.committed_at) == (102.0, 103.0)

@@ -9,12 +9,16 @@ import pytest
 from dedup_api.exits import ExitCode
 from dedup_job.checkpoint.spark_logs import Commit
 from dedup_job.checkpoint.totals import Totals
+from dedup_job.checkpoint.totals import BatchCounts, Totals, WrittenFaults
 from dedup_job.errors import JobError, StopRequested
 from dedup_job.exits import Cause
-from dedup_job.report.status import State
+from dedup_job.report.metrics import Metrics
+from dedup_job.report.status import Snapshot, State
+from dedup_job.stream.batch import FinishedBatch
 from dedup_job.stream.query import Query
 from dedup_job.stream.stop import BatchGate
-from dedup_job.supervise import Supervisor
+from dedup_job.supervise import Reporter, Supervisor
+from unit.job.test_session import CONFIG
 
 FENCED = JobError(ExitCode.FENCED, "newer")
 FOUND = JobError(ExitCode.UNAVAILABLE, "no broker answers")
@@ -158,3 +162,35 @@ def test_a_query_that_fails_has_not_completed() -> None:
     with pytest.raises(JobError) as raised:
         build_supervisor(FakeQuery([False], FENCED), BatchGate(), ends_itself=True).run_until_end()
     assert raised.value is FENCED
+
+
+class NextBatchStarts(State):
+    """The query's thread starts the next batch right after the given number of changes."""
+
+    def __init__(self, changes: int) -> None:
+        super().__init__()
+        self._changes = changes
+
+    def update(self, **changes: Any) -> Snapshot:
+        return self._start_next(super().update(**changes))
+
+    def end_batch(self, started: float, **changes: Any) -> Snapshot:
+        return self._start_next(super().end_batch(started, **changes))
+
+    def _start_next(self, after: Snapshot) -> Snapshot:
+        self._changes -= 1
+        if self._changes == 0:
+            super().update(batch_started=102.0)
+        return after
+
+
+@pytest.mark.parametrize("changes", [2, 3])
+def test_the_report_of_a_commit_keeps_the_start_of_the_next_batch(changes: int) -> None:
+    commits: Any = SimpleNamespace(read=lambda number, topic: Commit(batch=0, next_watermark_ms=0, end_offsets={0: 1}))
+    mirror: Any = SimpleNamespace(mirror=lambda offsets: None)
+    state = NextBatchStarts(changes)
+    state.update(batch_started=100.0)
+    counts, written = BatchCounts(rows_in=1, updated=1, duplicates=0, unique=1), WrittenFaults()
+    batch = FinishedBatch(number=0, started=100.0, counts=counts, totals=Totals(), written=written, skipped=False)
+    Reporter(config=CONFIG, commits=commits, state=state, metrics=Metrics(), mirror=mirror).report_commit(batch)
+    assert state.read().batch_started == 102.0
