@@ -8,9 +8,11 @@ that fits it; this module neither waits nor retries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -23,7 +25,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from dedup_api.exits import ExitCode
 from dedup_job.errors import JobError
-from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
+from dedup_job.kafka.client_settings import ClientSettings
+from dedup_job.kafka.connection_errors import ConnectionErrors
 
 REQUEST_SECONDS = 5.0
 """For one question: a healthy broker answers in milliseconds."""
@@ -79,11 +82,8 @@ class BrokerClient:
 
     def __init__(self, settings: ClientSettings) -> None:
         self._settings, self._servers = settings, settings.bootstrap_servers
-        self._last_error = ""
-        self._admin = AdminClient(settings.build_broker_client(self._remember), logger=get_silent_logger())
-
-    def _remember(self, error: KafkaError) -> None:
-        self._last_error = error.str()
+        self._errors = ConnectionErrors(settings.bootstrap_servers)
+        self._admin = AdminClient(settings.build_broker_client(), logger=self._errors.logger)
 
     def fetch_topic(self, topic: str) -> TopicInfo | None:
         """None if the topic does not exist; JobError when no broker answers."""
@@ -95,8 +95,9 @@ class BrokerClient:
                 return None
             raise self._build_refusal(error.args[0]) from error
         except TimeoutError as error:
-            raise self._build_unavailable("no answer") from error
-        self._last_error = ""
+            raise self._build_silence() from error
+        self._admin.poll(0)
+        self._errors.clear()
         known = str(found.topic_id)
         return TopicInfo("" if known == _NO_ID else known, [partition.id for partition in found.partitions])
 
@@ -107,7 +108,7 @@ class BrokerClient:
         except KafkaException as error:
             raise self._build_refusal(error.args[0]) from error
         except TimeoutError as error:
-            raise self._build_unavailable("no answer") from error
+            raise self._build_silence() from error
         return str(found.cluster_id or "")
 
     def fetch_offsets(self, topic: str, partitions: list[int], end: OffsetEnd) -> dict[int, int]:
@@ -121,7 +122,7 @@ class BrokerClient:
         except KafkaException as error:
             raise self._build_refusal(error.args[0]) from error
         except TimeoutError as error:
-            raise self._build_unavailable("no answer") from error
+            raise self._build_silence() from error
 
     def fetch_group_members(self, group: str) -> int:
         """How many members the consumer group has; 0 when it does not exist."""
@@ -133,14 +134,15 @@ class BrokerClient:
                 return 0
             raise self._build_refusal(error.args[0]) from error
         except TimeoutError as error:
-            raise self._build_unavailable("no answer") from error
+            raise self._build_silence() from error
 
     def fetch_group_marks(self, group: str, topic: str, partitions: list[int]) -> dict[int, str]:
         """The metadata of the group's offsets on the topic, by partition; empty for offsets without metadata."""
-        consumer = Consumer(self._settings.build_group_writer(group), logger=get_silent_logger())
+        consumer = Consumer(self._settings.build_group_writer(group), logger=self._errors.logger)
         try:
             found = consumer.committed([TopicPartition(topic, partition) for partition in partitions], timeout=REQUEST_SECONDS)
         except KafkaException as error:
+            consumer.poll(0)
             raise self._build_refusal(error.args[0]) from error
         finally:
             consumer.close()
@@ -152,27 +154,35 @@ class BrokerClient:
     def _build_refusal(self, error: KafkaError) -> JobError:
         if error.code() in _UNAUTHORIZED:
             return JobError(ExitCode.AUTHORIZATION, f"the brokers of {self._servers} refuse the driver: {error.str()}")
-        return self._build_unavailable(error.str())
+        self._admin.poll(0)
+        return JobError(ExitCode.UNAVAILABLE, f"no broker of {self._servers} answers: {self._errors.explain(error)}")
 
-    def _build_unavailable(self, detail: str) -> JobError:
-        cause = self._last_error or detail
-        return JobError(ExitCode.UNAVAILABLE, f"no broker of {self._servers} answers: {cause}")
+    def _build_silence(self) -> JobError:
+        return self._build_refusal(KafkaError(KafkaError._TIMED_OUT))
 
 
 def create_topic(settings: ClientSettings, topic: str, partitions: int, topic_settings: dict[str, str]) -> None:
-    """KafkaException when the brokers refuse, TimeoutError when none answers."""
-    admin = _open_admin(settings)
+    """KafkaException when the brokers refuse or none answers."""
     wanted = NewTopic(topic, partitions, DEFAULT_REPLICATION, config=topic_settings)
-    admin.create_topics([wanted], request_timeout=ADMIN_SECONDS)[topic].result(ADMIN_SECONDS + 1)
+    _ask_once(settings, lambda admin: admin.create_topics([wanted], request_timeout=ADMIN_SECONDS)[topic])
 
 
 def fetch_topic_settings(settings: ClientSettings, topic: str) -> dict[str, str]:
-    """By name. KafkaException when the brokers refuse, TimeoutError when none answers."""
+    """By name. KafkaException when the brokers refuse or none answers."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    admin = _open_admin(settings)  # bound to a name: the request ends when the client is collected
-    found = admin.describe_configs([resource], request_timeout=ADMIN_SECONDS)[resource].result(ADMIN_SECONDS + 1)
+    found = _ask_once(settings, lambda admin: admin.describe_configs([resource], request_timeout=ADMIN_SECONDS)[resource])
     return {name: str(entry.value) for name, entry in found.items()}
 
 
-def _open_admin(settings: ClientSettings) -> AdminClient:
-    return AdminClient(settings.build_topic_admin(), logger=get_silent_logger())
+def _ask_once(settings: ClientSettings, ask: Callable[[AdminClient], Future[Any]]) -> Any:
+    """KafkaException when the brokers refuse or none answers; then its text says what happened at each address."""
+    errors = ConnectionErrors(settings.bootstrap_servers)
+    admin = AdminClient(settings.build_topic_admin(), logger=errors.logger)  # a request ends when its client is collected
+    try:
+        return ask(admin).result(ADMIN_SECONDS + 1)
+    except KafkaException as error:
+        found: KafkaError = error.args[0]
+    except TimeoutError:
+        found = KafkaError(KafkaError._TIMED_OUT)
+    admin.poll(0)
+    raise KafkaException(KafkaError(found.code(), errors.explain(found)))

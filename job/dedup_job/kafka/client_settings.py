@@ -8,11 +8,8 @@ reach the brokers is written once per family, in `_build_librdkafka` and `_build
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from confluent_kafka import KafkaError
 
 BLOCK_SECONDS = 60
 """How long one call of a Java client waits for a broker."""
@@ -32,13 +29,11 @@ class ClientSettings:
 
     bootstrap_servers: str
 
-    def build_broker_client(self, on_error: Callable[[KafkaError], None]) -> dict[str, Any]:
+    def build_broker_client(self) -> dict[str, Any]:
         return {
             **self._build_librdkafka("dedup-driver-probe"),
-            "error_cb": on_error,
             "reconnect.backoff.max.ms": 2000,
-            "socket.connection.setup.timeout.ms": 5000,
-            "log.connection.close": False,
+            "socket.connection.setup.timeout.ms": 4000,  # less than a request takes, so that the request can say so
         }
 
     def build_topic_admin(self) -> dict[str, Any]:

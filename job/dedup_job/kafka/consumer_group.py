@@ -17,6 +17,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from dedup_api.job_config import JobConfig
 from dedup_job.background import Survivor
 from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
+from dedup_job.kafka.client_settings import ClientSettings
+from dedup_job.kafka.connection_errors import ConnectionErrors
 
 REPEAT_SECONDS = 3600.0
 """Until the driver writes an unchanged position again. Brokers forget a group without members after
@@ -58,20 +60,26 @@ class GroupOffsets:
         """`mark`: the metadata of the offsets, by which the driver recognizes them; see `group_guard`."""
         self._settings, self._mark = settings, mark
         self._consumer: Consumer | None = None
+        self._errors = ConnectionErrors(settings.bootstrap_servers)
 
     def write_group_offsets(self, group: str, topic: str, offsets: dict[int, int]) -> KafkaError | None:
-        """Returns the error of the brokers, or None. Every call must name the same group."""
+        """Returns the error of the brokers, or what happened at each address when none answers; None when the group
+        has the offsets. Every call must name the same group."""
         wanted = [TopicPartition(topic, partition, offset, self._mark) for partition, offset in offsets.items()]
+        consumer = self._open(group)
         try:
-            answers = self._open(group).commit(offsets=wanted, asynchronous=False) or []
+            answers = consumer.commit(offsets=wanted, asynchronous=False) or []
         except KafkaException as error:
             found: KafkaError = error.args[0]
-            return found
+            consumer.poll(0)
+            return KafkaError(found.code(), self._errors.explain(found))
+        consumer.poll(0)
+        self._errors.clear()
         return next((answer.error for answer in answers if answer.error is not None), None)
 
     def _open(self, group: str) -> Consumer:
         if self._consumer is None:
-            self._consumer = Consumer(self._settings.build_group_writer(group), logger=get_silent_logger())
+            self._consumer = Consumer(self._settings.build_group_writer(group), logger=self._errors.logger)
         return self._consumer
 
 
