@@ -113,11 +113,6 @@ def run(arguments: Arguments, gate: BatchGate, state: State) -> int:
         cluster_id=cluster_id,
     )
     if run_and_note_end(driver):
-    try:
-        has_completed = run_jvm(driver)
-    except JobError as error:
-        raise explain_memory(error, config.source.bootstrap_servers) from error
-    if has_completed:
         return report_completion(state, arguments.termination_log)
     return report_stop(config, arguments.termination_log, state)
 
@@ -147,8 +142,9 @@ def run_and_note_end(driver: Driver) -> bool:
     try:
         completed = run_jvm(driver)
     except JobError as error:
-        note_end(driver, error.reason)
-        raise
+        explained = explain_memory(error, driver.config.source.bootstrap_servers)
+        note_end(driver, explained.reason)
+        raise explained from error
     note_end(driver, None)
     return completed
 

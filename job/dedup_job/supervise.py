@@ -56,8 +56,6 @@ class Reporter:
         self._metrics.last_commit.set(now)
         if self._commits.is_committed(batch.number):  # Spark may have removed an older commit already
             self._report_position(batch.number, batch.totals)
-        after = self._state.update(
-        self._report_position(batch.number, batch.totals)
         self._state.end_batch(
             batch.started,
             totals=batch.totals,

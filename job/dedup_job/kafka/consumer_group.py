@@ -16,7 +16,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from dedup_api.job_config import JobConfig
 from dedup_job.background import Survivor
-from dedup_job.kafka.client_settings import ClientSettings, get_silent_logger
 from dedup_job.kafka.client_settings import ClientSettings
 from dedup_job.kafka.connection_errors import ConnectionErrors
 

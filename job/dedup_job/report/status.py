@@ -106,7 +106,6 @@ def build_status(snapshot: Snapshot) -> DriverStatus:
         reports_keys_at_end=True,
         warnings=list_warnings(snapshot),
         batch_limit=snapshot.batch_limit,
-        warnings=[*snapshot.warnings, *([snapshot.open_transaction_warning] if snapshot.open_transaction_warning else [])],
         pending_since=None if pending is None else build_rfc3339(pending),
         progress=Progress(
             batch=commit.batch if commit else None,
@@ -136,6 +135,8 @@ def list_warnings(snapshot: Snapshot) -> list[DriverWarning]:
     found = list(snapshot.warnings)
     if snapshot.batch_limit is not None:
         found.append(DriverWarning(reason=Reason.BATCH_LIMIT_REDUCED, message=describe_limit(snapshot.batch_limit)))
+    if snapshot.open_transaction_warning is not None:
+        found.append(snapshot.open_transaction_warning)
     return found
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from dedup_api.exits import ExitCode
 from dedup_job.checkpoint.spark_logs import Commit
-from dedup_job.checkpoint.totals import Totals
 from dedup_job.checkpoint.totals import BatchCounts, Totals, WrittenFaults
 from dedup_job.errors import JobError, StopRequested
 from dedup_job.exits import Cause
@@ -186,7 +185,9 @@ class NextBatchStarts(State):
 
 @pytest.mark.parametrize("changes", [2, 3])
 def test_the_report_of_a_commit_keeps_the_start_of_the_next_batch(changes: int) -> None:
-    commits: Any = SimpleNamespace(read=lambda number, topic: Commit(batch=0, next_watermark_ms=0, end_offsets={0: 1}))
+    commits: Any = SimpleNamespace(
+        is_committed=lambda batch: True, read=lambda number, topic: Commit(batch=0, next_watermark_ms=0, end_offsets={0: 1})
+    )
     mirror: Any = SimpleNamespace(mirror=lambda offsets: None)
     state = NextBatchStarts(changes)
     state.update(batch_started=100.0)
