@@ -19,6 +19,7 @@ from dedup_job.kafka.client_settings import ClientSettings
 from dedup_job.kafka.connection_errors import Cause
 from dedup_job.kafka.consumer_group import GroupOffsets
 from dedup_job.kafka.sink_topics import ensure_progress_topic
+from faults.own_broker import OwnBroker, ensure_broker_jars
 from testbed.shell import run
 
 HTTP_ANSWER = b"HTTP/1.1 400 Bad Request\r\n\r\n"
@@ -142,3 +143,17 @@ def test_the_group_and_the_progress_topic_say_it_too(monkeypatch: pytest.MonkeyP
     with pytest.raises(JobError) as raised:
         ensure_progress_topic(settings, "progress")
     assert raised.value.code is ExitCode.UNAVAILABLE and raised.value.message.endswith(expected)
+
+
+def test_a_broker_that_dies_is_named_each_time_until_it_answers_again(tmp_path: Path) -> None:
+    with OwnBroker(tmp_path / "broker", ensure_broker_jars(), {}) as broker:
+        brokers = BrokerClient(ClientSettings(broker.bootstrap))
+        assert brokers.fetch_topic("orders") is None
+        broker.kill()
+        for _ in range(3):  # librdkafka may keep quiet about a failure that it has reported
+            with pytest.raises(JobError) as raised:
+                brokers.fetch_topic("orders")
+            assert raised.value.message.endswith(f": {broker.bootstrap}: {Cause.REFUSED.value}")
+        broker.start()
+        broker.wait_until_it_answers()
+        assert brokers.fetch_topic("orders") is None

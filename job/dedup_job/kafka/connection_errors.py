@@ -69,7 +69,8 @@ class ConnectionErrors:
 
     def explain(self, error: KafkaError) -> str:
         """Why a request failed. Errors that are not about a connection explain themselves."""
-        return self.describe() if error.code() in _CONNECTION else error.str()
+        is_known = error.code() in _CONNECTION and (self._failures or error.code() == KafkaError._TIMED_OUT)
+        return self.describe() if is_known else error.str()
 
     def describe(self) -> str:
         """What happened at each address."""

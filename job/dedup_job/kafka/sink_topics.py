@@ -37,8 +37,6 @@ def ensure_progress_topic(settings: ClientSettings, topic: str) -> None:
     """Creates the topic unless it exists; JobError when the brokers refuse."""
     try:
         create_topic(settings, topic, PROGRESS_PARTITIONS, TOPIC_SETTINGS)
-    except TimeoutError as error:
-        raise _build_unavailable(settings, topic, "no answer") from error
     except KafkaException as error:
         found: KafkaError = error.args[0]
         if found.code() != KafkaError.TOPIC_ALREADY_EXISTS:
@@ -83,7 +81,7 @@ def _fetch_settings(settings: ClientSettings, topic: str) -> dict[str, str]:
     """Of a topic, by name; empty where the brokers do not say."""
     try:
         return fetch_topic_settings(settings, topic)
-    except (KafkaException, TimeoutError) as error:
+    except KafkaException as error:
         _LOG.warning("the settings of topic %s cannot be read: %s", topic, error)
         return {}
 

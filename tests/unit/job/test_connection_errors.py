@@ -67,3 +67,7 @@ def test_an_answer_of_the_brokers_explains_itself() -> None:
     errors = ConnectionErrors("k:9092")
     errors.note(build_line("k:9092/bootstrap", REFUSED))
     assert errors.explain(KafkaError(KafkaError.NOT_CONTROLLER, "try another")) == "try another"
+
+
+def test_a_coordinator_that_is_missing_while_brokers_answer_explains_itself() -> None:
+    assert ConnectionErrors("k:9092").explain(KafkaError(KafkaError._WAIT_COORD, "no coordinator")) == "no coordinator"
