@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dedup_api.driver_status import Phase
 from dedup_api.exits import ExitCode
@@ -18,6 +18,9 @@ from dedup_job.checkpoint.next_batch import plan_expiry_batch
 from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
 from kafka.broker import Broker, Record, use_topics
 from kafka.driver import Driver, StartDriver, build_config
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 AGAIN = Record(b"k", b"the same")
 WATERMARK = 10
@@ -85,6 +88,24 @@ def test_a_planned_batch_is_repeated_and_a_batch_without_data_follows(
                     driver.wait_for_rows(number)
                     assert driver.stop() == ExitCode.DONE, driver.read_output()
             assert len(broker.read_all(sink)) == number
+
+
+def test_no_expiry_batch_is_requested_before_the_first_batch_of_a_process(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark prepares the query after `start` has returned, and plans no batch without data before its first batch."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "one.txt").write_text("a line")
+    writer = spark.readStream.text(str(source)).writeStream.format("noop").option("checkpointLocation", str(tmp_path / "checkpoint"))
+    writer.trigger(availableNow=True).start().awaitTermination()
+    jvm: Any = spark._jvm
+    query = writer.trigger(processingTime="0 seconds").start()
+    try:
+        for _ in range(50):
+            assert jvm.dev.streamdedup.ExpiryBatch.request(query._jsq.streamingQuery(), 1) is False
+            time.sleep(0.02)
+        assert query.exception() is None
+    finally:
+        query.stop()
 
 
 def test_quick_restarts_on_a_quiet_topic_do_not_fail(broker: Broker, start_driver: StartDriver) -> None:
