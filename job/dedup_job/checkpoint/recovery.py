@@ -72,11 +72,17 @@ class _Recovery:
         return self._repairs
 
     def _remove_leftovers(self) -> None:
-        """Removes temporary files, and checksums without a file: the next file of that name would not match them."""
+        """Removes temporary files, Spark's checksum files, and checksums without a file: the next file of that name would
+        not match them.
+
+        Spark's `5.changelog.crc` differs from Hadoop's `.5.changelog.crc`. `session` switches Spark's off, because a torn
+        one makes Spark refuse a whole file.
+        """
         for folder, _, names in os.walk(self._layout.spark):
             for name in names:
                 without_file = name.startswith(".") and name.endswith(".crc") and name[1 : -len(".crc")] not in names
-                if without_file or name.endswith((".tmp", ".tmp.crc")):
+                of_spark = name.endswith(".crc") and not name.startswith(".")
+                if without_file or of_spark or name.endswith((".tmp", ".tmp.crc", ".crc.crc")):
                     Path(folder, name).unlink(missing_ok=True)
 
     def _recover_commits(self) -> int:

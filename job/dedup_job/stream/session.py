@@ -18,6 +18,20 @@ BATCHES_TO_RETAIN = 10
 a failure."""
 
 _STORE = "spark.sql.streaming.stateStore"
+FILE_FORMATS = {
+    "spark.sql.streaming.offsetLog.formatVersion": "1",
+    f"{_STORE}.checkpointFormatVersion": "1",
+    f"{_STORE}.encodingFormat": "unsaferow",
+    f"{_STORE}.compression.codec": "lz4",
+    f"{_STORE}.rocksdb.formatVersion": "5",
+    f"{_STORE}.rocksdb.mergeOperatorVersion": "2",
+    f"{_STORE}.rowChecksum.enabled": "false",
+    # Recovery checks the files itself. Spark's own checksums would be one more file beside each changelog, which a power
+    # cut can tear, and four threads for each state partition.
+    "spark.sql.streaming.checkpoint.fileChecksum.enabled": "false",
+}
+"""The formats that `checkpoint.file_formats` reads: the defaults of Spark 4.2, except for the checksum files. A later
+Spark must not change them unasked: the version before could not read the volume after a rollback."""
 
 
 def build_spark_conf(config: JobConfig, memory: MemoryPlan) -> dict[str, str]:
@@ -28,6 +42,7 @@ def build_spark_conf(config: JobConfig, memory: MemoryPlan) -> dict[str, str]:
         **_build_process_conf(),
         **_build_sql_conf(config),
         **_build_streaming_conf(config, memory),
+        **FILE_FORMATS,
     }
 
 

@@ -307,6 +307,21 @@ def test_temporary_files_and_checksums_without_a_file_are_removed_without_a_mess
     assert not [name for name in junk if (checkpoint.spark / name).exists()]
 
 
+@pytest.mark.parametrize("content", [b"", b'{"algorithm":"CRC32C","va', b'{"algorithm":"CRC32C","value":"0","creator":{}}'])
+def test_checksum_files_of_spark_are_removed_without_a_message(checkpoint: CheckpointLayout, content: bytes) -> None:
+    """The session has them switched off, but earlier settings may have left some: `8.changelog.crc` beside Hadoop's
+    `.8.changelog.crc`."""
+    partition = checkpoint.spark / "state/0/0"
+    found = [*partition.glob("[0-9]*.changelog"), *partition.glob("[0-9]*.zip")]
+    before = {path: path.read_bytes() for path in checkpoint.spark.rglob("*") if path.is_file()}
+    for path in found:
+        write(path.with_name(f"{path.name}.crc"), content)
+    assert recover_checkpoint(checkpoint, None) == []
+    names = [path.name for path in partition.iterdir()]
+    assert not [name for name in names if name.endswith(".crc.crc") or (name.endswith(".crc") and not name.startswith("."))]
+    assert all(path.read_bytes() == before[path] for path in checkpoint.spark.rglob("*") if path.is_file())
+
+
 def test_state_of_an_uncommitted_batch_is_removed(checkpoint: CheckpointLayout) -> None:
     """The next run writes the file again. A crash before it writes the checksums would leave the old ones."""
     path = checkpoint.spark / f"state/0/0/{LAST + 2}.changelog"

@@ -46,6 +46,10 @@ STORE = "spark.sql.streaming.stateStore"
         (f"{STORE}.rocksdb.allowFAllocate", "false"),
         (f"{STORE}.rocksdb.trackTotalNumberOfRows", "false"),
         ("spark.sql.streaming.noDataMicroBatches.enabled", "false"),
+        ("spark.sql.streaming.checkpoint.fileChecksum.enabled", "false"),
+        ("spark.sql.streaming.offsetLog.formatVersion", "1"),
+        (f"{STORE}.checkpointFormatVersion", "1"),
+        (f"{STORE}.encodingFormat", "unsaferow"),
     ],
 )
 def test_the_settings_that_the_design_needs(name: str, value: str) -> None:
