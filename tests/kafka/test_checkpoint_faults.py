@@ -45,6 +45,17 @@ ROWS, EVENTS, PER_BATCH = 1500, 1000, 400
 takes."""
 SNAPSHOTS = "-Dspark.sql.streaming.stateStore.maintenanceInterval=1s -Dspark.sql.streaming.stateStore.minDeltasForSnapshot=2"
 """By default Spark checks every minute, and makes a snapshot every ten batches. The recording is too short for that."""
+KNOWN_FILES = (
+    r"metadata",
+    r"sources/0/0",
+    r"offsets/\d+",
+    r"commits/\d+",
+    r"state/0/_metadata/metadata",
+    r"state/0/0/_metadata/schema",
+    r"state/0/\d+/\d+\.(changelog|zip)",
+    r"state/0/\d+/SSTs/[^/]+\.sst",
+)
+"""The files of Spark that recovery checks, restores or removes. Hadoop's checksums lie beside each of them."""
 CHANCES = 1
 """How many random power cuts follow each call, besides those that follow a rule."""
 
@@ -156,6 +167,7 @@ def build_copies(recording: Recording, choice: random.Random, chances: int) -> I
     for number, event in enumerate(replay(recording.events, disk)):
         trees = {"crash": disk.crash()} | {f"power cut, {rule}": disk.cut_power(rule) for rule in ("empty", "half", "names")}
         trees |= {f"power cut by chance {chance}": disk.cut_power(choice) for chance in range(chances)}
+        trees["crash, torn checksum files of Spark"] = add_torn_checksum_files(trees["crash"])
         for kind, tree in trees.items():
             for batch in markers[number]:
                 key = hash((frozenset((path, content) for path, content in tree.items() if path.startswith(SPARK)), batch))
@@ -163,6 +175,13 @@ def build_copies(recording: Recording, choice: random.Random, chances: int) -> I
                     known.add(key)
                     marker = Marker(batch=batch, entry="" if batch < 0 else entries[batch], attempt=1, rows=0)
                     yield Copy(f"event {number}, {event}: {kind}, marker {batch}", tree, marker)
+
+
+def add_torn_checksum_files(tree: Tree) -> Tree:
+    """The recorded driver writes none, because its session switches them off. A volume can still have some."""
+    found = [path for path in tree if re.fullmatch(rf"{SPARK}/state/0/\d+/\d+\.(changelog|zip)", path)]
+    torn = {f"{path}.crc": b'{"algo'[: number % 7] for number, path in enumerate(found)}
+    return tree | torn | {str(build_sidecar_path(Path(path))): b"crc" for path in torn}
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +193,16 @@ def seed() -> int:
 @pytest.fixture(scope="module")
 def copies(recording: Recording, seed: int) -> list[Copy]:
     return list(build_copies(recording, random.Random(seed), CHANCES))
+
+
+def test_recovery_knows_every_kind_of_file(recording: Recording) -> None:
+    """An unknown file is one that a power cut can tear without that recovery and these tests notice it."""
+    written = {path.removeprefix(f"{SPARK}/") for path in recording.complete}
+    expected = {path for path in written for kind in KNOWN_FILES if re.fullmatch(kind, path)}
+    expected |= {str(build_sidecar_path(Path(path))) for path in expected}
+    assert not written - expected, "recovery must know what to do with these files when they are empty or cut off"
+    unused = [kind for kind in KNOWN_FILES if not any(re.fullmatch(kind, path) for path in written)]
+    assert not unused, "the recording lacks files of these kinds"
 
 
 @pytest.mark.timeout(1800)
@@ -222,7 +251,9 @@ def check_recovered(recording: Recording, root: Path, marker: Marker) -> None:
         assert sidecar not in names or (root / sidecar).read_bytes() == recording.complete[sidecar], f"{sidecar} is not complete"
     assert due > 0 or not [name for name in names if name.startswith(f"{SPARK}/state/")]
     assert f"{SPARK}/metadata" in names or not logs["offsets"]
-    assert not [name for name in names if name.startswith(SPARK) and name.endswith((".tmp", ".tmp.crc"))]
+    leftovers = (".tmp", ".tmp.crc", ".changelog.crc.crc", ".zip.crc.crc")
+    assert not [name for name in names if name.startswith(SPARK) and name.endswith(leftovers)]
+    assert not [name for name in names if re.fullmatch(rf"{SPARK}/state/0/\d+/\d+\.(changelog|zip)\.crc", name)]
 
 
 def list_state_files(root: Path, names: set[str], version: int) -> set[str]:
