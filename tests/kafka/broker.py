@@ -14,7 +14,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -48,6 +50,31 @@ class Broker:
 
     def create(self, topic: str, partitions: int, config: dict[str, str] | None = None) -> None:
         self._admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(20)
+
+    def add_partitions(self, topic: str, total: int) -> None:
+        """Returns when the topic has so many partitions, each with a leader."""
+        self._admin.create_partitions([NewPartitions(topic, total)])[topic].result(20)
+        deadline = time.monotonic() + 20
+        while not self._has_partitions(topic, total):
+            assert time.monotonic() < deadline, f"{topic} has no {total} partitions with leaders after 20 s"
+            time.sleep(0.05)
+
+    def _has_partitions(self, topic: str, total: int) -> bool:
+        try:
+            return len(self.find_ends(topic)) == total
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                raise
+            return False
+
+    def _list_partitions(self, topic: str) -> list[int]:
+        return sorted(self._admin.list_topics(topic, timeout=10).topics[topic].partitions)
+
+    def find_ends(self, topic: str) -> dict[int, int]:
+        """The end offset of each partition. The marker of a transaction has an offset, too."""
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(topic, partition): latest for partition in self._list_partitions(topic)}
+        return {place.partition: future.result(20).offset for place, future in self._admin.list_offsets(wanted).items()}
 
     def configure(self, topic: str, config: dict[str, str]) -> None:
         """Changes these settings of the topic, and no others."""

@@ -137,6 +137,9 @@ class Driver:
         """Waits until the committed batches of all runs have read so many records."""
         return self.wait_until(lambda status: status.progress.rows_in >= rows and status.phase is Phase.RUNNING)
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
 
