@@ -27,6 +27,8 @@ class Commits:
 
     checkpoint: CheckpointLayout
     topic: str
+    partitions: int
+    """The plan's records are in the partitions below this number."""
     times: dict[int, float] = field(default_factory=dict)
     """By batch: the time of its commit."""
 
@@ -44,15 +46,19 @@ class Commits:
         return max(self.times, default=-1)
 
     def count_read(self) -> int:
-        """How many records of the source topic are in committed batches."""
+        """How many of the plan's records are in committed batches."""
+        return sum(end for partition, end in self.read_ends().items() if partition < self.partitions)
+
+    def read_ends(self) -> dict[int, int]:
+        """The end offsets of the last committed batch by partition."""
         commits = CommitLog(self.checkpoint)
         last = commits.read_newest()
         if last is None:
-            return 0
+            return {}
         try:
-            return sum(commits.read(last, self.topic).end_offsets.values())
+            return commits.read(last, self.topic).end_offsets
         except (OSError, ValueError):
-            return 0  # Spark writes the entry at this moment, or has just deleted it
+            return {}  # Spark writes the entry at this moment, or has just deleted it
 
     def read_totals(self) -> Totals:
         return TotalsFile(self.checkpoint).read()

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 
 from dedup_api.faults import Fault
 from dedup_job.checkpoint.totals import Totals
@@ -135,14 +136,15 @@ def check_output(plan: Plan, output: Iterable[Record], with_timestamps: bool = T
     return checker.finish()
 
 
-def check_totals(plan: Plan, totals: Totals) -> list[str]:
-    """One sentence for each total of the driver that is not the plan's. The totals count all runs of the driver."""
+def check_totals(plan: Plan, totals: Totals, extra: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+    """One sentence for each total of the driver that is not the plan's plus `extra`. The totals count all runs of the
+    driver."""
     invalid = {str(fault): count for fault, count in plan.faulty.items() if fault is not Fault.LATE}
     planned = {
-        "rows_in": plan.records,
-        "rows_out": plan.uniques,
-        "unique": plan.uniques,
-        "duplicates": plan.records - plan.events,
+        "rows_in": plan.records + extra.get("rows_in", 0),
+        "rows_out": plan.uniques + extra.get("rows_out", 0),
+        "unique": plan.uniques + extra.get("unique", 0),
+        "duplicates": plan.records - plan.events + extra.get("duplicates", 0),
         "late": plan.faulty[Fault.LATE],
         "late_emitted": 0,
         "invalid": invalid,

@@ -176,6 +176,11 @@ class Plan:
         return Counter(fault for fault in faults if fault is not None)
 
     @property
+    def begin(self) -> datetime:
+        """The event time of the first event."""
+        return _BEGIN
+
+    @property
     def end(self) -> datetime:
         """The event time of the event behind the last one."""
         return _BEGIN + timedelta(microseconds=self.events * self._step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from dedup_api.spec import Delivery
@@ -56,11 +56,22 @@ class Point(StrEnum):
     """Some seconds after the start of the driver, in any step."""
 
 
+class End(StrEnum):
+    """The end of a transaction of the source topic."""
+
+    COMMIT = "commit"
+    ABORT = "abort"
+
+
 ALL_POINTS = tuple(Point)
 _OF_TRANSACTIONS = (Point.AFTER_OFFSETS, Point.IN_TRANSACTION, Point.BEFORE_COMMIT, Point.IN_COMMIT)
 WITHOUT_TRANSACTION = tuple(point for point in Point if point not in _OF_TRANSACTIONS)
 MAX_VISITS = 4
 _FROZEN = (Point.IN_TRANSACTION, Point.MID_TASK, Point.BEFORE_COMMIT, Point.PLANNED)
+_IN_BATCH = (Point.PLANNED, Point.MID_TASK, Point.IN_STATE_UPLOAD, Point.IN_TRANSACTION)
+"""After a kill here the next driver repeats the batch."""
+_NOT_IN_RUNS = (Point.RANDOM, Point.STOPPING)
+"""Points that a run with `trigger.availableNow` may not reach, or where it ends as one that was stopped early."""
 _WITHOUT_BROKER = (
     Point.MID_TASK,
     Point.AFTER_OFFSETS,
@@ -86,10 +97,13 @@ class Fault:
     repeated batch."""
     fraction: float
     """From 0 to 1. It chooses the moment after the point, and how long the broker stays dead."""
+    available_now: bool = False
+    """Whether the driver that gets the fault runs with `trigger.availableNow`."""
 
     def __str__(self) -> str:
         target = "" if self.action in (Action.BROKER, Action.SECOND) else f" {self.target}"
-        return f"{self.action}{target} at {self.point}, visit {self.visit}, {self.fraction:.2f}"
+        run = ", availableNow" if self.available_now else ""
+        return f"{self.action}{target} at {self.point}, visit {self.visit}, {self.fraction:.2f}{run}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -97,7 +111,8 @@ class Fault:
 
 def parse_fault(text: str) -> Fault:
     found = json.loads(text)
-    return Fault(Action(found["action"]), Point(found["point"]), Target(found["target"]), found["visit"], found["fraction"])
+    kinds = {"action": Action(found["action"]), "point": Point(found["point"]), "target": Target(found["target"])}
+    return Fault(**{**found, **kinds})
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,12 @@ class Counts:
     freezes: int = 0
     second_drivers: int = 0
     """Without those that start during a freeze."""
+    runs: int = 0
+    """So many of the kills, if there are enough, happen to a driver with `trigger.availableNow`."""
+    repeats: int = 0
+    """So many of the kills, if there are enough, happen a second time in the same batch. They add to `kills`."""
+    transactions: int = 0
+    """Transactions of the source topic that are open during a fault."""
 
 
 def build_schedule(seed: int, counts: Counts, points: tuple[Point, ...]) -> list[Fault]:
@@ -123,7 +144,28 @@ def build_schedule(seed: int, counts: Counts, points: tuple[Point, ...]) -> list
         *_build(draw, Action.SECOND, counts.second_drivers, (Point.PLANNED, Point.RETURNED)),
     ]
     draw.shuffle(faults)
-    return faults
+    return _repeat(draw, _run_now(draw, faults, counts.runs), counts.repeats)
+
+
+def build_ends(seed: int, counts: Counts, faults: int) -> dict[int, End]:
+    """By the number of the fault during which a transaction of the source topic is open: how it ends afterwards."""
+    draw = random.Random(f"transactions {seed}")
+    places = sorted(draw.sample(range(faults), min(faults, counts.transactions)))
+    first = draw.randrange(2)
+    return {place: list(End)[(first + number) % 2] for number, place in enumerate(places)}
+
+
+def _run_now(draw: random.Random, faults: list[Fault], count: int) -> list[Fault]:
+    able = [place for place, fault in enumerate(faults) if fault.action is Action.KILL and fault.point not in _NOT_IN_RUNS]
+    chosen = set(draw.sample(able, min(count, len(able))))
+    return [replace(fault, available_now=True) if place in chosen else fault for place, fault in enumerate(faults)]
+
+
+def _repeat(draw: random.Random, faults: list[Fault], count: int) -> list[Fault]:
+    able = [place for place, fault in enumerate(faults) if fault.action is Action.KILL and fault.point in _IN_BATCH]
+    chosen = set(draw.sample(able, min(count, len(able))))
+    repeated = [[fault, replace(fault, visit=1)] if place in chosen else [fault] for place, fault in enumerate(faults)]
+    return [fault for part in repeated for fault in part]
 
 
 def _build(draw: random.Random, action: Action, count: int, points: tuple[Point, ...]) -> list[Fault]:

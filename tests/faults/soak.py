@@ -15,20 +15,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Message
+from confluent_kafka import Message, TopicPartition
 
 from dedup_api.exits import ExitCode, find_meaning
 from dedup_api.job_config import JobConfig
+from dedup_api.reasons import Reason
 from dedup_api.spec import Delivery
 from faults.commits import Commits, Outage, build_layout, list_recoveries
 from faults.dead_letter_check import check_dead_letters
 from faults.feed import Feeder
+from faults.holds import HoldChecker, Holds
 from faults.output_check import check_output, check_totals
 from faults.own_broker import OwnBroker, ensure_broker_jars
 from faults.plan import FIRST_LATE, WATERMARK, Plan, Record, build_plan
 from faults.processes import TRANSACTION_SECONDS, FaultyDriver, Tag
 from faults.report import Progress, Report
-from faults.schedule import MAX_VISITS, Action, Counts, Fault, Point, Target, build_schedule, list_points
+from faults.schedule import MAX_VISITS, Action, Counts, End, Fault, Point, Target, build_ends, build_schedule, list_points
 from kafka.broker import read_messages
 from kafka.driver import build_config
 from kafka.jars import ensure_class_archive, ensure_connector_jars
@@ -89,6 +91,7 @@ class Soak:
         settings = self.settings
         self.plan: Plan = build_plan(settings.seed, settings.records)
         self.schedule = build_schedule(settings.seed, settings.counts, settings.points or list_points(settings.delivery))
+        self.ends_of_transactions = build_ends(settings.seed, settings.counts, len(self.schedule))
         self.share = self.plan.records // (len(self.schedule) + 1)
         self.batch = max(100, min(self.share // MAX_VISITS, self.plan.records // FIRST_LATE // FIRST_BATCHES // 2))
         self.progress = Progress(self.plan, len(self.schedule))
@@ -98,6 +101,8 @@ class Soak:
         self.done: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.violations: list[str] = []
+        self.held_until = 0
+        """The end offset of the partition of the holds that have ended."""
         self._printed_at = 0.0
 
     def run(self) -> Report:
@@ -112,28 +117,51 @@ class Soak:
             self._prepare()
             self.feeder = stack.enter_context(Feeder(self.folder / "feed", self.broker.bootstrap, SOURCE, self.plan, self.tag.environment))
             for index, fault in enumerate(self.schedule):
+                end = self.ends_of_transactions.get(index)
+                if end is not None:
+                    # The event time of the newest record that the plan sends during this fault.
+                    self.holds.begin(self.plan.begin + (self.plan.end - self.plan.begin) * (index + 1) / (len(self.schedule) + 1))
                 self.feeder.allow(self.share * (index + 1))
                 self._inject(fault)
+                if end is not None:
+                    self._finish_hold(end)
                 self.progress.faults = index + 1
             self._finish()
             return self._build_report()
 
+    def _finish_hold(self, end: End) -> None:
+        before = self.commits.read_ends().get(self.plan.partitions, 0)
+        if before > self.held_until:
+            self.violations.append(f"a driver has read {before - self.held_until} offsets behind the start of an open transaction")
+        self.holds.finish(end)
+        self.done[f"transaction with the end {end}"] += 1
+        self.held_until = self._find_end_of_holds()
+
+    def _find_end_of_holds(self) -> int:
+        consumer, _ = self.broker.open_reader(SOURCE, "read_committed")
+        try:
+            return int(consumer.get_watermark_offsets(TopicPartition(SOURCE, self.plan.partitions), timeout=60)[1])
+        finally:
+            consumer.close()
+
     def _prepare(self) -> None:
         # The plan's records are years old, and the broker would delete them by default.
-        self.broker.create(SOURCE, self.plan.partitions, {"retention.ms": "-1"})
+        self.broker.create(SOURCE, self.plan.partitions + 1, {"retention.ms": "-1"})
         self.broker.create(SINK, SINK_PARTITIONS, {"retention.ms": "-1"})
         self.broker.create(DEAD_LETTERS, DEAD_LETTER_PARTITIONS, {"retention.ms": "-1"})
         self.config = self._build_config(self.batch)
         self.home = self.folder / "driver"
         self.home.mkdir()
-        self.commits = Commits(build_layout(self.home), SOURCE)
+        self.commits = Commits(build_layout(self.home), SOURCE, self.plan.partitions)
+        self.holds = Holds(self.broker.bootstrap, SOURCE, self.plan.partitions)
 
-    def _build_config(self, max_offsets: int) -> JobConfig:
+    def _build_config(self, max_offsets: int, available_now: bool = False) -> JobConfig:
         source = {"bootstrapServers": self.broker.bootstrap, "topic": SOURCE, "maxOffsetsPerTrigger": max_offsets}
         sink = {"kafka": {"topic": SINK, "delivery": self.settings.delivery}}
         dead_letters = {"onInvalid": "DeadLetter", "onLate": "DeadLetter", "deadLetter": {"topic": DEAD_LETTERS}}
         watermark = f"{int(WATERMARK.total_seconds())}s"
-        return build_config(self.broker.bootstrap, SOURCE, SINK, source=source, sink=sink, watermark=watermark, **dead_letters)
+        trigger = {"availableNow": True} if available_now else {}
+        return build_config(self.broker.bootstrap, SOURCE, SINK, source=source, sink=sink, watermark=watermark, **dead_letters, **trigger)
 
     def _start(self, fault: Fault | None, folder: Path | None = None, lock_seconds: float = LOCK_SECONDS) -> FaultyDriver:
         return FaultyDriver(folder or self.home, self.config, self.jars, self.tag, self.environment, fault, lock_seconds)
@@ -142,6 +170,10 @@ class Soak:
         """Starts drivers until the fault has happened to one. Afterwards no driver runs."""
         self.progress.doing = str(fault)
         for attempt in range(MAX_ENDS):
+            # A run that has read everything before its fault is followed by a driver that waits for more.
+            self.config = self._build_config(self.batch, fault.available_now and attempt == 0)
+            if self.config.available_now:
+                self._wait(lambda: self.feeder.read_fed() >= self.feeder.allowed)
             # A driver that stops before it can be killed gets less time in the next attempt.
             tried = replace(fault, fraction=fault.fraction / 2**attempt) if fault.point is Point.STOPPING else fault
             with self._start(tried) as driver:
@@ -226,25 +258,38 @@ class Soak:
         code, reason = driver.poll(), driver.find_reason()
         self.ends["stopped as asked" if code == 0 and asked else f"{code} {reason}"] += 1
         meaning = find_meaning(code, reason) if code is not None else None
-        if not (code == 0 and asked) and (meaning is None or meaning.permanent):
+        if code == 0 and (asked or reason == Reason.COMPLETED):
+            return
+        if meaning is None or meaning.permanent:
             raise SoakFailed(f"a driver ended with {code} {reason}:\n{driver.read_output()}")
 
     def _finish(self) -> None:
-        """Lets a healthy driver read the rest, and stops it as a pod is stopped."""
+        """Lets a healthy driver read the rest: one that is stopped as a pod is stopped or, if the schedule has such
+        runs, one with `trigger.availableNow`, which must end by itself."""
         self.feeder.allow(self.plan.records)
-        self.config = self._build_config(self.batch * (REST_FACTOR if self.commits.last >= FIRST_BATCHES - 1 else 1))
+        available_now = self.settings.counts.runs > 0
+        self.config = self._build_config(self.batch * (REST_FACTOR if self.commits.last >= FIRST_BATCHES - 1 else 1), available_now)
         self.progress.doing = "reading the rest"
+        if available_now:
+            self._wait(lambda: self.feeder.read_fed() >= self.plan.records)
         for _ in range(MAX_ENDS):
             with self._start(None) as driver:
                 self._count_from(driver)
-                self._wait(lambda: self.commits.count_read() >= self.plan.records or driver.poll() is not None, driver)
+                self._wait(lambda: (self._has_read_all() and not available_now) or driver.poll() is not None, driver)
                 if driver.poll() is None:
                     driver.terminate()
                     self._wait(lambda: driver.poll() is not None, driver)
                     self._note_end(driver, asked=True)
                     return
                 self._note_end(driver, asked=False)
+                if available_now and driver.poll() == ExitCode.DONE:
+                    if not self._has_read_all():
+                        raise SoakFailed(f"a run with availableNow ended before it had read the rest:\n{driver.read_output()}")
+                    return
         raise SoakFailed(f"{MAX_ENDS} drivers ended before they had read the rest:\n{driver.read_output()}")
+
+    def _has_read_all(self) -> bool:
+        return self.commits.count_read() >= self.plan.records and self.commits.read_ends().get(self.plan.partitions, 0) >= self.held_until
 
     def _wait(self, condition: Callable[[], bool], driver: FaultyDriver | None = None) -> None:
         """Waits until the condition holds. Raises SoakFailed when the driver has committed nothing, and the producer
@@ -278,11 +323,13 @@ class Soak:
     def _build_report(self) -> Report:
         note("comparing the output with the plan")
         keeps_timestamps = self.settings.delivery is Delivery.EXACTLY_ONCE
-        verdict = check_output(self.plan, read_output(self.broker, SINK), keeps_timestamps)
+        checker = HoldChecker(self.holds.ends)
+        verdict = check_output(self.plan, checker.sort_out(read_output(self.broker, SINK)), keeps_timestamps)
         dead_letters = check_dead_letters(self.plan, read_output(self.broker, DEAD_LETTERS), SOURCE, keeps_timestamps)
         hanging = {topic: count_hanging(self.broker, topic) for topic in (SINK, DEAD_LETTERS)}
         totals = self.commits.read_totals()
-        violations = [*self.violations, *check_totals(self.plan, totals)]
+        violations = [*self.violations, *check_totals(self.plan, totals, self.holds.extra)]
+        violations += checker.finish(may_repeat=not keeps_timestamps)
         violations += [f"{count} records of {topic} are behind an open transaction" for topic, count in hanging.items() if count]
         return Report(
             seed=self.settings.seed,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import pairwise
-from json import loads
 from typing import Any
 
 import pytest
@@ -14,15 +15,18 @@ import pytest
 from dedup_api.faults import INVALID_FAULTS
 from dedup_api.faults import Fault as RecordFault
 from dedup_api.spec import Delivery
-from faults.plan import FIRST_LATE, WATERMARK, Plan, build_plan, find_event
+from faults.holds import HEADER, RECORDS, HoldChecker
+from faults.plan import FIRST_LATE, WATERMARK, Plan, Record, build_plan, find_event
 from faults.schedule import (
     ALL_POINTS,
     MAX_VISITS,
     Action,
     Counts,
+    End,
     Fault,
     Point,
     Target,
+    build_ends,
     build_schedule,
     list_points,
     parse_fault,
@@ -41,7 +45,7 @@ def list_valid() -> list[tuple[int, int]]:
 
 
 def read_value(event: int) -> dict[str, Any]:
-    found = loads(make_plan().build_record(event, 0).value or b"")
+    found = json.loads(make_plan().build_record(event, 0).value or b"")
     assert isinstance(found, dict)
     return found
 
@@ -142,7 +146,7 @@ def find_fault(value: bytes | None) -> RecordFault:
     except UnicodeDecodeError:
         return RecordFault.NOT_UTF8
     try:
-        document = loads(text)
+        document = json.loads(text)
     except ValueError:
         return RecordFault.NOT_JSON
     if not isinstance(document, dict):
@@ -210,6 +214,48 @@ def test_a_schedule_has_every_action_point_and_target(seed: int, delivery: Deliv
 def test_without_transactions_no_point_lies_in_a_transaction() -> None:
     assert Point.IN_TRANSACTION not in list_points(Delivery.AT_LEAST_ONCE)
     assert set(list_points(Delivery.EXACTLY_ONCE)) == set(Point)
+
+
+def test_some_kills_happen_to_runs_that_end_and_some_twice_in_a_batch() -> None:
+    counts = replace(COUNTS, runs=7, repeats=4)
+    faults = build_schedule(5, counts, ALL_POINTS)
+    assert sum(fault.action is Action.KILL for fault in faults) == counts.kills + counts.repeats
+    runs = {fault for fault in faults if fault.available_now}
+    assert len(runs) >= 7 and all(fault.point not in (Point.RANDOM, Point.STOPPING) for fault in runs)
+    pairs = [(first, second) for first, second in pairwise(faults) if second == replace(first, visit=1)]
+    assert len(pairs) >= 4
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_transactions_of_the_source_end_in_both_ways(seed: int) -> None:
+    ends = build_ends(seed, replace(COUNTS, transactions=5), 20)
+    assert len(ends) == 5 and set(ends) <= set(range(20)) and set(ends.values()) == set(End)
+    assert ends == build_ends(seed, replace(COUNTS, transactions=5), 20)
+    assert len(build_ends(seed, replace(COUNTS, transactions=5), 3)) == 3
+
+
+def build_held(hold: int, number: int, where: bytes) -> Record:
+    value = json.dumps({"id": f"hold-{hold}-{number}", "at": "2024-05-06T07:08:09Z"}).encode()
+    return Record(None, value, ((HEADER, where),), 0)
+
+
+def test_the_check_of_transactions_finds_what_came_out_wrongly() -> None:
+    """The first transaction is committed, the second is aborted."""
+    right = [build_held(0, number, b"inside") for number in range(RECORDS)] + [
+        build_held(1, number, b"behind") for number in range(RECORDS)
+    ]
+
+    def check(output: list[Record], may_repeat: bool = False) -> list[str]:
+        checker = HoldChecker([End.COMMIT, End.ABORT])
+        plain = Record(None, b"plain", (), 0)
+        assert list(checker.sort_out([*output, plain])) == [plain]
+        return checker.finish(may_repeat)
+
+    assert check(right) == []
+    assert len(check(right[1:])) == 1
+    assert len(check([*right, build_held(0, 3, b"behind")])) == 1
+    assert check([*right, build_held(0, 3, b"behind")], may_repeat=True) == []
+    assert check([*right[:-1], build_held(1, RECORDS - 1, b"inside")]) == [f"hold-1-{RECORDS - 1} came out of an aborted transaction"]
 
 
 def test_a_fault_is_the_same_after_json() -> None:
