@@ -22,11 +22,14 @@ def read_settings(arguments: list[str]) -> Settings:
     parser.add_argument("--runs", type=int, default=12, help="number of kills that happen to a driver with availableNow; default 12")
     parser.add_argument("--repeats", type=int, default=6, help="number of kills that happen again in the same batch; default 6")
     parser.add_argument("--transactions", type=int, default=16, help="number of transactions that stay open in the source; default 16")
+    parser.add_argument("--arrivals", type=int, default=10, help="number of rounds of a second job, with Arrival; default 10")
     parser.add_argument("--delivery", type=Delivery, choices=list(Delivery), default=Delivery.EXACTLY_ONCE, help="default ExactlyOnce")
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
     found = parser.parse_args(arguments)
     seed = random.randrange(1_000_000) if found.seed is None else found.seed
-    counts = Counts(found.kills, found.broker_kills, found.freezes, found.second_drivers, found.runs, found.repeats, found.transactions)
+    counts = Counts(
+        found.kills, found.broker_kills, found.freezes, found.second_drivers, found.runs, found.repeats, found.transactions, found.arrivals
+    )
     return Settings(seed, found.records, counts, found.delivery, keep=found.keep)
 
 

@@ -130,6 +130,8 @@ class Counts:
     """So many of the kills, if there are enough, happen a second time in the same batch. They add to `kills`."""
     transactions: int = 0
     """Transactions of the source topic that are open during a fault."""
+    arrivals: int = 0
+    """Rounds of a second job, with `eventTime.from: Arrival`, each after a fault."""
 
 
 def build_schedule(seed: int, counts: Counts, points: tuple[Point, ...]) -> list[Fault]:
@@ -153,6 +155,12 @@ def build_ends(seed: int, counts: Counts, faults: int) -> dict[int, End]:
     places = sorted(draw.sample(range(faults), min(faults, counts.transactions)))
     first = draw.randrange(2)
     return {place: list(End)[(first + number) % 2] for number, place in enumerate(places)}
+
+
+def list_rounds(counts: Counts, faults: int) -> set[int]:
+    """The numbers of the faults after which the second job has a round."""
+    rounds = min(faults, counts.arrivals)
+    return {(number + 1) * faults // rounds - 1 for number in range(rounds)}
 
 
 def _run_now(draw: random.Random, faults: list[Fault], count: int) -> list[Fault]:

@@ -21,6 +21,7 @@ from dedup_api.exits import ExitCode, find_meaning
 from dedup_api.job_config import JobConfig
 from dedup_api.reasons import Reason
 from dedup_api.spec import Delivery
+from faults.arrivals import ArrivalJob
 from faults.commits import Commits, Outage, build_layout, list_recoveries
 from faults.dead_letter_check import check_dead_letters
 from faults.feed import Feeder
@@ -30,7 +31,7 @@ from faults.own_broker import OwnBroker, ensure_broker_jars
 from faults.plan import FIRST_LATE, WATERMARK, Plan, Record, build_plan
 from faults.processes import TRANSACTION_SECONDS, FaultyDriver, Tag
 from faults.report import Progress, Report
-from faults.schedule import MAX_VISITS, Action, Counts, End, Fault, Point, Target, build_ends, build_schedule, list_points
+from faults.schedule import MAX_VISITS, Action, Counts, End, Fault, Point, Target, build_ends, build_schedule, list_points, list_rounds
 from kafka.broker import read_messages
 from kafka.driver import build_config
 from kafka.jars import ensure_class_archive, ensure_connector_jars
@@ -125,6 +126,9 @@ class Soak:
                 self._inject(fault)
                 if end is not None:
                     self._finish_hold(end)
+                if index in list_rounds(self.settings.counts, len(self.schedule)):
+                    self.arrivals.run_round()
+                    self.done["start of a job with Arrival"] += 2
                 self.progress.faults = index + 1
             self._finish()
             return self._build_report()
@@ -152,6 +156,7 @@ class Soak:
         self.config = self._build_config(self.batch)
         self.home = self.folder / "driver"
         self.home.mkdir()
+        self.arrivals = ArrivalJob(self.broker, self.folder / "arrivals", self._start)
         self.commits = Commits(build_layout(self.home), SOURCE, self.plan.partitions)
         self.holds = Holds(self.broker.bootstrap, SOURCE, self.plan.partitions)
 
@@ -163,8 +168,10 @@ class Soak:
         trigger = {"availableNow": True} if available_now else {}
         return build_config(self.broker.bootstrap, SOURCE, SINK, source=source, sink=sink, watermark=watermark, **dead_letters, **trigger)
 
-    def _start(self, fault: Fault | None, folder: Path | None = None, lock_seconds: float = LOCK_SECONDS) -> FaultyDriver:
-        return FaultyDriver(folder or self.home, self.config, self.jars, self.tag, self.environment, fault, lock_seconds)
+    def _start(
+        self, fault: Fault | None, folder: Path | None = None, lock_seconds: float = LOCK_SECONDS, config: JobConfig | None = None
+    ) -> FaultyDriver:
+        return FaultyDriver(folder or self.home, config or self.config, self.jars, self.tag, self.environment, fault, lock_seconds)
 
     def _inject(self, fault: Fault) -> None:
         """Starts drivers until the fault has happened to one. Afterwards no driver runs."""
@@ -329,7 +336,7 @@ class Soak:
         hanging = {topic: count_hanging(self.broker, topic) for topic in (SINK, DEAD_LETTERS)}
         totals = self.commits.read_totals()
         violations = [*self.violations, *check_totals(self.plan, totals, self.holds.extra)]
-        violations += checker.finish(may_repeat=not keeps_timestamps)
+        violations += [*checker.finish(may_repeat=not keeps_timestamps), *self.arrivals.check()]
         violations += [f"{count} records of {topic} are behind an open transaction" for topic, count in hanging.items() if count]
         return Report(
             seed=self.settings.seed,
