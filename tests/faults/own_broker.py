@@ -84,6 +84,18 @@ class OwnBroker:
         self._port, self._controller = find_free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
 
+    def build_second(self, folder: Path) -> OwnBroker:
+        """A second broker of this broker's cluster, which has the only controller."""
+        second = OwnBroker(folder, self._jars, self._environment, cluster_id=self._cluster_id)
+        second._settings = {
+            "process.roles": "broker",
+            "node.id": "2",
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{second._port}",
+            "broker.heartbeat.interval.ms": "1000",
+        }
+        return second
+
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self._port}"

@@ -17,6 +17,10 @@ OUTPUT_SECONDS = 120
 partitions there are."""
 
 
+PAUSE = 0.3
+"""Seconds between two slices, so that the feed is slower than a driver on a busy machine."""
+
+
 class Feed:
     """Sends new events and copies of earlier ones to all partitions of the topic, in slices."""
 
@@ -47,6 +51,7 @@ class Feed:
         while (status := driver.read_status()) is None or status.progress.rows_in <= before:
             assert driver.is_running(), driver.read_output()
             self.send_slice()
+            time.sleep(PAUSE)
 
 
 @pytest.mark.timeout(600)

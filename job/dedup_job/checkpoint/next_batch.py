@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dedup_job.checkpoint.file_formats import find_entry_fault, inspect_file
 from dedup_job.checkpoint.last_delivered import LastDelivered
 from dedup_job.checkpoint.layout import CheckpointLayout
 from dedup_job.checkpoint.log_format import build_repeated_entry
@@ -30,7 +31,8 @@ def remove_undelivered_plan(layout: CheckpointLayout, topic: str, last_delivered
 
     `last_delivered` is None for a sink that keeps no record (AtLeastOnce, console). There, a plan is kept when the totals
     include its batch: all of its rows are in the output, and only the commit is missing. A plan without records is kept
-    as well: it cannot be too large, and it may be the empty batch of a recreated topic.
+    as well: it cannot be too large, and it may be the empty batch of a recreated topic. So is a plan whose removal would
+    make Spark read a damaged entry: without it, Spark reads the two entries before it.
     """
     offsets, commits = OffsetLog(layout), CommitLog(layout)
     with translate_volume_errors(layout.root):
@@ -42,7 +44,9 @@ def remove_undelivered_plan(layout: CheckpointLayout, topic: str, last_delivered
         ends = offsets.read_end_offsets(due, topic)
         planned = sum(max(0, end - starts.get(partition, 0)) for partition, end in ends.items())
         is_delivered = last_delivered is not None and last_delivered.batch >= due
-        if planned == 0 or is_delivered or TotalsFile(layout).read().has(due):
+        needed = offsets.get_path(due - 2)
+        is_needed_damaged = due >= 2 and inspect_file(needed, find_entry_fault).fault is not None
+        if planned == 0 or is_delivered or is_needed_damaged or TotalsFile(layout).read().has(due):
             return DuePlan(due, None)
         offsets.remove(due)
     return DuePlan(due, planned)

@@ -50,6 +50,16 @@ def test_a_plan_that_reads_nothing_stays(volume: Volume, ends: dict[int, int]) -
     assert OffsetLog(volume).read_newest() == 1
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_plan_stays_when_spark_would_read_a_damaged_entry_without_it(volume: Volume, is_whole: bool) -> None:
+    volume.add(1, {0: 20, 1: 5})
+    volume.add(2, {0: 30, 1: 5}, committed=False)
+    if not is_whole:
+        (volume.offset_log / "0").write_text("")
+    assert remove_undelivered_plan(volume, "orders", build_marker(1)).offsets == (10 if is_whole else None)
+    assert OffsetLog(volume).read_newest() == (1 if is_whole else 2)
+
+
 def test_without_a_plan_only_the_number_of_the_due_batch_is_told(volume: Volume, tmp_path: Path) -> None:
     assert remove_undelivered_plan(volume, "orders", build_marker(0)) == DuePlan(1, None)
     assert remove_undelivered_plan(Volume(tmp_path, 9), "orders", None) == DuePlan(0, None)
