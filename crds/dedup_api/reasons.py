@@ -192,9 +192,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.SOURCE_UNAVAILABLE: Explanation(
         "No broker of spec.source.bootstrapServers answers the driver.",
-        "The message says what happens at each address, and what to do: the connection is refused, the host name is unknown, the "
-        "connection is closed (as by a listener that expects TLS or SASL), or there is no answer (for example because of a "
-        "network policy). The driver retries automatically.",
+        "Check spec.source.bootstrapServers. The message says what happens at each address: the connection is refused, the "
+        "host name is unknown, the connection is closed (as by a listener that expects TLS or SASL), or there is no answer (for "
+        "example because of a network policy). The driver retries automatically.",
     ),
     Reason.SOURCE_TOPIC_MISSING: Explanation(
         "The topic that spec.source.topic names does not exist.",

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError
 
 _CONNECTION = {
     KafkaError._TRANSPORT,
+    KafkaError._DESTROY,
     KafkaError._RESOLVE,
     KafkaError._SSL,
     KafkaError._TIMED_OUT,
@@ -69,7 +70,7 @@ class ConnectionErrors:
 
     def explain(self, error: KafkaError) -> str:
         """Why a request failed. Errors that are not about a connection explain themselves."""
-        is_known = error.code() in _CONNECTION and (self._failures or error.code() == KafkaError._TIMED_OUT)
+        is_known = error.code() in _CONNECTION and (self._failures or error.code() in {KafkaError._TIMED_OUT, KafkaError._DESTROY})
         return self.describe() if is_known else error.str()
 
     def describe(self) -> str:
