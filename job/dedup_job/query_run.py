@@ -20,6 +20,7 @@ from dedup_job.checkpoint.next_batch import plan_expiry_batch, remove_undelivere
 from dedup_job.checkpoint.recovery import recover_checkpoint
 from dedup_job.checkpoint.spark_logs import CommitLog
 from dedup_job.driver import Driver
+from dedup_job.errors import JobError
 from dedup_job.jvm.memory import MemoryPlan
 from dedup_job.jvm.process import Jvm
 from dedup_job.kafka.client_settings import ClientSettings
@@ -67,9 +68,10 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     if driver.gate.stop_requested.is_set():
         return False  # before the identity is written, the user can still correct every setting
     write_identity(driver, identity)
-    BatchLimitFile(driver.layout).write(limit.stop(due))
     if build_expiry_interval(driver.config) is not None:
-        plan_expiry_batch(driver.layout, query.runner.clock.read() - 1, int(time.time() * 1000))
+        planned = plan_expiry_batch(driver.layout, query.runner.clock.read() - 1, int(time.time() * 1000))
+        due = due if planned is None else planned + 1  # the first batch that reads records
+    BatchLimitFile(driver.layout).write(limit.stop(due))
     mirror.start()
     start_query(driver, query, spark)
     lag = start_monitors(driver)
@@ -210,9 +212,12 @@ def build_supervisor(driver: Driver, query: Query, jvm: Jvm, reporter: Reporter)
     ends_itself = driver.config.available_now
 
     def note_stop() -> None:
-        last = CommitLog(driver.layout).read_newest()
         limits = BatchLimitFile(driver.layout)
-        limits.write(limits.read().stop(0 if last is None else last + 1))
+        try:
+            last = CommitLog(driver.layout).read_newest()
+            limits.write(limits.read().stop(0 if last is None else last + 1))
+        except (JobError, OSError) as error:  # the batch that runs may still end well
+            _LOG.warning("the driver cannot note that it stops during a batch: %s", error)
 
     return Supervisor(
         query=query,

@@ -52,9 +52,7 @@ class ArrivalClock:
         """What the clock showed when the system clock showed `planned`, a short time ago."""
         with self._lock:
             shown, wall = self._advance()
-            found = planned + int(shown - wall)
-            self._shown = max(self._shown, found)
-            return found
+            return min(int(shown), planned + int(shown - wall))  # the system clock may have been set back since the plan
 
     def _advance(self) -> tuple[float, float]:
         """What the clock shows, and what the system clock shows."""

@@ -34,7 +34,13 @@ from dedup_job.stream.plausibility import RecentTimes, list_warnings
 from dedup_job.stream.read_limit import ReadLimit
 from dedup_job.stream.routing import decide_written, route
 from dedup_job.stream.stop import BatchGate
-from dedup_job.stream.watermark import BatchRange, decide_arrival_watermark, decide_watermark, find_partitions_without_records
+from dedup_job.stream.watermark import (
+    BatchRange,
+    PartitionTimes,
+    decide_arrival_watermark,
+    decide_watermark,
+    find_partitions_without_records,
+)
 from dedup_job.times import build_event_time
 
 _LOG = logging.getLogger("dedup_job.stream.batch")
@@ -86,6 +92,7 @@ class BatchRunner:
         self._lock = threading.Lock()
         self._finished: list[FinishedBatch] = []
         self._recent_times = RecentTimes()
+        self._partition_times: dict[int, PartitionTimes] = {}
         configured = config.source.max_offsets_per_trigger
         self.read_limit = ReadLimit(limit.decide_offsets(configured), set_read_limit)
         self._growth = LimitGrowth(limit, BatchLimitFile(layout), configured, self.read_limit, state)
@@ -200,7 +207,10 @@ class BatchRunner:
         without_records = find_partitions_without_records(plan.ends, execution.read_record_counts(), counts.rows_in)
         batch = BatchRange(self._offsets.read_start_offsets(number, self._config.source.topic) or {}, plan.ends, without_records)
         delay = int(self._config.watermark_delay.total_seconds() * 1000)
-        return decide_watermark(plan.watermark, delay, execution.read_times(), batch, limit)
+        times = execution.read_times()
+        watermark = decide_watermark(plan.watermark, delay, times, batch, limit, self._partition_times)
+        self._partition_times.update(times)
+        return watermark
 
 
 def check_invalid(config: JobConfig, counts: BatchCounts) -> None:

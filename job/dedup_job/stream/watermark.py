@@ -17,7 +17,9 @@ In both rules, an event time counts only up to the time at which its record was 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 MICROS_PER_MILLISECOND = 1000
 """Event times are microseconds; Spark's watermark is milliseconds."""
@@ -80,16 +82,29 @@ def find_partitions_without_records(ends: dict[int, int], counts: dict[int, int]
     return frozenset(partition for partition in ends if not counts.get(partition))
 
 
-def decide_watermark(current: int, delay: int, times: dict[int, PartitionTimes], batch: BatchRange, limit: int | None) -> int:
+def decide_watermark(
+    current: int,
+    delay: int,
+    times: dict[int, PartitionTimes],
+    batch: BatchRange,
+    limit: int | None,
+    earlier: Mapping[int, PartitionTimes] = MappingProxyType({}),
+) -> int:
     """The next watermark in milliseconds, at least `current`.
 
     `current`, `delay`: milliseconds. `times`: by source partition. `limit`: how many offsets a batch could read when
-    this one was planned; None when that is not known.
+    this one was planned; None when that is not known. `earlier`: the last times of partitions in the batches before.
+
+    A partition without records in this batch may have older records behind its markers. While the job catches up, its
+    last known time counts. Where there is none, it holds the watermark, but not in the first batch.
     """
     if limit is None or batch.may_leave_records(limit):
-        if any(partition not in times for partition in batch.list_partitions_with_records()):
+        empty = [partition for partition in batch.list_partitions_read() if partition in batch.without_records]
+        needed = [*batch.list_partitions_with_records(), *(empty if limit is not None else ())]
+        known = {**{partition: earlier[partition] for partition in empty if partition in earlier}, **times}
+        if any(partition not in known for partition in needed):
             return current  # without a valid record, the partition's time is unknown
-        event_time = min((found.median for found in times.values()), default=None)
+        event_time = min((found.median for found in known.values()), default=None)
     else:
         event_time = max((found.newest for found in times.values()), default=None)
     return current if event_time is None else max(current, event_time // MICROS_PER_MILLISECOND - delay)

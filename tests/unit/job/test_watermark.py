@@ -65,13 +65,20 @@ def test_a_batch_with_an_unknown_limit_may_have_left_records() -> None:
     assert decide_watermark(2000, DELAY, times, BatchRange({0: 0, 1: 0}, {0: 10, 1: 10}), None) == 3000
 
 
+def test_while_catching_up_a_partition_without_records_counts_with_its_last_time() -> None:
+    """Behind its markers, it may have records that are as old as those that the job has read of it last."""
+    times, full = {0: at(9000, 8000)}, BatchRange({0: 0, 1: 0}, {0: LIMIT, 1: 1}, frozenset({1}))
+    assert decide_watermark(2000, DELAY, times, full, LIMIT, {1: at(5000, 4000)}) == 3000
+    assert decide_watermark(2000, DELAY, times, full, LIMIT) == 2000, "no time of partition 1 is known"
+
+
 def test_a_partition_without_any_record_does_not_hold_the_watermark() -> None:
     """Its range holds only markers of transactions, aborted records or gaps of a compacted topic. A partition with
     invalid records alone holds it."""
     times, starts, ends = {0: at(9000, 8000)}, {0: 0, 1: 0}, {0: 90, 1: 10}
     for counts, watermark in (({0: 90}, 7000), ({0: 90, 1: 0}, 7000), ({0: 85, 1: 5}, 2000), ({0: 80}, 2000)):
         without_records = find_partitions_without_records(ends, counts, 90)
-        assert decide_watermark(2000, DELAY, times, BatchRange(starts, ends, without_records), LIMIT) == watermark
+        assert decide_watermark(2000, DELAY, times, BatchRange(starts, ends, without_records), None) == watermark
 
 
 Stream = dict[int, list[int]]
