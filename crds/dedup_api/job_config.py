@@ -77,6 +77,11 @@ class JobConfig(ApiModel):
         return self.dead_letter.topic if self.wants_dead_letters and self.dead_letter else None
 
     @property
+    def output_topics(self) -> list[str]:
+        """The topics that records are written to; empty for the console."""
+        return [topic for topic in (self.sink.kafka and self.sink.kafka.topic, self.dead_letter_topic) if topic]
+
+    @property
     def trigger_interval(self) -> timedelta:
         return parse_duration(self.processing_time)
 

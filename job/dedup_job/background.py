@@ -1,6 +1,6 @@
 """The driver's threads beside the query. An unexpected error ends none of them.
 
-A thread that ends without a word leaves numbers that look right and are old. So each thread logs the error and goes on.
+A thread that ends without a message leaves old numbers that look right. So each thread logs the error and continues.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Survivor:
         """Returns whether the work ended without an error."""
         try:
             work()
-        except Exception as error:  # noqa: BLE001  # the thread must go on after any error, and logs it
+        except Exception as error:  # noqa: BLE001  the thread must continue after any error, and logs it
             self._report(error)
             return False
         return True

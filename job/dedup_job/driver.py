@@ -40,7 +40,5 @@ class Driver:
 
         Asks the brokers once. A missing broker or topic explains more than the exception that it has caused.
         """
-        sink = self.config.sink.kafka
-        written = [topic for topic in (sink and sink.topic, self.config.dead_letter_topic) if topic]
-        topics = JobTopics(source=self.config.source.topic, output=" or the topic ".join(written))
+        topics = JobTopics(source=self.config.source.topic, output=" or the topic ".join(self.config.output_topics))
         return decide_failure(causes, find_broker_problem(self.brokers, self.config, self.source.topic_id), topics)

@@ -1,9 +1,8 @@
 """What becomes of each exception of Kafka's Java client.
 
-The table has one entry for each class of the package org.apache.kafka.common.errors, and for the one class that the client
-has outside of it. Where the exception was thrown, at
-the source, the output or the transaction, comes from the chain of exceptions: see `find_place`. Only where the chain
-does not say it, the side in the table counts.
+The table has one entry for each class of the package org.apache.kafka.common.errors, and for the one class that the
+client has outside of it. The chain of exceptions says where the exception was thrown: at the source, the output or the
+transaction, see `find_place`. If the chain does not say it, the side in the table counts.
 """
 
 from __future__ import annotations
@@ -154,12 +153,16 @@ _OUTPUT_TEXT = re.compile(r"Expiring \d+ record\(s\) for (?P<topic>\S+)-\d+:|Top
 _SOURCE_TEXT = re.compile(r"Cannot fetch record for offset|before the position for partition|Failed to get offsets by times")
 _SIDES_OF_FRAMES = (
     (
-        re.compile(r"kafka010\.(KafkaMicroBatchStream|KafkaOffsetReader|KafkaBatchPartitionReader|KafkaSourceRDD|consumer\.)"),
+        re.compile(
+            r"kafka010\.(KafkaMicroBatchStream|KafkaOffsetReader|KafkaBatchPartitionReader|KafkaSourceRDD|consumer\.)"
+            r"|kafka\.clients\.(consumer|admin)\."
+        ),
         Side.SOURCE,
     ),
-    (re.compile(r"kafka\.clients\.(consumer|admin)\."), Side.SOURCE),
-    (re.compile(r"kafka010\.(KafkaWriteTask|KafkaRowWriter|KafkaDataWriter|producer\.)|kafka\.clients\.producer\."), Side.OUTPUT),
-    (re.compile(r"kafka010\.KafkaWriter\b"), Side.OUTPUT),
+    (
+        re.compile(r"kafka010\.(KafkaWriteTask|KafkaRowWriter|KafkaDataWriter|KafkaWriter\b|producer\.)|kafka\.clients\.producer\."),
+        Side.OUTPUT,
+    ),
 )
 """Classes in a stack trace. The driver's own producer says its side itself, in a SinkFailure."""
 
@@ -176,7 +179,7 @@ def find_place(text: str, frames: list[str]) -> Place:
         return Place(Side.OUTPUT, output["topic"] or output["other"])
     if _SOURCE_TEXT.search(text):
         return Place(Side.SOURCE)
-    for classes in reversed(frames):  # the innermost exception knows best
+    for classes in reversed(frames):  # the innermost exception is the most precise
         for pattern, side in _SIDES_OF_FRAMES:
             if pattern.search(classes):
                 return Place(side)

@@ -153,7 +153,7 @@ def note_end(driver: Driver, reason: Reason | None) -> None:
     """A driver that a newer one has replaced writes nothing."""
     try:
         if AttemptFile(driver.layout).read() == driver.attempt:
-            BatchLimitFile(driver.layout).note_end(reason)
+            BatchLimitFile(driver.layout).update(lambda limit: limit.end(reason))
     except JobError as error:  # the driver ends with the first error, which says more
         _LOG.warning("the driver cannot note how it ended: %s", error.message)
 

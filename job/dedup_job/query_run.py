@@ -71,7 +71,7 @@ def run_query(driver: Driver, memory: MemoryPlan, jvm: Jvm) -> bool:
     if build_expiry_interval(driver.config) is not None:
         planned = plan_expiry_batch(driver.layout, query.runner.clock.read() - 1, int(time.time() * 1000))
         due = due if planned is None else planned + 1  # the first batch that reads records
-    BatchLimitFile(driver.layout).write(limit.stop(due))
+    BatchLimitFile(driver.layout).write(limit.note_batch(due))
     mirror.start()
     start_query(driver, query, spark)
     lag = start_monitors(driver)
@@ -134,7 +134,11 @@ def plan_limit(driver: Driver, last_delivered: LastDelivered | None) -> tuple[in
     limit = before.start(due.batch, due.offsets, configured)
     driver.state.update(batch_limit=limit.offsets)
     if due.offsets is not None:
-        _LOG.info("batch %d is not in the output and is planned anew", due.batch, extra={"fields": {"plannedOffsets": due.offsets}})
+        _LOG.info(
+            "the rows of batch %d are not in the output, so Spark makes a new plan for it",
+            due.batch,
+            extra={"fields": {"plannedOffsets": due.offsets}},
+        )
     if limit.offsets is not None:
         _LOG.warning(describe_limit(limit.offsets), extra={"fields": {"reason": Reason.BATCH_LIMIT_REDUCED}})
     return due.batch, limit
@@ -212,10 +216,9 @@ def build_supervisor(driver: Driver, query: Query, jvm: Jvm, reporter: Reporter)
     ends_itself = driver.config.available_now
 
     def note_stop() -> None:
-        limits = BatchLimitFile(driver.layout)
         try:
-            last = CommitLog(driver.layout).read_newest()
-            limits.write(limits.read().stop(0 if last is None else last + 1))
+            running = CommitLog(driver.layout).read_due()
+            BatchLimitFile(driver.layout).update(lambda limit: limit.note_batch(running))
         except (JobError, OSError) as error:  # the batch that runs may still end well
             _LOG.warning("the driver cannot note that it stops during a batch: %s", error)
 

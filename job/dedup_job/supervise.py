@@ -183,12 +183,13 @@ class Supervisor:
     def _stop_if_idle(self) -> bool:
         """Stops the query when no batch is running, and returns whether it has; JobError when the last batch has
         failed."""
+        is_idle = self.gate.is_idle(self.commits.is_committed)
         if self.state.read().phase is not Phase.STOPPING:
             self.state.update(phase=Phase.STOPPING)
             _LOG.info("stopping after the running batch")
-            if not self.gate.is_idle(self.commits.is_committed):
+            if not is_idle:
                 self.note_stop()
-        if not self.gate.is_idle(self.commits.is_committed):
+        if not is_idle:
             time.sleep(STOP_POLL)
             return False
         self.query.stop()

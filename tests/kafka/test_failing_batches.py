@@ -72,7 +72,7 @@ def test_the_reduced_limit_is_shown_and_grows_back(broker: Broker, start_driver:
             kill_in_first_batch(driver)
             layout = CheckpointLayout(driver.checkpoint, 1)
             file = BatchLimitFile(layout)
-            file.write(file.read().start(0, 2_000, 100_000).stop(99))  # as after more failures: 1,000 records in a batch
+            file.write(file.read().start(0, 2_000, 100_000).note_batch(99))  # as after more failures: 1,000 records in a batch
             OffsetLog(layout).remove(0)
         with start_driver(config) as driver:
             status = driver.wait_until(lambda status: (status.progress.batch or 0) >= 2)

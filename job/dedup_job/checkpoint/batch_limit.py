@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from dedup_api.reasons import Reason
@@ -76,9 +77,9 @@ class BatchLimit:
         doubled = 2 * after.offsets
         return replace(after, offsets=None if doubled >= configured else doubled, commits=0)
 
-    def stop(self, running: int) -> BatchLimit:
-        """When the driver is asked to stop while batch `running` runs: kubelet kills it after the grace period."""
-        return replace(self, unfinished=running)
+    def note_batch(self, batch: int) -> BatchLimit:
+        """Before the driver may die in this batch."""
+        return replace(self, unfinished=batch)
 
     def end(self, reason: Reason | None) -> BatchLimit:
         """After the end of the query. `reason`: with which the driver ends; None when it was stopped or has finished."""
@@ -103,10 +104,10 @@ class BatchLimitFile:
                 _LOG.warning("%s cannot be read, so batches have their normal size: %s", path, error)
                 return BatchLimit()
 
-    def note_end(self, reason: Reason | None) -> None:
-        """See `BatchLimit.end`. JobError when the volume cannot be written."""
+    def update(self, change: Callable[[BatchLimit], BatchLimit]) -> None:
+        """JobError when the volume cannot be read or written."""
         before = self.read()
-        after = before.end(reason)
+        after = change(before)
         if after != before:
             self.write(after)
 

@@ -84,9 +84,7 @@ def build_empty_batch_entry(previous: str, watermark_ms: int, now_ms: int) -> st
     Neither the watermark nor the clock of the new entry is lower than that of `previous`.
     """
     metadata, _ = _split_entry(previous)
-    metadata["batchWatermarkMs"] = max(watermark_ms, metadata["batchWatermarkMs"])
-    metadata["batchTimestampMs"] = max(now_ms, metadata["batchTimestampMs"])
-    return _join_entry(metadata, NO_PARTITION)
+    return _build_next_entry(metadata, watermark_ms, max(now_ms, metadata["batchTimestampMs"]), NO_PARTITION)
 
 
 def build_repeated_entry(previous: str, watermark_ms: int, now_ms: int) -> str:
@@ -95,9 +93,7 @@ def build_repeated_entry(previous: str, watermark_ms: int, now_ms: int) -> str:
     The watermark of the new entry is not lower than that of `previous`. Its clock is `now_ms`.
     """
     metadata, offsets = _split_entry(previous)
-    metadata["batchWatermarkMs"] = max(watermark_ms, metadata["batchWatermarkMs"])
-    metadata["batchTimestampMs"] = now_ms
-    return _join_entry(metadata, offsets)
+    return _build_next_entry(metadata, watermark_ms, now_ms, offsets)
 
 
 def _split_entry(entry: str) -> tuple[dict[str, Any], str]:
@@ -106,9 +102,10 @@ def _split_entry(entry: str) -> tuple[dict[str, Any], str]:
     if len(lines) != _OFFSET_LOG_LINES or lines[0] != LOG_VERSION:
         message = f"an entry of the offset log does not have the form {LOG_VERSION} with one source: {entry[:100]!r}"
         raise JobError(ExitCode.INTERNAL, message)
-    metadata: dict[str, Any] = json.loads(lines[1])
-    return metadata, lines[2]
+    return json.loads(lines[1]), lines[2]
 
 
-def _join_entry(metadata: dict[str, Any], offsets: str) -> str:
-    return "\n".join([LOG_VERSION, json.dumps(metadata, separators=(",", ":")), offsets])
+def _build_next_entry(previous: dict[str, Any], watermark_ms: int, clock_ms: int, offsets: str) -> str:
+    """`previous`: the metadata of the entry before."""
+    times = {"batchWatermarkMs": max(watermark_ms, previous["batchWatermarkMs"]), "batchTimestampMs": clock_ms}
+    return "\n".join([LOG_VERSION, json.dumps({**previous, **times}, separators=(",", ":")), offsets])

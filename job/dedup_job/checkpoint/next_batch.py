@@ -23,7 +23,7 @@ class DuePlan:
 
 
 def remove_undelivered_plan(layout: CheckpointLayout, topic: str, last_delivered: LastDelivered | None) -> DuePlan:
-    """Removes the plan of the batch that is due, unless its rows are in the output, so that Spark plans it anew.
+    """Removes the plan of the batch that is due, unless its rows are in the output. Spark then makes a new plan.
 
     Without it, Spark would repeat the batch with the old range, although it may have been too large for the memory of the
     pod, and although the user may have lowered `spec.source.maxOffsetsPerTrigger`. Call it after recovery, which has
@@ -36,8 +36,7 @@ def remove_undelivered_plan(layout: CheckpointLayout, topic: str, last_delivered
     """
     offsets, commits = OffsetLog(layout), CommitLog(layout)
     with translate_volume_errors(layout.root):
-        last = commits.read_newest()
-        due = 0 if last is None else last + 1
+        due = commits.read_due()
         if offsets.read_newest() != due:
             return DuePlan(due, None)
         starts = offsets.read_start_offsets(due, topic) or {}

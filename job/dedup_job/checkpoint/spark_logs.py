@@ -113,6 +113,11 @@ class CommitLog:
         """The number of the newest committed batch, or None for a new checkpoint."""
         return _read_newest(self.layout.commit_log)
 
+    def read_due(self) -> int:
+        """The number of the batch after the newest committed one; 0 for a new checkpoint."""
+        newest = self.read_newest()
+        return 0 if newest is None else newest + 1
+
     def is_committed(self, batch: int) -> bool:
         return self.get_path(batch).exists()
 

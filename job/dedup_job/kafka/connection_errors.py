@@ -104,7 +104,7 @@ def find_cause(text: str) -> Cause:
 
 
 def describe_failures(failures: dict[str, str], servers: str) -> str:
-    """`failures`: librdkafka's text by address. When it is empty, no address has given a sign of life.
+    """`failures`: librdkafka's text by address. When it is empty, no address has answered or failed.
 
     Addresses with the same cause are named together.
     """

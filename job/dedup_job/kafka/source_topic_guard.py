@@ -74,8 +74,7 @@ class SourceTopicGuard:
         if self._continues:
             return
         earliest = self._fetch_earliest()
-        last = CommitLog(self._layout).read_newest()
-        batch = 0 if last is None else last + 1
+        batch = CommitLog(self._layout).read_due()
         starts = self._offsets.read_start_offsets(batch, self._topic)
         if starts is not None:
             self._handle_lost(find_lost(batch, starts, earliest, earliest))

@@ -47,7 +47,7 @@ def build_transactions(spark: SparkSession, config: JobConfig, output: str, time
         topic=get_kafka_sink(config).topic,
         progress_topic=config.progress_topic,
         output=output,
-        batch_bytes=fetch_batch_bytes(settings, list_output_topics(config)),
+        batch_bytes=fetch_batch_bytes(settings, config.output_topics),
         timeout=timeout,
     )
 
@@ -56,11 +56,6 @@ def get_kafka_sink(config: JobConfig) -> KafkaSink:
     if config.sink.kafka is None:
         raise JobError(ExitCode.INTERNAL, "the job has no Kafka sink")
     return config.sink.kafka
-
-
-def list_output_topics(config: JobConfig) -> list[str]:
-    """The topics that records are written to."""
-    return [get_kafka_sink(config).topic, *([config.dead_letter_topic] if config.dead_letter_topic else [])]
 
 
 @dataclass(frozen=True)
@@ -142,9 +137,7 @@ class KafkaOpening:
 
         A checkpoint that holds all batches up to the marker's can be repaired, see `recovery`.
         """
-        planned, committed = self._offsets.read_newest(), self._commits.read_newest()
-        due = 0 if committed is None else committed + 1
-        return marker.batch > max(due, planned or 0)
+        return marker.batch > max(self._commits.read_due(), self._offsets.read_newest() or 0)
 
     def _write_first_marker(self, transactions: Transactions) -> Marker:
         """In a transaction of its own: from then on a missing marker is a lost one."""
@@ -194,7 +187,7 @@ class KafkaOpening:
         return AtLeastOnceSink(
             self._settings,
             topic=self._kafka.topic,
-            batch_bytes=fetch_batch_bytes(self._settings, list_output_topics(self._config)),
+            batch_bytes=fetch_batch_bytes(self._settings, self._config.output_topics),
             ordering=self._kafka.ordering,
             partitions=self._config.parallelism,
         )

@@ -19,7 +19,7 @@ from dedup_api.job_config import JobConfig
 from dedup_api.records import OnInvalid
 from dedup_job.checkpoint.batch_limit import BatchLimit, BatchLimitFile
 from dedup_job.checkpoint.layout import CheckpointLayout
-from dedup_job.checkpoint.log_format import parse_plan
+from dedup_job.checkpoint.log_format import BatchPlan, parse_plan
 from dedup_job.checkpoint.spark_logs import CommitLog, OffsetLog
 from dedup_job.checkpoint.totals import BatchCounts, Totals, TotalsFile, WrittenFaults
 from dedup_job.errors import JobError
@@ -96,6 +96,7 @@ class BatchRunner:
         configured = config.source.max_offsets_per_trigger
         self.read_limit = ReadLimit(limit.decide_offsets(configured), set_read_limit)
         self._growth = LimitGrowth(limit, BatchLimitFile(layout), configured, self.read_limit, state)
+        self._expiry_interval = build_expiry_interval(config)
         self.clock = ArrivalClock(self._read_clock_start(layout))
         self._is_first_batch = True
         self.error: BaseException | None = None
@@ -134,7 +135,8 @@ class BatchRunner:
         self.read_limit.release()
         self._growth.begin_batch()
         execution, entry = self._get_execution(), self._offsets.read_entry(number)
-        arrival = self._read_arrival(entry)
+        plan = parse_plan(entry, self._config.source.topic)
+        arrival = None if self._expiry_interval is None else self.clock.read_at(plan.time)
         late_up_to = execution.begin(arrival or 0)
         skipped = self._sink.begin(number, entry)
         try:
@@ -145,7 +147,7 @@ class BatchRunner:
                 self._warn(list_warnings(self._config, *self._recent_times.add(execution.read_odd_times(), counts.rows_in)))
             if not skipped:
                 check_invalid(self._config, counts)
-            execution.set_watermark(self._decide_watermark(execution, number, entry, counts, arrival, limit))
+            execution.set_watermark(self._decide_watermark(execution, number, plan, counts, arrival, limit))
             self._is_first_batch = False
             for check in self._guards.after:
                 check(number)
@@ -170,16 +172,10 @@ class BatchRunner:
         """What the clock of arrival shows now, by the logs of the drivers before; 0 without a committed batch."""
         commits, planned = CommitLog(layout), self._offsets.read_newest()
         last = commits.read_newest()
-        if build_expiry_interval(self._config) is None or last is None or planned is None:
+        if self._expiry_interval is None or last is None or planned is None:
             return 0
         plan = self._offsets.read_plan(planned, self._config.source.topic)
         return decide_start(int(time.time() * 1000), commits.read_next_watermark(last), PlannedBatch(plan.watermark, plan.time))
-
-    def _read_arrival(self, entry: str) -> int | None:
-        """The event time of the batch's records in milliseconds; None without `eventTime.from: Arrival`."""
-        if build_expiry_interval(self._config) is None:
-            return None
-        return self.clock.read_at(parse_plan(entry, self._config.source.topic).time)
 
     def _decide_arrival_watermark(self, current: int, interval: int, arrival: int, counts: BatchCounts) -> int:
         """`current`: the watermark of the batch. All are milliseconds.
@@ -195,13 +191,12 @@ class BatchRunner:
         return watermark
 
     def _decide_watermark(
-        self, execution: Execution, number: int, entry: str, counts: BatchCounts, arrival: int | None, limit: int | None
+        self, execution: Execution, number: int, plan: BatchPlan, counts: BatchCounts, arrival: int | None, limit: int | None
     ) -> int:
-        """The watermark in milliseconds with which Spark is to commit the batch. `entry`: its entry in the offset log.
-        `limit`: as in `decide_watermark`."""
-        plan, interval = parse_plan(entry, self._config.source.topic), build_expiry_interval(self._config)
-        if interval is not None and arrival is not None:
-            return self._decide_arrival_watermark(plan.watermark, int(interval.total_seconds() * 1000), arrival, counts)
+        """The watermark in milliseconds with which Spark is to commit the batch. `arrival`: the event time of its records in
+        milliseconds; None without `eventTime.from: Arrival`. `limit`: as in `decide_watermark`."""
+        if self._expiry_interval is not None and arrival is not None:
+            return self._decide_arrival_watermark(plan.watermark, int(self._expiry_interval.total_seconds() * 1000), arrival, counts)
         if counts.rows_in == 0:
             return plan.watermark
         without_records = find_partitions_without_records(plan.ends, execution.read_record_counts(), counts.rows_in)

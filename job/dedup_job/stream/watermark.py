@@ -48,9 +48,6 @@ class BatchRange:
         """The partitions of which the batch reads at least one offset."""
         return [partition for partition, end in self.ends.items() if end > self.starts.get(partition, 0)]
 
-    def list_partitions_with_records(self) -> list[int]:
-        return [partition for partition in self.list_partitions_read() if partition not in self.without_records]
-
     def may_leave_records(self, limit: int) -> bool:
         """Whether the batch may leave records in the topic. `limit`: how many offsets a batch may read.
 
@@ -62,14 +59,16 @@ class BatchRange:
 
 def parse_times(text: str) -> dict[int, PartitionTimes]:
     """Parses the lines of `BatchTimes.describe`: times by partition."""
-    rows = [[int(word) for word in line.split()] for line in text.splitlines()]
-    return {partition: PartitionTimes(newest, median) for partition, newest, median in rows}
+    return {partition: PartitionTimes(newest, median) for partition, newest, median in _parse_rows(text)}
 
 
 def parse_record_counts(text: str) -> dict[int, int]:
     """Parses the lines of `BatchTimes.describeRead`: numbers of records by partition."""
-    rows = [[int(word) for word in line.split()] for line in text.splitlines()]
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: row[1] for row in _parse_rows(text)}
+
+
+def _parse_rows(text: str) -> list[list[int]]:
+    return [[int(word) for word in line.split()] for line in text.splitlines()]
 
 
 def find_partitions_without_records(ends: dict[int, int], counts: dict[int, int], rows_in: int) -> frozenset[int]:
@@ -99,10 +98,10 @@ def decide_watermark(
     last known time counts. Where there is none, it holds the watermark, but not in the first batch.
     """
     if limit is None or batch.may_leave_records(limit):
-        empty = [partition for partition in batch.list_partitions_read() if partition in batch.without_records]
-        needed = [*batch.list_partitions_with_records(), *(empty if limit is not None else ())]
-        known = {**{partition: earlier[partition] for partition in empty if partition in earlier}, **times}
-        if any(partition not in known for partition in needed):
+        read = batch.list_partitions_read()
+        known = {partition: earlier[partition] for partition in read if partition in batch.without_records and partition in earlier}
+        known.update(times)
+        if any(partition not in known and (limit is not None or partition not in batch.without_records) for partition in read):
             return current  # without a valid record, the partition's time is unknown
         event_time = min((found.median for found in known.values()), default=None)
     else:

@@ -57,7 +57,7 @@ def test_a_jvm_that_was_killed_in_the_first_batch_counts_as_a_kill() -> None:
 
 
 def test_a_batch_that_outlives_the_grace_period_is_planned_smaller() -> None:
-    stopping = BatchLimit().start(5, None, CONFIGURED).count_commit(CONFIGURED).stop(6)
+    stopping = BatchLimit().start(5, None, CONFIGURED).count_commit(CONFIGURED).note_batch(6)
     assert stopping.start(6, 400, CONFIGURED).offsets == 200
     assert stopping.end(None).start(6, 400, CONFIGURED).offsets is None, "the batch has ended within the grace period"
 
@@ -89,7 +89,7 @@ def test_the_file_keeps_the_limit(tmp_path: Path) -> None:
     assert file.read() == BatchLimit()
     file.write(limit)
     assert file.read() == limit
-    file.note_end(None)
+    file.update(lambda limit: limit.end(None))
     assert file.read() == BatchLimit(offsets=4, commits=3)
 
 
